@@ -1,0 +1,102 @@
+"""Every topic: its name, what it holds, how it is kept. ``ptr topics apply`` makes them (connectors/broker/admin.py)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+DAY_MS = 24 * 60 * 60 * 1000
+
+#: Delays, in seconds, after which an unknown answer is asked for again; the last one repeats.
+RETRY_DELAYS_S: tuple[int, ...] = (1, 5, 30)
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """One topic. ``partitions`` None means the pipeline's number (all such topics are co-partitioned)."""
+
+    name: str
+    about: str
+    partitions: int | None = None
+    config: dict[str, str] = field(default_factory=dict)
+
+
+def _log(name: str, about: str, *, retention_days: int = 7, **config: str) -> Topic:
+    kept = {"cleanup.policy": "delete", "retention.ms": str(retention_days * DAY_MS)}
+    return Topic(name, about, config=kept | {k.replace("_", "."): v for k, v in config.items()})
+
+
+def _table(name: str, about: str) -> Topic:
+    # Compacted only, never deleted: the changelog is the state. Short segments keep recovery short.
+    return Topic(
+        f"payments.table.{name}.v1",
+        about,
+        config={
+            "cleanup.policy": "compact",
+            "segment.ms": str(60 * 60 * 1000),
+            "segment.bytes": str(64 << 20),
+            "min.cleanable.dirty.ratio": "0.1",
+        },
+    )
+
+
+# Received at the broker's time: configuration in force then applies, and no producer can choose it.
+REQUESTED = _log("payments.requested.v1", "PTRs as clients post them", message_timestamp_type="LogAppendTime")
+SCREENED = _log("payments.screened.v1", "screening's answers, keyed by payment")
+LOCALIZED = _log("payments.localized.v1", "localization's answers, keyed by payer")
+PROFILED = _log("payments.profiled.v1", "with the payer's features, keyed by payee")
+SCORED = _log("payments.scored.v1", "fraud's answers, keyed by payment")
+ENDED = _log("payments.ended.v1", "ended before dispatch, and repeats; keyed by payment")
+ANSWERED = _log("payments.answered.v1", "what PICs said, keyed by payment")
+COMPLETED = _log("payments.completed.v1", "the outcome of each payment, keyed by payment", retention_days=30)
+CHARGEBACKS = _log("payments.chargebacks.v1", "disputes, keyed by payee", retention_days=30)
+DEAD_LETTERS = _log("payments.dead-letter.v1", "records that no stage can handle", retention_days=30)
+TENANTS = Topic(
+    "tenants.configured.v1",
+    "versions of tenants' configurations, keyed by tenant and version",
+    partitions=1,
+    config={"cleanup.policy": "compact", "message.timestamp.type": "LogAppendTime"},
+)
+
+TABLE_PAYMENTS = _table("payments", "what was asked and answered, by payment")
+TABLE_PAYER_PROFILES = _table("payer_profiles", "hourly buckets of payers")
+TABLE_PAYEE_PROFILES = _table("payee_profiles", "hourly buckets of payees")
+TABLE_ATTEMPTS = _table("attempts", "the state machine of each payment")
+
+
+def queue(pic: str) -> Topic:
+    """The processing queue of one PIC: intents, durable before any call."""
+    return _log(f"payments.queue.{pic}.v1", f"intents to call {pic}, keyed by payment")
+
+
+def retries(pic: str) -> list[Topic]:
+    """Where unknown answers of one PIC wait, one topic per delay so that each is in order of time."""
+    return [_log(f"payments.retry.{pic}.{s}s.v1", f"look-ups at {pic} after {s} s") for s in RETRY_DELAYS_S]
+
+
+def all_topics(pics: Iterable[str]) -> list[Topic]:
+    """Everything the pipeline needs with these PICs, in flow order."""
+    return [
+        REQUESTED,
+        SCREENED,
+        LOCALIZED,
+        PROFILED,
+        SCORED,
+        *[topic for pic in sorted(pics) for topic in (queue(pic), *retries(pic))],
+        ANSWERED,
+        ENDED,
+        COMPLETED,
+        CHARGEBACKS,
+        DEAD_LETTERS,
+        TENANTS,
+        TABLE_PAYMENTS,
+        TABLE_PAYER_PROFILES,
+        TABLE_PAYEE_PROFILES,
+        TABLE_ATTEMPTS,
+    ]
+
+
+def audited(pics: Iterable[str]) -> list[Topic]:
+    """What the audit sink reads. Not the requests themselves: what is refused may hold what must not be kept."""
+    queues = [topic for pic in sorted(pics) for topic in (queue(pic), *retries(pic))]
+    return [SCREENED, LOCALIZED, PROFILED, SCORED, *queues, ANSWERED, COMPLETED, CHARGEBACKS, DEAD_LETTERS, TENANTS]

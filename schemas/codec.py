@@ -1,0 +1,294 @@
+"""Avro bytes to typed records and back.
+
+Written: Avro single-object encoding (``C3 01``, the CRC-64-AVRO fingerprint of the writer's schema, the body), or, with a
+schema registry, Confluent framing (``00``, the schema's id as four bytes, the body). Both are always read. A record written
+with an older schema that this repository knows is read through schema resolution.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from functools import cache
+from importlib import resources
+from io import BytesIO
+from typing import Any, Protocol, TypeVar
+
+import fastavro
+import msgspec
+from fastavro.schema import fingerprint, to_parsing_canonical_form
+
+from schemas.reasons import Error
+from schemas.records import RECORDS, PaymentRequested, Record
+
+T = TypeVar("T", bound=Record)
+SINGLE_OBJECT = b"\xc3\x01"
+CONFLUENT = b"\x00"
+
+_read = fastavro.schemaless_reader
+_write = fastavro.schemaless_writer
+
+
+class UndecodableError(ValueError):
+    """Bytes that are not the record that was expected; ``error`` is a stable code, the text holds no content."""
+
+    def __init__(self, error: Error, detail: str) -> None:
+        super().__init__(f"{error}: {detail}")
+        self.error = error
+        self.detail = detail
+
+
+class Registry(Protocol):
+    """What the codec needs of a schema registry."""
+
+    def id_of(self, subject: str, schema: str) -> int:
+        """Register ``schema`` under ``subject`` and give its id."""
+
+    def schema_of(self, schema_id: int) -> str:
+        """The schema with this id, JSON; raises LookupError when there is none."""
+
+
+def schema_file_name(record: type[Record]) -> str:
+    """``PaymentRequested`` is kept in ``payment_requested.avsc``."""
+    return "".join("_" + c.lower() if c.isupper() else c for c in record.__name__)[1:]
+
+
+@cache
+def schema_of(record: type[Record]) -> dict[str, Any]:
+    """The current Avro schema of ``record``, as JSON data."""
+    text = resources.files("schemas").joinpath("avro", f"{schema_file_name(record)}.avsc").read_text()
+    return json.loads(text)  # type: ignore[no-any-return]
+
+
+@cache
+def earlier_schemas(record: type[Record]) -> list[dict[str, Any]]:
+    """Every version kept in ``schemas/history``, oldest first; the last one is the current schema."""
+    folder = resources.files("schemas").joinpath("history", schema_file_name(record))
+    names = sorted((entry.name for entry in folder.iterdir()), key=lambda name: int(name.split(".")[0]))
+    return [json.loads(folder.joinpath(name).read_text()) for name in names]
+
+
+def fingerprint_of(schema: dict[str, Any]) -> bytes:
+    """CRC-64-AVRO of the schema's parsing canonical form, eight bytes, little endian, as the Avro specification says."""
+    text = fingerprint(to_parsing_canonical_form(schema), "CRC-64-AVRO")
+    return bytes.fromhex(text)
+
+
+def _has_records(record: type[Record]) -> bool:
+    """Whether the record holds records, so that building it from data takes a conversion."""
+    return '"record"' in json.dumps(schema_of(record)["fields"])
+
+
+class _Format:
+    """One record type: its parsed schema and headers."""
+
+    def __init__(self, record: type[Record]) -> None:
+        self.record = record
+        self.schema = fastavro.parse_schema(schema_of(record))
+        self.header = SINGLE_OBJECT + fingerprint_of(schema_of(record))
+        #: Parsed writer's schemas by header, for everything but the current one.
+        self.others: dict[bytes, Any] = {}
+        for earlier in earlier_schemas(record):
+            header = SINGLE_OBJECT + fingerprint_of(earlier)
+            if header != self.header:
+                self.others[header] = fastavro.parse_schema(earlier)
+        nested = _has_records(record)
+        self.build: Callable[[dict[str, Any]], Any] = (
+            (lambda data: msgspec.convert(data, record)) if nested else (lambda data: record(**data))
+        )
+
+
+_FORMATS = {record: _Format(record) for record in RECORDS}
+_KNOWN_HEADERS = {header: f.record for f in _FORMATS.values() for header in (f.header, *f.others)}
+
+
+class Codec:
+    """Encodes and decodes; with a registry it writes Confluent framing. Stateless but for the registry's cache."""
+
+    def __init__(self, registry: Registry | None = None) -> None:
+        self._registry = registry
+        self._headers: dict[type[Record], bytes] = {}
+        self._by_id: dict[bytes, Any] = {}
+
+    def header(self, record: type[Record], topic: str = "") -> bytes:
+        """What comes before the body of ``record``."""
+        if self._registry is None:
+            return _FORMATS[record].header
+        if record not in self._headers:
+            schema = json.dumps(schema_of(record))
+            schema_id = self._registry.id_of(f"payments.v1.{record.__name__}", schema)
+            self._headers[record] = CONFLUENT + schema_id.to_bytes(4, "big")
+        return self._headers[record]
+
+    def encoder(self, record: type[T]) -> Callable[[T], bytes]:
+        """A function that encodes ``record``s: the fast way for a stage that writes one kind."""
+        header = self.header(record)
+        schema = _FORMATS[record].schema
+        to_data: Callable[[Any], Any] = _to_data if _has_records(record) else msgspec.structs.asdict
+
+        def encode(value: T) -> bytes:
+            out = BytesIO()
+            out.write(header)
+            _write(out, schema, to_data(value))
+            return out.getvalue()
+
+        return encode
+
+    def carrying_reader(
+        self, record: type[T], carry_from: str, until: str = ""
+    ) -> Callable[[bytes], tuple[dict[str, Any], bytes]]:
+        """A decoder for a stage that passes most of what it reads on.
+
+        It gives the fields up to and with ``until`` (all when empty) as a dict, and the bytes from field ``carry_from`` to
+        the end. Avro has no framing inside a record, so whoever writes the same fields in the same order appends these
+        bytes instead of encoding the fields again (:meth:`carrying_writer`).
+        """
+        fields = schema_of(record)["fields"]
+        names = [field["name"] for field in fields]
+        at, end = names.index(carry_from), names.index(until) + 1 if until else len(names)
+        header, decode = _FORMATS[record].header, self.decoder(record)
+        head, tail = _part(record, fields[:at], "Head"), _part(record, fields[at:end], "Tail")
+        whole_tail = _part(record, fields[at:], "WholeTail")
+
+        def read(value: bytes) -> tuple[dict[str, Any], bytes]:
+            if value[:10] != header:
+                data = _to_data(decode(value))
+                out = BytesIO()
+                _write(out, whole_tail, data)
+                return data, out.getvalue()
+            try:
+                stream = BytesIO(value)
+                stream.seek(10)
+                data = _read(stream, head, None)
+                start = stream.tell()
+                data.update(_read(stream, tail, None))
+                return data, value[start:]
+            except Exception as error:
+                raise UndecodableError(Error.UNREADABLE_VALUE, type(error).__name__) from None
+
+        return read
+
+    def carrying_writer(
+        self, record: type[Record], carry_from: str, reads: type[Record]
+    ) -> Callable[[dict[str, Any], bytes], bytes]:
+        """An encoder of the fields before ``carry_from``, given as a dict, followed by bytes carried from a ``reads``.
+
+        Raises :class:`ValueError` when the carried fields of the two records differ.
+        """
+        fields, theirs = schema_of(record)["fields"], schema_of(reads)["fields"]
+        at = [field["name"] for field in fields].index(carry_from)
+        there = [field["name"] for field in theirs].index(carry_from)
+        if [(f["name"], f["type"]) for f in fields[at:]] != [(f["name"], f["type"]) for f in theirs[there:]]:
+            raise ValueError(f"{record.__name__} and {reads.__name__} differ from field {carry_from} on")
+        header, head = self.header(record), _part(record, fields[:at], "Head")
+
+        def write(values: dict[str, Any], carried: bytes) -> bytes:
+            out = BytesIO()
+            out.write(header)
+            _write(out, head, values)
+            out.write(carried)
+            return out.getvalue()
+
+        return write
+
+    def encode(self, value: Record) -> bytes:
+        """Encode one record."""
+        return self.encoder(type(value))(value)
+
+    def decoder(self, record: type[T]) -> Callable[[bytes], T]:
+        """A function that decodes ``record``s. It raises :class:`UndecodableError`."""
+        fmt = _FORMATS[record]
+        header, schema, build = fmt.header, fmt.schema, fmt.build
+
+        def decode(value: bytes) -> T:
+            try:
+                if value[:10] == header:
+                    stream = BytesIO(value)
+                    stream.seek(10)
+                    return build(_read(stream, schema, None))  # type: ignore[no-any-return]
+                return self._decode_other(fmt, value)  # type: ignore[no-any-return]
+            except UndecodableError:
+                raise
+            except Exception as error:  # fastavro raises whatever the bytes provoke
+                raise UndecodableError(Error.UNREADABLE_VALUE, type(error).__name__) from None
+
+        return decode
+
+    def decode(self, value: bytes, record: type[T]) -> T:
+        """Decode one record of a known type."""
+        return self.decoder(record)(value)
+
+    def record_of(self, value: bytes) -> type[Record]:
+        """Which record ``value`` holds, from its header; raises :class:`UndecodableError`."""
+        if value[:2] == SINGLE_OBJECT:
+            record = _KNOWN_HEADERS.get(value[:10])
+            if record is None:
+                raise UndecodableError(Error.UNKNOWN_SCHEMA, "fingerprint not known")
+            return record
+        if value[:1] == CONFLUENT and len(value) >= 5:
+            name = self._registered(value[:5])["name"].rsplit(".", 1)[-1]
+            for candidate in RECORDS:
+                if candidate.__name__ == name:
+                    return candidate
+            raise UndecodableError(Error.UNKNOWN_SCHEMA, "schema id names no record of this pipeline")
+        raise UndecodableError(Error.NOT_AVRO, "no single-object or Confluent header")
+
+    def body(self, value: bytes) -> bytes:
+        """``value`` without its header; only for records that decoded."""
+        return value[10:] if value[:2] == SINGLE_OBJECT else value[5:]
+
+    def _decode_other(self, fmt: _Format, value: bytes) -> Any:
+        if value[:2] == SINGLE_OBJECT:
+            writer, start = fmt.others.get(value[:10]), 10
+            if writer is None:
+                if value[:10] in _KNOWN_HEADERS:
+                    raise UndecodableError(Error.WRONG_SCHEMA, f"not a {fmt.record.__name__}")
+                raise UndecodableError(Error.UNKNOWN_SCHEMA, "fingerprint not known")
+        elif value[:1] == CONFLUENT and len(value) >= 5:
+            writer, start = self._registered(value[:5]), 5
+            if writer["name"].rsplit(".", 1)[-1] != fmt.record.__name__:
+                raise UndecodableError(Error.WRONG_SCHEMA, f"not a {fmt.record.__name__}")
+        else:
+            raise UndecodableError(Error.NOT_AVRO, "no single-object or Confluent header")
+        stream = BytesIO(value)
+        stream.seek(start)
+        return fmt.build(_read(stream, writer, fmt.schema))
+
+    def _registered(self, header: bytes) -> Any:
+        schema = self._by_id.get(header)
+        if schema is None:
+            if self._registry is None:
+                raise UndecodableError(Error.UNKNOWN_SCHEMA, "Confluent framing, and no schema registry is set")
+            try:
+                text = self._registry.schema_of(int.from_bytes(header[1:], "big"))
+            except LookupError:
+                raise UndecodableError(Error.UNKNOWN_SCHEMA, "schema id not in the registry") from None
+            schema = self._by_id[header] = fastavro.parse_schema(json.loads(text))
+        return schema
+
+
+def _to_data(value: Record) -> dict[str, Any]:
+    """Nested records to nested dicts; bytes stay bytes."""
+    data = msgspec.to_builtins(value, builtin_types=(bytes,))
+    return data  # type: ignore[no-any-return]
+
+
+#: Bodies of PTRs travel inside events without a header; these read and write them.
+_REQUEST = _FORMATS[PaymentRequested]
+
+
+def decode_request(body: bytes) -> PaymentRequested:
+    """The PTR inside an event's ``request`` field."""
+    return _REQUEST.build(_read(BytesIO(body), _REQUEST.schema, None))  # type: ignore[no-any-return]
+
+
+def encode_request(request: PaymentRequested) -> bytes:
+    """A PTR for an event's ``request`` field."""
+    out = BytesIO()
+    _write(out, _REQUEST.schema, _to_data(request))
+    return out.getvalue()
+
+
+def _part(record: type[Record], fields: list[dict[str, Any]], name: str) -> Any:
+    """A schema of consecutive fields of ``record``: Avro writes a record as its fields, one after the other."""
+    return fastavro.parse_schema({"type": "record", "name": f"{record.__name__}{name}", "fields": fields})

@@ -1,0 +1,39 @@
+"""Who and what an event is about: keys of topics and rows, and derived event ids. The only place that builds them."""
+
+from __future__ import annotations
+
+import re
+import zlib
+
+#: Separates the parts of a key; no id may contain it.
+SEPARATOR = "|"
+
+TENANT_PATTERN = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}\Z")
+#: Ids of payments, parties and terminals: printable, no separator, bounded.
+ID_PATTERN = re.compile(r"[^|\s\x00-\x1f\x7f]{1,80}\Z")
+PIC_PATTERN = re.compile(r"[a-z0-9][a-z0-9-]{0,39}\Z")
+
+
+def payment_key(tenant: str, payment_id: str) -> bytes:
+    """Key of a payment in every topic and table that is about payments."""
+    return f"{tenant}|{payment_id}".encode()
+
+
+def payer_key(tenant: str, debtor_id: str) -> bytes:
+    """Key of a payer's profile."""
+    return f"{tenant}|{debtor_id}".encode()
+
+
+def payee_key(tenant: str, creditor_id: str, terminal_id: str) -> bytes:
+    """Key of a payee's profile: the creditor's terminal, or the creditor where there is no terminal."""
+    return f"{tenant}|{creditor_id}|{terminal_id}".encode() if terminal_id else f"{tenant}|{creditor_id}".encode()
+
+
+def attempt_id(tenant: str, payment_id: str, attempt: int) -> str:
+    """Idempotency key of a call to a PIC."""
+    return f"{tenant}|{payment_id}|{attempt}"
+
+
+def partition_of(key: bytes, partitions: int) -> int:
+    """The partition of ``key``: CRC-32, librdkafka's default (``consistent_random``), so that plain clients agree."""
+    return zlib.crc32(key) % partitions

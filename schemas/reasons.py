@@ -1,0 +1,67 @@
+"""Stable reasons: snake_case, safe to show, never renamed. A reason says why, and no person."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Outcome(StrEnum):
+    """The one outcome of a payment, in ``payments.completed.v1``."""
+
+    PAID = "paid"
+    DECLINED = "declined"
+    BLOCKED = "blocked"
+    REJECTED = "rejected"
+    REFERRED = "referred"
+    REFUSED = "refused"
+
+
+class Reason(StrEnum):
+    """Why a payment ended as it did."""
+
+    # The request itself (refused).
+    UNKNOWN_TENANT = "unknown_tenant"
+    UNKNOWN_CURRENCY = "unknown_currency"
+    AMOUNT_NOT_POSITIVE = "amount_not_positive"
+    AMOUNT_ABOVE_LIMIT = "amount_above_limit"
+    REQUESTED_IN_FUTURE = "requested_in_future"
+    UNSUPPORTED_KIND = "unsupported_kind"
+    INVALID_FIELD = "invalid_field"
+    FIELD_TOO_LONG = "field_too_long"
+    TOO_MANY_METADATA = "too_many_metadata"
+    CARD_NUMBER = "card_number"
+    CONFLICTING_REQUEST = "conflicting_request"
+    # Screening (blocked, referred).
+    PARTY_ON_SANCTIONS_LIST = "party_on_sanctions_list"
+    PARTY_RESEMBLES_LISTED = "party_resembles_listed"
+    # Localization (rejected).
+    CURRENCY_NOT_ALLOWED = "currency_not_allowed"
+    COUNTRY_NOT_ALLOWED = "country_not_allowed"
+    METHOD_NOT_ALLOWED = "method_not_allowed"
+    AMOUNT_ABOVE_METHOD_LIMIT = "amount_above_method_limit"
+    AMOUNT_BELOW_METHOD_LIMIT = "amount_below_method_limit"
+    FEE_ABOVE_AMOUNT = "fee_above_amount"
+    # Fraud (declined, referred).
+    FRAUD_SCORE_HIGH = "fraud_score_high"
+    FRAUD_SCORE_RAISED = "fraud_score_raised"
+    # Dispatch and the PIC (refused, declined).
+    UNKNOWN_PIC = "unknown_pic"
+    PIC_DECLINED = "pic_declined"
+    PIC_ANSWER_UNKNOWN = "pic_answer_unknown"
+    PIC_NOT_FOUND = "pic_not_found"
+
+
+class Error(StrEnum):
+    """Why a record is a dead letter."""
+
+    EMPTY_VALUE = "empty_value"
+    NO_KEY = "no_key"
+    VALUE_TOO_LARGE = "value_too_large"
+    NOT_AVRO = "not_avro"
+    UNKNOWN_SCHEMA = "unknown_schema"
+    WRONG_SCHEMA = "wrong_schema"
+    UNREADABLE_VALUE = "unreadable_value"
+    NO_PAYMENT_ID = "no_payment_id"
+    WRONG_PARTITION_TWICE = "wrong_partition_twice"
+    CARD_NUMBER_IN_ID = "card_number_in_id"
+    STAGE_FAILED = "stage_failed"

@@ -1,0 +1,312 @@
+"""The records on the wire, typed. The ``.avsc`` files are the contract; a contract test compares these with them.
+
+Every record is a :class:`msgspec.Struct`, immutable, with the field names, order and defaults of its schema. Amounts are
+in minor units, times in epoch milliseconds.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True):
+    """Base of everything that travels."""
+
+
+class Party(Record, frozen=True, kw_only=True):
+    """A person or organisation that pays or is paid."""
+
+    id: str
+    name: str
+    country: str
+    birth_date: str | None = None
+    registration: str | None = None
+
+
+class Instrument(Record, frozen=True, kw_only=True):
+    """What is charged, as a token: never a card number."""
+
+    kind: str
+    token: str
+
+
+class Locality(Record, frozen=True, kw_only=True):
+    """Where the payment takes place."""
+
+    country: str
+    region: str = ""
+    postcode: str = ""
+    locale: str = ""
+
+
+class PaymentRequested(Record, frozen=True, kw_only=True):
+    """A Payment Transaction Request (PTR): what a client asks for."""
+
+    tenant: str
+    payment_id: str
+    kind: str = "payment"
+    amount_minor: int
+    currency: str
+    debtor: Party
+    creditor: Party
+    terminal_id: str = ""
+    channel: str = ""
+    instrument: Instrument
+    locality: Locality
+    order_reference: str = ""
+    metadata: dict[str, str] = {}
+    requested_at_ms: int
+
+
+class ListEvidence(Record, frozen=True, kw_only=True):
+    """Why a party looks like somebody on a sanctions list."""
+
+    party: str
+    list: str
+    entry_id: str
+    score: float
+    algorithm: str
+
+
+class PaymentScreened(Record, frozen=True, kw_only=True):
+    """Screening answered: clear, referred or blocked."""
+
+    sender_partition: int
+    sender_offset: int
+    rule_version: int
+    outcome: str
+    reason: str = ""
+    list_version: str = ""
+    evidence: ListEvidence | None = None
+    requested_at_ms: int
+    amount_minor: int
+    tenant: str
+    payment_id: str
+    creditor_id: str
+    terminal_id: str = ""
+    currency: str
+    debtor_id: str
+    country: str
+    method: str
+    received_at_ms: int
+    trace_id: str = ""
+    request: bytes
+
+
+class PaymentLocalized(Record, frozen=True, kw_only=True):
+    """Localization answered: accepted or rejected."""
+
+    sender_partition: int
+    sender_offset: int
+    rule_version: int
+    outcome: str
+    reason: str = ""
+    fee_minor: int
+    pic: str
+    requested_at_ms: int
+    amount_minor: int
+    tenant: str
+    payment_id: str
+    creditor_id: str
+    terminal_id: str = ""
+    currency: str
+    debtor_id: str
+    country: str
+    method: str
+    received_at_ms: int
+    trace_id: str = ""
+    request: bytes
+
+
+class PaymentProfiled(Record, frozen=True, kw_only=True):
+    """The payer's profile was updated and read."""
+
+    sender_partition: int
+    sender_offset: int
+    rule_version: int
+    outcome: str
+    reason: str = ""
+    payer_features: list[int]
+    fee_minor: int
+    pic: str
+    requested_at_ms: int
+    amount_minor: int
+    tenant: str
+    payment_id: str
+    creditor_id: str
+    terminal_id: str = ""
+    currency: str
+    debtor_id: str
+    country: str
+    method: str
+    received_at_ms: int
+    trace_id: str = ""
+    request: bytes
+
+
+class PaymentScored(Record, frozen=True, kw_only=True):
+    """Fraud answered: approved, referred or declined."""
+
+    sender_partition: int
+    sender_offset: int
+    rule_version: int
+    outcome: str
+    reason: str = ""
+    payee_features: list[int]
+    score: float
+    score_reasons: list[str]
+    payer_features: list[int]
+    fee_minor: int
+    pic: str
+    requested_at_ms: int
+    amount_minor: int
+    tenant: str
+    payment_id: str
+    creditor_id: str
+    terminal_id: str = ""
+    currency: str
+    debtor_id: str
+    country: str
+    method: str
+    received_at_ms: int
+    trace_id: str = ""
+    request: bytes
+
+
+class PaymentQueued(Record, frozen=True, kw_only=True):
+    """The intent to call a PIC, durable before any call."""
+
+    attempt: int
+    ask: int
+    not_before_ms: int
+    rule_version: int
+    fee_minor: int
+    pic: str
+    requested_at_ms: int
+    amount_minor: int
+    tenant: str
+    payment_id: str
+    creditor_id: str
+    terminal_id: str = ""
+    currency: str
+    debtor_id: str
+    country: str
+    method: str
+    received_at_ms: int
+    trace_id: str = ""
+    request: bytes
+
+
+class PaymentAnswered(Record, frozen=True, kw_only=True):
+    """What a PIC said to one ask."""
+
+    attempt: int
+    ask: int
+    outcome: str
+    reason: str = ""
+    pic_reference: str = ""
+    answered_at_ms: int
+    called: bool
+    pic: str
+    tenant: str
+    payment_id: str
+    trace_id: str = ""
+
+
+class PaymentEnded(Record, frozen=True, kw_only=True):
+    """A stage before dispatch ended the payment, or a request repeats one: settlement answers."""
+
+    sender_partition: int
+    sender_offset: int
+    rule_version: int
+    outcome: str
+    reason: str = ""
+    stage: str
+    request_kind: str
+    request_id: str = ""
+    requested_at_ms: int
+    amount_minor: int
+    currency: str
+    detail: str = ""
+    tenant: str
+    payment_id: str
+    received_at_ms: int
+    trace_id: str = ""
+
+
+class PaymentCompleted(Record, frozen=True, kw_only=True):
+    """The one outcome of a payment, or the refusal of a conflicting request."""
+
+    event_id: str
+    tenant: str
+    payment_id: str
+    outcome: str
+    reason: str = ""
+    stage: str
+    detail: str = ""
+    rule_version: int
+    requested_at_ms: int
+    received_at_ms: int
+    amount_minor: int
+    currency: str
+    fee_minor: int = 0
+    score: float = 0.0
+    pic: str = ""
+    pic_reference: str = ""
+    attempts: int = 0
+    repeat: bool = False
+    trace_id: str = ""
+
+
+class DeadLetter(Record, frozen=True, kw_only=True):
+    """A record that no stage can handle, as it came."""
+
+    topic: str
+    partition: int
+    offset: int
+    stage: str
+    error: str
+    detail: str = ""
+    key: bytes | None = None
+    value: bytes | None = None
+    value_length: int
+
+
+class TenantConfigured(Record, frozen=True, kw_only=True):
+    """A version of a tenant's configuration."""
+
+    tenant: str
+    version: int
+    document: str
+    document_hash: str
+
+
+class ChargebackReceived(Record, frozen=True, kw_only=True):
+    """A payer disputed a payment: a label, arriving late."""
+
+    tenant: str
+    payment_id: str
+    creditor_id: str
+    terminal_id: str = ""
+    amount_minor: int
+    currency: str
+    paid_at_ms: int
+    charged_back_at_ms: int
+    reason: str = "fraud"
+
+
+#: Every record that has a topic, in flow order.
+RECORDS: tuple[type[Record], ...] = (
+    PaymentRequested,
+    PaymentScreened,
+    PaymentLocalized,
+    PaymentProfiled,
+    PaymentScored,
+    PaymentQueued,
+    PaymentAnswered,
+    PaymentEnded,
+    PaymentCompleted,
+    DeadLetter,
+    TenantConfigured,
+    ChargebackReceived,
+)
