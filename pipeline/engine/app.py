@@ -1,0 +1,303 @@
+"""The Faust app that drives the runners: partitions come and go, the process starts, stalls and stops."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+import faust
+import faust.streams
+import faust.transport.conductor
+from faust.types import TP
+from yarl import URL
+
+from pipeline.engine import store as _store  # registers payrocks://
+from pipeline.engine.lease import Lease
+from pipeline.engine.metrics import GroupMetrics, Metrics
+from pipeline.engine.offsets import adopt_offsets
+from pipeline.engine.output import KafkaOutput
+from pipeline.engine.runner import Runner
+from pipeline.engine.stage import Group, RawRecord
+from pipeline.engine.transport import RawBatches
+from pipeline.settings import Settings
+from pipeline.topics import DEAD_LETTERS
+from schemas.codec import Codec
+
+log = logging.getLogger("ptr.engine")
+
+#: Exit codes, sysexits.h: 70 internal error or stall, 75 try again (lease lost, broker away).
+EXIT_FAILED = 70
+WATCHDOG_INTERVAL_S = 2.0
+#: Recovery of large tables takes its time; this many watchdog periods without becoming ready is a stall.
+RECOVERY_PERIODS = 20
+
+
+class SideInput:
+    """Something a worker reads beside its topics (tenants' configurations): started before the first record."""
+
+    def start(self) -> None: ...
+
+    def wait_caught_up(self, timeout_s: float) -> None: ...
+
+    def stop(self) -> None: ...
+
+
+class EventBatch:
+    """A Faust event that holds a batch of records of one partition."""
+
+    __slots__ = ("event", "partition", "records", "topic")
+
+    def __init__(self, event: Any) -> None:
+        self.event = event
+        self.topic: str = event.message.topic
+        self.partition: int = event.message.partition
+        self.records: Sequence[RawRecord] = event.message.value
+
+    def ack(self) -> None:
+        self.event.ack()
+
+
+def end_process(message: str, code: int = EXIT_FAILED) -> NoReturn:
+    """End at once: nothing that was not acknowledged may be, so there is nothing to tidy up."""
+    print(f"ptr worker ends: {message}", file=sys.stderr, flush=True)
+    os._exit(code)
+
+
+class PipelineApp(faust.App):
+    """A Faust app whose agents are runners."""
+
+    lease: Lease
+    batched_topics: frozenset[str]
+
+    def prepare(
+        self, settings: Settings, groups: Sequence[Group], codec: Codec, metrics: Metrics, side_inputs: Sequence[Any]
+    ) -> None:
+        """Declare topics, tables and agents for ``groups``."""
+        self.settings = settings
+        self.groups = tuple(groups)
+        self.lease = Lease(settings.session_timeout_s)
+        self.metrics = metrics
+        self.side_inputs = tuple(side_inputs)
+        self.runners: dict[str, Runner] = {}
+        self.services: list[Any] = []
+        self.started_at = time.monotonic()
+        self.ready_at: float | None = None
+        self._committed: dict[TP, tuple[int, float]] = {}
+        sources = {stage.source for group in groups for stage in group.stages}
+        changelogs = {group.table.changelog for group in groups if group.table is not None}
+        self.sources = frozenset(sources)
+        self.batched_topics = frozenset(sources | changelogs)
+        for group in groups:
+            self._declare(group, codec)
+        self.on_partitions_revoked.connect(self._give_partitions_away)
+        self.on_rebalance_complete.connect(self._partitions_recovered)
+        self.task(self._watchdog)
+
+    def _declare(self, group: Group, codec: Codec) -> None:
+        settings, table = self.settings, None
+        if group.table is not None:
+            # Given at construction: a changelog topic set afterwards is unknown to recovery, which then reads it for ever.
+            changelog = self.topic(
+                group.table.changelog,
+                schema=RawBatches(),
+                key_type=bytes,
+                value_type=bytes,
+                key_serializer="raw",
+                value_serializer="raw",
+                partitions=settings.partitions,
+                compacting=True,
+                deleting=False,
+                internal=True,
+            )
+            table = self.Table(
+                group.table.name,
+                partitions=settings.partitions,
+                key_type=bytes,
+                value_type=bytes,
+                changelog_topic=changelog,
+                options=dict(_store.ROCKSDB_OPTIONS),
+                # In batches of a thousand records, so that recovery holds a few thousand rows and not a million.
+                recovery_buffer_size=4,
+            )
+            table.key_serializer = table.value_serializer = "raw"  # type: ignore[attr-defined]
+
+        def store_of(partition: int) -> _store.PartitionStore:
+            assert table is not None
+            return table.data.partition(partition)  # type: ignore[attr-defined,no-any-return]
+
+        async def run(stream: Any) -> None:
+            runner = self.runners.get(group.name)
+            if runner is None:
+                runner = self.runners[group.name] = Runner(
+                    group,
+                    output=KafkaOutput(settings.broker, settings.session_timeout_s, end_process),
+                    store_of=store_of,
+                    lease=self.lease,
+                    codec=codec,
+                    metrics=GroupMetrics(self.metrics, tuple(stage.name for stage in group.stages)),
+                    partitions=settings.partitions,
+                    dead_letter_topic=DEAD_LETTERS.name,
+                    fail=end_process,
+                )
+                runner.start()
+            async for event in stream.noack().events():
+                runner.add(EventBatch(event))
+                await runner.room()
+
+        topic = self.topic(*[stage.source for stage in group.stages], schema=RawBatches())
+        self.agent(topic, name=group.name)(run)
+
+    # -- life ---------------------------------------------------------------------------------------------------------
+
+    async def on_start(self) -> None:
+        """Before the first record: side inputs are read to their end, offsets of other groups are taken over."""
+        if faust.streams._CStreamIterator is None or faust.transport.conductor.ConductorHandler is None:  # type: ignore[attr-defined]
+            end_process("Faust's compiled parts are missing: reinstall faust-streaming from its wheel")
+        loop = asyncio.get_running_loop()
+        for side_input in self.side_inputs:
+            side_input.start()
+        for side_input in self.side_inputs:
+            await loop.run_in_executor(None, side_input.wait_caught_up, 30.0)
+        await loop.run_in_executor(None, adopt_offsets, self.settings, sorted(self.sources))
+        for service in self.services:
+            await service.start(self)
+        await super().on_start()
+
+    async def on_stop(self) -> None:
+        """Finish the cycles, commit, and leave within seconds."""
+        try:
+            await self._drain()
+        except TimeoutError:
+            log.warning("a cycle did not end in time; what it held is repeated after the restart")
+        await super().on_stop()
+        for service in self.services:
+            await service.stop()
+        for side_input in self.side_inputs:
+            side_input.stop()
+
+    async def _drain(self) -> None:
+        self.metrics.ready.set(0)
+        self.ready_at = None
+        await asyncio.gather(*(runner.drain() for runner in self.runners.values()))
+        if self._consumer is not None:
+            await self._consumer.commit()
+
+    async def _give_partitions_away(self, app: Any, revoked: set[TP], **_: Any) -> None:
+        try:
+            await self._drain()
+        except TimeoutError:
+            end_process("partitions are taken away and a cycle did not end in time")
+
+    async def _partitions_recovered(self, app: Any, **_: Any) -> None:
+        self.consumer.forget_acknowledgements()
+        assigned = [(tp.topic, tp.partition) for tp in self.consumer.assignment() if tp.topic in self.sources]
+        self.lease.begin()
+        for runner in self.runners.values():
+            mine = [stage.source for stage in runner.group.stages if stage.handle_batch is not None]
+            ends = await runner.output.ends(tp for tp in assigned if tp[0] in mine)
+            runner.resume(ends)
+        self._committed.clear()
+        if self.ready_at is None:
+            gc.collect()
+            gc.freeze()
+            gc.set_threshold(50_000, 20, 50)
+        self.ready_at = time.monotonic()
+        self.metrics.ready.set(1)
+
+    @property
+    def is_ready(self) -> bool:
+        """Assigned, recovered, and not in a rebalance."""
+        return self.ready_at is not None and not self.rebalancing
+
+    # -- watchdog -----------------------------------------------------------------------------------------------------
+
+    async def _watchdog(self) -> None:
+        """Lag and no commit for ``watchdog_s`` ends the process: a consumer that silently stopped is a known disease."""
+        limit_s = self.settings.watchdog_s
+        while not self.should_stop:
+            await self.sleep(WATCHDOG_INTERVAL_S)
+            if not self.is_ready:
+                since = time.monotonic() - (self.ready_at or self.started_at)
+                if self.ready_at is None and since > RECOVERY_PERIODS * limit_s:
+                    end_process(f"not ready for {since:.0f} s (rebalancing or recovering)")
+                continue
+            await self._look_for_stall(limit_s)
+
+    async def _look_for_stall(self, limit_s: float) -> None:
+        consumer = self.consumer
+        waits = {stage.source for group in self.groups if group.waits for stage in group.stages}
+        tps = [tp for tp in consumer.assignment() if tp.topic in self.sources]
+        if not tps or not self.runners:
+            return
+        output = next(iter(self.runners.values())).output
+        try:
+            ends = await output.ends((tp.topic, tp.partition) for tp in tps)
+        except Exception as error:  # the broker is away: delivery and heartbeat time-outs decide, not the watchdog
+            log.warning("the broker does not tell its offsets: %s", type(error).__name__)
+            return
+        now, lag_of = time.monotonic(), dict.fromkeys(self.sources, 0)
+        for tp in tps:
+            committed = consumer._committed_offset.get(tp) or 0
+            lag = max(ends[tp.topic, tp.partition] - committed, 0)
+            lag_of[tp.topic] += lag
+            before, since = self._committed.get(tp, (committed, now))
+            if lag == 0 or committed != before or tp.topic in waits:
+                since = now
+            self._committed[tp] = (committed, since)
+            if now - since > limit_s:
+                end_process(
+                    f"{tp.topic} partition {tp.partition}: {lag} records wait and nothing was committed "
+                    f"for {now - since:.0f} s (PTR_WATCHDOG_S={limit_s:g})"
+                )
+        for topic, lag in lag_of.items():
+            self.metrics.lag.labels(topic).set(lag)
+
+
+def make_app(
+    settings: Settings,
+    groups: Sequence[Group],
+    *,
+    codec: Codec,
+    metrics: Metrics | None = None,
+    side_inputs: Sequence[Any] = (),
+) -> PipelineApp:
+    """The app for one worker of ``settings.worker_group``. Nothing is contacted before it starts."""
+    settings.datadir.mkdir(parents=True, exist_ok=True)
+    brokers = [URL(f"payk://{address}") for address in settings.broker.split(",")]
+    app = PipelineApp(
+        settings.worker_group,
+        broker=brokers,
+        store="payrocks://",
+        datadir=settings.datadir,
+        topic_partitions=settings.partitions,
+        topic_replication_factor=settings.replication,
+        topic_allow_declare=False,
+        topic_disable_leader=True,
+        table_standby_replicas=0,
+        key_serializer="raw",
+        value_serializer="raw",
+        cython_optimizations=True,
+        consumer_auto_offset_reset="earliest",
+        consumer_group_instance_id=settings.worker_instance,
+        consumer_max_fetch_size=4 << 20,
+        broker_max_poll_records=4000,
+        broker_session_timeout=settings.session_timeout_s,
+        broker_heartbeat_interval=1.0,
+        broker_rebalance_timeout=settings.session_timeout_s,
+        broker_commit_interval=1.0,
+        stream_buffer_maxsize=64,
+        stream_wait_empty=False,
+        web_enabled=False,
+        web_tables_enabled=False,
+        web_router_enabled=False,
+    )
+    app.prepare(settings, groups, codec, metrics or Metrics(), side_inputs)
+    return app
+
+

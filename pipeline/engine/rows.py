@@ -1,0 +1,116 @@
+"""The rows of one table partition: read through a cache, published to the changelog and stored once per cycle.
+
+A row is a :class:`Row`: MessagePack of a struct whose first field, ``version``, counts the records applied to it. Of two
+rows for one key, the one with the higher version has seen more and wins in recovery (docs/decisions/0003-row-versions.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Generic, Protocol, TypeVar
+
+import msgspec
+
+#: Rows kept decoded between cycles, per partition.
+CACHED_ROWS_MAX = 50_000
+
+
+class Row(msgspec.Struct, array_like=True):
+    """Base of every row; the version comes first so that recovery reads nothing else."""
+
+    version: int = 0
+
+
+R = TypeVar("R", bound=Any)
+_encode = msgspec.msgpack.encode
+_decode_version = msgspec.msgpack.Decoder(Row).decode
+
+
+def version_of(stored: bytes) -> int:
+    """The version of an encoded row."""
+    return _decode_version(stored).version
+
+
+class Store(Protocol):
+    """Where the rows of one partition live (RocksDB; a dict in the simulation)."""
+
+    def get(self, key: bytes) -> bytes | None:
+        """The stored row."""
+
+    def write(self, rows: dict[bytes, bytes], changelog_offset: int | None) -> None:
+        """Store rows and, when known, the offset of the last changelog record they include, in one step."""
+
+
+class Changelog(Protocol):
+    """What publishes rows: ``produce(topic, value, key, partition)``."""
+
+    def produce(self, topic: str, value: bytes, key: bytes, partition: int = -1) -> None: ...
+
+
+class Rows(Generic[R]):
+    """The rows of one partition of one table, for one runner. A crash loses the cache and nothing else."""
+
+    def __init__(self, store: Store, partition: int, changelog: str, row_type: type[R]) -> None:
+        self.partition = partition
+        self.changelog = changelog
+        self._store = store
+        self._new = row_type
+        self._decode = msgspec.msgpack.Decoder(row_type, strict=False).decode
+        self._cache: dict[bytes, R] = {}
+        self._changed: set[bytes] = set()
+        self._sealed: dict[bytes, bytes] = {}
+
+    def get(self, key: bytes) -> R:
+        """The row of ``key``, a new one when there is none. Change it, then :meth:`save` it."""
+        row = self._cache.get(key)
+        if row is None:
+            stored = self._store.get(key)
+            row = self._cache[key] = self._new() if stored is None else self._decode(stored)
+        return row
+
+    def save(self, key: bytes, row: R) -> None:
+        """``row`` is the row of ``key`` from now on; once per applied record."""
+        row.version += 1
+        self._cache[key] = row
+        self._changed.add(key)
+
+    def peek(self, key: bytes) -> R | None:
+        """The row as it is now, for a view; nothing is cached."""
+        row = self._cache.get(key)
+        if row is None and (stored := self._store.get(key)) is not None:
+            row = self._decode(stored)
+        return row
+
+    def seal(self) -> None:
+        """Freeze what this cycle changed; the next cycle publishes and stores it."""
+        self._sealed = {key: _encode(self._cache[key]) for key in self._changed}
+        self._changed.clear()
+        if len(self._cache) > CACHED_ROWS_MAX:
+            # What is not stored yet must stay readable.
+            self._cache = {key: self._cache[key] for key in self._sealed}
+
+    def publish(self, changelog: Changelog) -> None:
+        """Queue the sealed rows for the changelog, one record per key."""
+        topic, partition = self.changelog, self.partition
+        for key, row in self._sealed.items():
+            changelog.produce(topic, row, key, partition)
+
+    def store(self, changelog_end: int | None) -> None:
+        """Store the sealed rows; ``changelog_end`` is the changelog's end offset when it is known to include just them."""
+        self._store.write(self._sealed, None if changelog_end is None else changelog_end - 1)
+        self._sealed = {}
+
+
+def newest(rows: Iterable[tuple[bytes, bytes | None]], stored: dict[bytes, bytes | None]) -> dict[bytes, bytes | None]:
+    """What recovery has to write: for each key the row with the highest version, later ones winning a tie.
+
+    ``rows`` are changelog records in their order (None deletes), ``stored`` what is there now for these keys.
+    """
+    versions = {key: version_of(value) for key, value in stored.items() if value is not None}
+    result: dict[bytes, bytes | None] = {}
+    for key, value in rows:
+        version = -1 if value is None else version_of(value)
+        if value is None or version >= versions.get(key, -1):
+            versions[key] = version
+            result[key] = value
+    return result

@@ -1,0 +1,95 @@
+"""What a shell declares: stages, and the groups of stages that share a table and so a cycle."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from pipeline.engine.rows import Rows
+
+
+class RawRecord(Protocol):
+    """A record as the consumer gives it (aiokafka's ConsumerRecord)."""
+
+    topic: str
+    partition: int
+    offset: int
+    #: Epoch milliseconds: the broker's where the topic says LogAppendTime, else the producer's.
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes]]
+
+
+class Work(Protocol):
+    """What a handler may do. Decide first; then change rows and emit, so that a failed decision leaves nothing behind."""
+
+    #: Rows of the record's partition, of the group's table.
+    rows: Rows[Any]
+    #: Number of partitions of the record's topic.
+    partitions: int
+
+    def emit(self, topic: str, value: bytes, key: bytes) -> None:
+        """Publish; durable before the record is acknowledged. Never an event of a repeat."""
+
+    def dead_letter(self, record: RawRecord, error: str, detail: str) -> None:
+        """Give up on a record: it goes to the dead letters as it came."""
+
+    def repost(self, record: RawRecord, key: bytes) -> None:
+        """The record came under the wrong key or partition: post it again under ``key``, counted."""
+
+    def maybe_called(self, record: RawRecord) -> bool:
+        """Whether an earlier owner of the partition may have handled this record without acknowledging it."""
+
+    async def hold(self) -> None:
+        """Wait until this worker surely owns its partitions; before anything that cannot be fenced."""
+
+    def holds(self) -> bool:
+        """Whether it surely owns them right now."""
+
+    async def until(self, at_ms: int) -> None:
+        """Wait until ``at_ms`` (epoch milliseconds); raises :class:`Abandoned` when the partition is given away first."""
+
+
+class Abandoned(Exception):
+    """The partition is being given away while a handler waits: nothing was done, nothing is acknowledged."""
+
+
+Handle = Callable[[Any, Work], None]
+HandleBatch = Callable[[Sequence[Any], Work], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """One stage: which topic, and what is done with each record, or with a whole batch where calls leave the process."""
+
+    name: str
+    source: str
+    handle: Handle | None = None
+    handle_batch: HandleBatch | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """A table of the engine: rows by key, one changelog topic."""
+
+    name: str
+    changelog: str
+    row_type: type[Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """Stages that share a table share a cycle, a cache and a producer; a stage without a table stands alone."""
+
+    name: str
+    stages: tuple[Stage, ...]
+    table: Table | None = None
+    #: Cycles that may be under way at once; more than one only without a table, where calls leave the process.
+    parallel: int = 1
+    #: Records may wait in it on purpose, so lag is not a sign of a stall.
+    waits: bool = False
+
+    def __post_init__(self) -> None:
+        assert self.parallel == 1 or self.table is None, "cycles of a table are one after the other"

@@ -1,0 +1,302 @@
+"""Dispatch and settlement: the state machine of one payment. Pure: all that it knows is an argument, time included.
+
+The row (:class:`Attempts`) is the only writer of outcomes, so a payment has one outcome: whatever decides first ends
+it, and everything that comes later is a repeat, a conflict, or nothing.
+
+    (nothing) --route: approved--> queued --settle: pending--> pending --settle: pending--> pending ...
+        |                            |                            |
+        +--route/end: ended ---------+--settle: paid, declined----+--------------------> ended
+
+A PIC is asked again for ever, because only its explicit word is a success or a failure; what grows is the delay. An
+ask after the first carries the same attempt, hence the same idempotency key, and whoever serves it looks up first:
+found, that is the answer; not found, the PIC never got the attempt, and it is sent again under the same key. So "not
+found" needs no state of its own: it is one more pending answer. No second attempt is ever made: it could be a second
+payment.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+
+from schemas.reasons import Outcome, Reason
+from schemas.records import PaymentAnswered, PaymentCompleted, PaymentEnded
+
+QUEUED: Final = "queued"
+PENDING: Final = "pending"
+ENDED: Final = "ended"
+
+#: A PIC's own reason is shown only when it looks like one: snake_case, bounded, so that no free text gets in.
+_PIC_REASON = re.compile(r"[a-z][a-z0-9_]{0,63}\Z")
+
+#: What fraud's answers end a payment with, and the reason where the answer gives none.
+_FRAUD_ENDS: Final[Mapping[str, Reason]] = {
+    Outcome.DECLINED: Reason.FRAUD_SCORE_HIGH,
+    Outcome.REFERRED: Reason.FRAUD_SCORE_RAISED,
+}
+
+
+class Attempts(msgspec.Struct, array_like=True):
+    """A payment's row: where it stands, and once ended all that answers a repeat. Never changed in place here."""
+
+    #: The engine's; decisions carry it over as it is.
+    version: int = 0
+    #: "" before anything is decided, then ``queued``, ``pending`` (asked again), ``ended``.
+    state: str = ""
+    attempt: int = 0
+    #: The ask of ``attempt`` whose answer is waited for.
+    ask: int = 0
+    outcome: str = ""
+    reason: str = ""
+    stage: str = ""
+    detail: str = ""
+    rule_version: int = 0
+    requested_at_ms: int = 0
+    received_at_ms: int = 0
+    amount_minor: int = 0
+    currency: str = ""
+    fee_minor: int = 0
+    score: float = 0.0
+    pic: str = ""
+    pic_reference: str = ""
+    trace_id: str = ""
+    #: The fields of a ``PaymentQueued`` from ``fee_minor`` on, Avro, to queue a look-up; empty once ended.
+    queued: bytes = b""
+    #: A repeat arrived while the payment was in flight; its completion answers both.
+    asked_again: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """Queue the first ask of attempt 1, on the PIC's queue topic. ``carried`` follows the fields of :meth:`head`."""
+
+    row: Attempts
+    carried: bytes
+
+    def head(self) -> dict[str, int]:
+        """The fields of the ``PaymentQueued`` before the carried ones."""
+        return _head(self.row, not_before_ms=0)
+
+
+@dataclass(frozen=True, slots=True)
+class AskAgain:
+    """Queue the row's ask on the PIC's retry topic number ``tier``, not to be served before ``not_before_ms``."""
+
+    row: Attempts
+    carried: bytes
+    not_before_ms: int
+    tier: int
+
+    def head(self) -> dict[str, int]:
+        """The fields of the ``PaymentQueued`` before the carried ones."""
+        return _head(self.row, not_before_ms=self.not_before_ms)
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """The payment has its outcome: the only place where one comes from."""
+
+    row: Attempts
+    completed: PaymentCompleted
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerAgain:
+    """The same outcome under the same event id, marked as a repeat. The row stays as it is."""
+
+    row: Attempts
+    completed: PaymentCompleted
+
+
+@dataclass(frozen=True, slots=True)
+class RefuseConflict:
+    """Another request under the same id: refused under an event id of its own. The row, None too, stays as it is."""
+
+    row: Attempts | None
+    completed: PaymentCompleted
+
+
+@dataclass(frozen=True, slots=True)
+class Ignore:
+    """Nothing to send. ``row`` is the given one, or, for the first repeat in flight, one that notes it."""
+
+    row: Attempts | None
+
+
+def route(
+    row: Attempts | None, scored: Mapping[str, Any], carried: bytes, *, pics: Collection[str]
+) -> Queue | End | Ignore:
+    """What follows from fraud's answer.
+
+    ``scored`` holds the fields of a ``PaymentScored`` but ``request`` and the features; ``carried`` its Avro bytes from
+    ``fee_minor`` on; ``pics`` the PICs that have a plugin. A payment that has a state has been here: a repeat.
+    Raises :class:`ValueError` for an outcome that fraud does not have.
+    """
+    row = row or Attempts()
+    if row.state:
+        return Ignore(row)
+    outcome: str = scored["outcome"]
+    known = msgspec.structs.replace(
+        row,
+        rule_version=scored["rule_version"],
+        requested_at_ms=scored["requested_at_ms"],
+        received_at_ms=scored["received_at_ms"],
+        amount_minor=scored["amount_minor"],
+        currency=scored["currency"],
+        fee_minor=scored["fee_minor"],
+        score=scored["score"],
+        pic=scored["pic"],
+        trace_id=scored["trace_id"],
+    )
+    tenant, payment_id = scored["tenant"], scored["payment_id"]
+    if outcome in _FRAUD_ENDS:
+        reason = scored["reason"] or _FRAUD_ENDS[outcome]
+        return _end(tenant, payment_id, known, Outcome(outcome), reason, "payee", ",".join(scored["score_reasons"]))
+    if outcome != "approved":
+        raise ValueError(
+            f"payment {tenant}|{payment_id}: scored outcome {outcome!r} is none of approved, declined, referred"
+        )
+    if scored["pic"] not in pics:
+        return _end(tenant, payment_id, known, Outcome.REFUSED, Reason.UNKNOWN_PIC, "dispatch", f"pic={scored['pic']}")
+    return Queue(msgspec.structs.replace(known, state=QUEUED, attempt=1, ask=0, queued=carried), carried)
+
+
+def end(row: Attempts | None, ended: PaymentEnded) -> End | AnswerAgain | RefuseConflict | Ignore:
+    """What follows from a stage that ended a payment, or from a request that repeats or contradicts one.
+
+    Raises :class:`ValueError` for a kind of request that does not exist, an outcome that no stage before dispatch may
+    give, and a conflict without the id of its request.
+    """
+    match ended.request_kind:
+        case "first":
+            return _end_first(row or Attempts(), ended)
+        case "repeat":
+            return _repeat(row or Attempts(), ended)
+        case "conflict":
+            return RefuseConflict(row, _refusal(ended))
+    raise ValueError(f"payment {ended.tenant}|{ended.payment_id}: request kind {ended.request_kind!r} is unknown")
+
+
+def settle(row: Attempts | None, answer: PaymentAnswered, *, delays_s: Sequence[int]) -> End | AskAgain | Ignore:
+    """What follows from a PIC's answer. Only the answer to the ask that the row waits for counts.
+
+    ``delays_s`` are the delays of the retry topics in order; the last one repeats. An outcome that is neither ``paid``
+    nor ``declined``, whatever it is, is an unknown answer.
+    """
+    if row is None or row.state not in (QUEUED, PENDING) or (answer.attempt, answer.ask) != (row.attempt, row.ask):
+        return Ignore(row)
+    answered = msgspec.structs.replace(row, pic_reference=answer.pic_reference or row.pic_reference)
+    match answer.outcome:
+        case Outcome.PAID:
+            return _end(answer.tenant, answer.payment_id, answered, Outcome.PAID, "", "plugin", "")
+        case Outcome.DECLINED:
+            given = answer.reason if answer.reason != Reason.PIC_DECLINED and _PIC_REASON.match(answer.reason) else ""
+            return _end(
+                answer.tenant, answer.payment_id, answered, Outcome.DECLINED, Reason.PIC_DECLINED, "plugin", given
+            )
+        case _:
+            tier = min(row.ask, len(delays_s) - 1)
+            waiting = msgspec.structs.replace(answered, state=PENDING, ask=row.ask + 1)
+            return AskAgain(waiting, row.queued, answer.answered_at_ms + 1000 * delays_s[tier], tier)
+
+
+def completed_id(tenant: str, payment_id: str) -> str:
+    """Event id of a payment's outcome, the same whenever it is told again."""
+    return f"{tenant}|{payment_id}|completed"
+
+
+def refused_id(tenant: str, payment_id: str, request_id: str) -> str:
+    """Event id of the refusal of a conflicting request."""
+    return f"{tenant}|{payment_id}|refused|{request_id}"
+
+
+def completed_fields(tenant: str, payment_id: str, row: Attempts, *, repeat: bool = False) -> PaymentCompleted:
+    """The outcome of an ended row as an event; raises :class:`ValueError` when the row has not ended."""
+    if row.state != ENDED:
+        raise ValueError(f"payment {tenant}|{payment_id}: state is {row.state!r}, there is no outcome yet")
+    return PaymentCompleted(
+        event_id=completed_id(tenant, payment_id),
+        tenant=tenant,
+        payment_id=payment_id,
+        outcome=row.outcome,
+        reason=row.reason,
+        stage=row.stage,
+        detail=row.detail,
+        rule_version=row.rule_version,
+        requested_at_ms=row.requested_at_ms,
+        received_at_ms=row.received_at_ms,
+        amount_minor=row.amount_minor,
+        currency=row.currency,
+        fee_minor=row.fee_minor,
+        score=row.score,
+        pic=row.pic,
+        pic_reference=row.pic_reference,
+        attempts=row.attempt,
+        repeat=repeat,
+        trace_id=row.trace_id,
+    )
+
+
+def _end_first(row: Attempts, ended: PaymentEnded) -> End | Ignore:
+    if row.state:
+        return Ignore(row)
+    outcome = Outcome(ended.outcome)
+    if outcome is Outcome.PAID:
+        raise ValueError(f"payment {ended.tenant}|{ended.payment_id}: {ended.stage} cannot end it as paid")
+    known = msgspec.structs.replace(
+        row,
+        rule_version=ended.rule_version,
+        requested_at_ms=ended.requested_at_ms,
+        received_at_ms=ended.received_at_ms,
+        amount_minor=ended.amount_minor,
+        currency=ended.currency,
+        trace_id=ended.trace_id,
+    )
+    return _end(ended.tenant, ended.payment_id, known, outcome, ended.reason, ended.stage, ended.detail)
+
+
+def _repeat(row: Attempts, ended: PaymentEnded) -> AnswerAgain | Ignore:
+    if row.state == ENDED:
+        return AnswerAgain(row, completed_fields(ended.tenant, ended.payment_id, row, repeat=True))
+    return Ignore(row if row.asked_again else msgspec.structs.replace(row, asked_again=True))
+
+
+def _refusal(ended: PaymentEnded) -> PaymentCompleted:
+    if not ended.request_id:
+        raise ValueError(f"payment {ended.tenant}|{ended.payment_id}: a conflict without the id of its request")
+    return PaymentCompleted(
+        event_id=refused_id(ended.tenant, ended.payment_id, ended.request_id),
+        tenant=ended.tenant,
+        payment_id=ended.payment_id,
+        outcome=Outcome.REFUSED.value,
+        reason=Reason.CONFLICTING_REQUEST.value,
+        stage=ended.stage,
+        detail=ended.detail,
+        rule_version=ended.rule_version,
+        requested_at_ms=ended.requested_at_ms,
+        received_at_ms=ended.received_at_ms,
+        amount_minor=ended.amount_minor,
+        currency=ended.currency,
+        trace_id=ended.trace_id,
+    )
+
+
+def _end(tenant: str, payment_id: str, row: Attempts, outcome: Outcome, reason: str, stage: str, detail: str) -> End:
+    """End ``row`` once and for all; what was needed to ask again goes."""
+    final = msgspec.structs.replace(
+        row, state=ENDED, outcome=outcome.value, reason=str(reason), stage=stage, detail=detail, queued=b""
+    )
+    return End(final, completed_fields(tenant, payment_id, final))
+
+
+def _head(row: Attempts, *, not_before_ms: int) -> dict[str, int]:
+    return {
+        "attempt": row.attempt,
+        "ask": row.ask,
+        "not_before_ms": not_before_ms,
+        "rule_version": row.rule_version,
+    }

@@ -1,0 +1,54 @@
+"""Money: which currencies there are, and how many decimals an amount has. The only place where decimals appear.
+
+Rule: ISO 4217, list one (active codes), as of 2026. Codes without a minor unit (metals, bond units, the test code XTS,
+"no currency" XXX) cannot be paid in, so they are not known here.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+_CODES_BY_MINOR_UNITS: Final[dict[int, str]] = {
+    0: "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX UYI VND VUV XAF XOF XPF",
+    2: """
+    AED AFN ALL AMD AOA ARS AUD AWG AZN BAM BBD BDT BMD BND BOB BOV BRL BSD BTN BWP BYN BZD CAD CDF CHE
+    CHF CHW CNY COP COU CRC CUP CVE CZK DKK DOP DZD EGP ERN ETB EUR FJD FKP GBP GEL GHS GIP GMD GTQ GYD
+    HKD HNL HTG HUF IDR ILS INR IRR JMD KES KGS KHR KPW KYD KZT LAK LBP LKR LRD LSL MAD MDL MGA MKD MMK
+    MNT MOP MRU MUR MVR MWK MXN MXV MYR MZN NAD NGN NIO NOK NPR NZD PAB PEN PGK PHP PKR PLN QAR RON RSD
+    RUB SAR SBD SCR SDG SEK SGD SHP SLE SOS SRD SSP STN SVC SYP SZL THB TJS TMT TOP TRY TTD TWD TZS UAH
+    USD USN UYU UZS VED VES WST XAD XCD XCG YER ZAR ZMW ZWG
+    """,
+    3: "BHD IQD JOD KWD LYD OMR TND",
+    4: "CLF UYW",
+}
+#: Every currency that can be paid in, with its number of decimals.
+MINOR_UNITS: Final[dict[str, int]] = {
+    code: units for units, codes in _CODES_BY_MINOR_UNITS.items() for code in codes.split()
+}
+
+
+class UnknownCurrencyError(ValueError):
+    """Not an active ISO 4217 code with a minor unit. The text does not repeat what was given."""
+
+
+def is_currency(code: str) -> bool:
+    """Whether ``code`` is an active ISO 4217 code, in capitals, that can be paid in."""
+    return code in MINOR_UNITS
+
+
+def minor_units(currency: str) -> int:
+    """How many decimals amounts in ``currency`` have: 2 for EUR, 0 for JPY. Raises :class:`UnknownCurrencyError`."""
+    units = MINOR_UNITS.get(currency)
+    if units is None:
+        raise UnknownCurrencyError("not an active ISO 4217 currency code")
+    return units
+
+
+def format_amount(amount_minor: int, currency: str) -> str:
+    """``1234, "EUR"`` as ``12.34 EUR``, ``1200, "JPY"`` as ``1200 JPY``. Raises :class:`UnknownCurrencyError`."""
+    units = minor_units(currency)
+    if units == 0:
+        return f"{amount_minor} {currency}"
+    whole, part = divmod(abs(amount_minor), 10**units)
+    sign = "-" if amount_minor < 0 else ""
+    return f"{sign}{whole}.{part:0{units}d} {currency}"
