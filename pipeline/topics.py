@@ -74,6 +74,11 @@ def retries(pic: str) -> list[Topic]:
     return [_log(f"payments.retry.{pic}.{s}s.v1", f"look-ups at {pic} after {s} s") for s in RETRY_DELAYS_S]
 
 
+def table_intents(pic: str) -> Topic:
+    """Changelog of the fence of one PIC's queue."""
+    return _table(f"intents.{pic}", f"which intents for {pic} were handled")
+
+
 def all_topics(pics: Iterable[str]) -> list[Topic]:
     """Everything the pipeline needs with these PICs, in flow order."""
     return [
@@ -93,6 +98,7 @@ def all_topics(pics: Iterable[str]) -> list[Topic]:
         TABLE_PAYER_PROFILES,
         TABLE_PAYEE_PROFILES,
         TABLE_ATTEMPTS,
+        *[table_intents(pic) for pic in sorted(pics)],
     ]
 
 

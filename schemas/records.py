@@ -176,6 +176,8 @@ class PaymentScored(Record, frozen=True, kw_only=True):
 class PaymentQueued(Record, frozen=True, kw_only=True):
     """The intent to call a PIC, durable before any call."""
 
+    sender_partition: int
+    sender_offset: int
     attempt: int
     ask: int
     not_before_ms: int

@@ -1,0 +1,86 @@
+"""Shells around the table ``attempts``, one cycle: dispatch (``payments.scored.v1`` -> the PIC's queue) and settlement
+(``payments.ended.v1``, ``payments.answered.v1`` -> ``payments.completed.v1`` or a retry). They alone write outcomes."""
+
+from __future__ import annotations
+
+from typing import Any, assert_never
+
+from agents.context import Context
+from pipeline import topics
+from pipeline.engine.stage import RawRecord, Stage, Work
+from pipeline.stages.dispatch import AnswerAgain, AskAgain, End, Ignore, Queue, RefuseConflict, end, route, settle
+from schemas.codec import UndecodableError
+from schemas.reasons import Error
+from schemas.records import PaymentAnswered, PaymentCompleted, PaymentEnded, PaymentQueued, PaymentScored
+
+NAME = "dispatch"
+ENDING = "ending"
+SETTLEMENT = "settlement"
+
+_Decision = Queue | AskAgain | End | AnswerAgain | RefuseConflict | Ignore
+
+
+class _Publisher:
+    """Carries a decision out: saves the row if it changed, then publishes."""
+
+    def __init__(self, context: Context) -> None:
+        codec = context.codec
+        self._write_queued = codec.carrying_writer(PaymentQueued, "fee_minor", PaymentScored)
+        self._encode_completed = codec.encoder(PaymentCompleted)
+        self._queue_of = {pic: topics.queue(pic).name for pic in context.pics}
+        self._retries_of = {pic: [topic.name for topic in topics.retries(pic)] for pic in context.pics}
+        self._completed = topics.COMPLETED.name
+
+    def carry_out(self, decision: _Decision, before: Any, record: RawRecord, key: bytes, work: Work) -> None:
+        if decision.row is not None and decision.row is not before:
+            work.rows.save(key, decision.row)
+        match decision:
+            case Queue() | AskAgain():
+                head = decision.head()
+                head["sender_partition"], head["sender_offset"] = record.partition, record.offset
+                pic = decision.row.pic
+                topic = self._queue_of[pic] if isinstance(decision, Queue) else self._retries_of[pic][decision.tier]
+                work.emit(topic, self._write_queued(head, decision.carried), key)
+            case End() | AnswerAgain() | RefuseConflict():
+                work.emit(self._completed, self._encode_completed(decision.completed), key)
+            case Ignore():
+                pass
+            case _:
+                assert_never(decision)
+
+
+def make(context: Context) -> tuple[Stage, ...]:
+    """The three stages of the table, in flow order."""
+    codec, pics = context.codec, context.pics
+    read = codec.carrying_reader(PaymentScored, "fee_minor", until="trace_id")
+    decode_ended, decode_answered = codec.decoder(PaymentEnded), codec.decoder(PaymentAnswered)
+    delays_s = topics.RETRY_DELAYS_S
+    publisher = _Publisher(context)
+
+    def checked(record: RawRecord) -> tuple[bytes, bytes]:
+        if record.value is None or record.key is None:
+            raise UndecodableError(Error.EMPTY_VALUE, "an event is expected")
+        return record.key, record.value
+
+    def dispatch(record: RawRecord, work: Work) -> None:
+        key, value = checked(record)
+        scored, carried = read(value)
+        row = work.rows.get(key)
+        decision = route(row, scored, carried, pics=pics, delays_s=delays_s)
+        publisher.carry_out(decision, row, record, key, work)
+
+    def ending(record: RawRecord, work: Work) -> None:
+        key, value = checked(record)
+        row = work.rows.get(key)
+        publisher.carry_out(end(row, decode_ended(value)), row, record, key, work)
+
+    def settlement(record: RawRecord, work: Work) -> None:
+        key, value = checked(record)
+        row = work.rows.get(key)
+        publisher.carry_out(settle(row, decode_answered(value), delays_s=delays_s), row, record, key, work)
+
+    return (
+        Stage(name=NAME, source=topics.SCORED.name, handle=dispatch),
+        Stage(name=ENDING, source=topics.ENDED.name, handle=ending),
+        Stage(name=SETTLEMENT, source=topics.ANSWERED.name, handle=settlement),
+    )

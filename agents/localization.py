@@ -1,0 +1,62 @@
+"""Shell of localization: ``payments.screened.v1`` -> ``payments.localized.v1``, re-keyed by payer."""
+
+from __future__ import annotations
+
+from agents.context import Context
+from agents.ended import ended_of
+from pipeline import topics
+from pipeline.engine.stage import RawRecord, Stage, Work
+from pipeline.stages.localization import Accepted, Rejected, localize
+from schemas.codec import UndecodableError
+from schemas.identity import payer_key
+from schemas.reasons import Error, Outcome
+from schemas.records import PaymentEnded, PaymentLocalized, PaymentScreened
+
+NAME = "localization"
+
+
+def make(context: Context) -> Stage:
+    """The stage, bound to its topics and decision."""
+    codec, tenants = context.codec, context.tenants
+    read = codec.carrying_reader(PaymentScreened, "requested_at_ms", until="trace_id")
+    write = codec.carrying_writer(PaymentLocalized, "requested_at_ms", PaymentScreened)
+    encode_ended = codec.encoder(PaymentEnded)
+    localized_topic, ended_topic = topics.LOCALIZED.name, topics.ENDED.name
+
+    def handle(record: RawRecord, work: Work) -> None:
+        if record.value is None or record.key is None:
+            raise UndecodableError(Error.EMPTY_VALUE, "a PaymentScreened is expected")
+        screened, carried = read(record.value)
+        if screened["outcome"] != "clear":
+            return  # Screening ended it.
+        tenant = screened["tenant"]
+        known = tenants.rules(tenant, screened["received_at_ms"])
+        if known is None:
+            raise LookupError("a tenant that screening knew")  # This worker's book is behind: a dead letter, retried.
+        version, rules = known
+        answer = localize(
+            amount_minor=screened["amount_minor"],
+            currency=screened["currency"],
+            country=screened["country"],
+            method=screened["method"],
+            rules=rules,
+        )
+        head = {
+            "sender_partition": record.partition,
+            "sender_offset": record.offset,
+            "rule_version": version,
+            "outcome": "accepted",
+            "reason": "",
+            "fee_minor": 0,
+            "pic": rules.pic,
+        }
+        match answer:
+            case Accepted(fee_minor=fee_minor, pic=pic):
+                head["fee_minor"], head["pic"] = fee_minor, pic
+            case Rejected(reason=reason, detail=detail):
+                head["outcome"], head["reason"] = Outcome.REJECTED.value, reason.value
+                ended = ended_of(screened, record, NAME, Outcome.REJECTED, reason.value, detail, version)
+                work.emit(ended_topic, encode_ended(ended), record.key)
+        work.emit(localized_topic, write(head, carried), payer_key(tenant, screened["debtor_id"]))
+
+    return Stage(name=NAME, source=topics.SCREENED.name, handle=handle)

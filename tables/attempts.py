@@ -1,0 +1,10 @@
+"""Table ``attempts``: the state machine of each payment (pipeline.stages.dispatch). Keyed by payment."""
+
+from __future__ import annotations
+
+from pipeline import topics
+from pipeline.stages.dispatch import Attempts
+
+NAME = "attempts"
+CHANGELOG = topics.TABLE_ATTEMPTS.name
+ROW = Attempts

@@ -1,0 +1,12 @@
+"""Tables ``payer_profiles`` and ``payee_profiles``: hourly buckets (pipeline.stages.profiles says how they count)."""
+
+from __future__ import annotations
+
+from pipeline import topics
+from pipeline.stages.profiles import Profile
+
+PAYERS = "payer_profiles"
+PAYEES = "payee_profiles"
+PAYERS_CHANGELOG = topics.TABLE_PAYER_PROFILES.name
+PAYEES_CHANGELOG = topics.TABLE_PAYEE_PROFILES.name
+ROW = Profile
