@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from connectors.pic.base import Pic
 from connectors.tenants.book import TenantBook
-from pipeline.stages.names import Watchlists
+from pipeline.stages.screening import Watchlists
 from schemas.codec import Codec
 
 

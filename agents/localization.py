@@ -42,8 +42,10 @@ def make(context: Context) -> Stage:
             rules=rules,
         )
         head = {
-            "sender_partition": record.partition,
-            "sender_offset": record.offset,
+            # Without a table this stage cannot tell a repeat, so it passes the coordinates of its own sender on: a repeat
+            # keeps them and the next table drops it. That is right because nothing was re-keyed in between.
+            "sender_partition": screened["sender_partition"],
+            "sender_offset": screened["sender_offset"],
             "rule_version": version,
             "outcome": "accepted",
             "reason": "",

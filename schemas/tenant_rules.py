@@ -12,14 +12,14 @@ class _Rules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Unknown fields are mistakes, not extensions."""
 
 
-class FeeRules(_Rules):
+class FeeRules(_Rules, frozen=True, kw_only=True):
     """``fixed_minor[currency] + amount * percent_bp / 10 000``, rounded half up to the minor unit."""
 
     percent_bp: int = 0
     fixed_minor: dict[str, int] = {}
 
 
-class MethodRules(_Rules):
+class MethodRules(_Rules, frozen=True, kw_only=True):
     """One payment method: which amounts it takes, per currency; a currency that is not named has no limit."""
 
     min_minor: dict[str, int] = {}
@@ -34,14 +34,14 @@ def _every_method() -> dict[str, MethodRules]:
     return {method: MethodRules() for method in METHODS}
 
 
-class ScreeningRules(_Rules):
+class ScreeningRules(_Rules, frozen=True, kw_only=True):
     """Match scores from which a party is referred to a person, or blocked."""
 
     refer_at: float = 0.90
     block_at: float = 1.0
 
 
-class FraudRules(_Rules):
+class FraudRules(_Rules, frozen=True, kw_only=True):
     """Scores from which a payment is referred or declined, and the limits of the rules that make the score."""
 
     refer_at: float = 0.6
@@ -62,7 +62,7 @@ class FraudRules(_Rules):
     card_testing_mean_minor_max: int = 200
 
 
-class TenantRules(_Rules):
+class TenantRules(_Rules, frozen=True, kw_only=True):
     """All that one tenant decides for itself."""
 
     tenant: str

@@ -21,9 +21,9 @@ def topics() -> None:
     """Make the topics that the pipeline needs, and show them."""
 
 
-def _settings(**overrides: object) -> settings.Settings:
+def _settings(broker: str | None, partitions: int | None, replication: int | None) -> settings.Settings:
     try:
-        return settings.load(**overrides)
+        return settings.load(broker=broker, partitions=partitions, replication=replication)
     except settings.SettingsError as error:
         raise click.ClickException(str(error)) from None
 
@@ -69,7 +69,7 @@ def apply_topics(
       ptr topics apply --broker kafka-1:9092 --partitions 12 --replication 3
       ptr topics apply --dry-run
     """
-    chosen = _settings(broker=broker, partitions=partitions, replication=replication)
+    chosen = _settings(broker, partitions, replication)
     wanted = all_topics(chosen.pics)
     client = admin.client(chosen.broker)
     try:
@@ -105,8 +105,11 @@ def apply_topics(
 
 def _print(result: admin.Applied, number: int, dry_run: bool) -> None:
     created, corrected = ("would create", "would correct") if dry_run else ("created", "corrected")
-    for difference in result.done:
-        click.echo(f"{created if difference.kind is admin.Kind.MISSING else corrected}  {difference}")
+    for done in result.done:
+        if done.kind is admin.Kind.MISSING:
+            click.echo(f"{created} {done.topic}" + ("" if result.embedded else f" with {done.wanted}"))
+        else:
+            click.echo(f"{corrected} {done}")
     if result.embedded:
         click.echo(
             "This is the embedded broker: it makes topics when they are first asked for, with 4 partitions and no "
@@ -137,7 +140,7 @@ def list_topics(broker: str | None, partitions: int | None, replication: int | N
       ptr topics list
       ptr topics list --json
     """
-    chosen = _settings(broker=broker, partitions=partitions, replication=replication)
+    chosen = _settings(broker, partitions, replication)
     wanted = all_topics(chosen.pics)
     client = admin.client(chosen.broker)
     try:

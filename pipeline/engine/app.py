@@ -159,6 +159,7 @@ class PipelineApp(faust.App):
         """Before the first record: side inputs are read to their end, offsets of other groups are taken over."""
         if faust.streams._CStreamIterator is None or faust.transport.conductor.ConductorHandler is None:  # type: ignore[attr-defined]
             end_process("Faust's compiled parts are missing: reinstall faust-streaming from its wheel")
+        self.settings.datadir.mkdir(parents=True, exist_ok=True)
         loop = asyncio.get_running_loop()
         for side_input in self.side_inputs:
             side_input.start()
@@ -268,7 +269,6 @@ def make_app(
     side_inputs: Sequence[Any] = (),
 ) -> PipelineApp:
     """The app for one worker of ``settings.worker_group``. Nothing is contacted before it starts."""
-    settings.datadir.mkdir(parents=True, exist_ok=True)
     brokers = [URL(f"payk://{address}") for address in settings.broker.split(",")]
     app = PipelineApp(
         settings.worker_group,

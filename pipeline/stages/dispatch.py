@@ -40,6 +40,17 @@ _FRAUD_ENDS: Final[Mapping[str, Reason]] = {
 }
 
 
+class EarlyAnswer(msgspec.Struct, array_like=True, frozen=True):
+    """What a PIC answered to the first ask, kept until the row is where it was."""
+
+    attempt: int
+    ask: int
+    outcome: str
+    reason: str
+    pic_reference: str
+    answered_at_ms: int
+
+
 class Attempts(msgspec.Struct, array_like=True):
     """A payment's row: where it stands, and once ended all that answers a repeat. Never changed in place here."""
 
@@ -68,6 +79,8 @@ class Attempts(msgspec.Struct, array_like=True):
     queued: bytes = b""
     #: A repeat arrived while the payment was in flight; its completion answers both.
     asked_again: bool = False
+    #: An answer that came before the row knew of its ask (see :func:`settle`); empty otherwise.
+    early: EarlyAnswer | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,12 +141,18 @@ class Ignore:
 
 
 def route(
-    row: Attempts | None, scored: Mapping[str, Any], carried: bytes, *, pics: Collection[str]
-) -> Queue | End | Ignore:
+    row: Attempts | None,
+    scored: Mapping[str, Any],
+    carried: bytes,
+    *,
+    pics: Collection[str],
+    delays_s: Sequence[int] = (1,),
+) -> Queue | AskAgain | End | Ignore:
     """What follows from fraud's answer.
 
     ``scored`` holds the fields of a ``PaymentScored`` but ``request`` and the features; ``carried`` its Avro bytes from
-    ``fee_minor`` on; ``pics`` the PICs that have a plugin. A payment that has a state has been here: a repeat.
+    ``fee_minor`` on; ``pics`` the PICs that have a plugin. A payment that has a state has been here: a repeat. Where the
+    answer came early (:func:`settle`), it is settled at once, with ``delays_s``: the intent is in the queue already.
     Raises :class:`ValueError` for an outcome that fraud does not have.
     """
     row = row or Attempts()
@@ -162,7 +181,10 @@ def route(
         )
     if scored["pic"] not in pics:
         return _end(tenant, payment_id, known, Outcome.REFUSED, Reason.UNKNOWN_PIC, "dispatch", f"pic={scored['pic']}")
-    return Queue(msgspec.structs.replace(known, state=QUEUED, attempt=1, ask=0, queued=carried), carried)
+    queued = msgspec.structs.replace(known, state=QUEUED, attempt=1, ask=0, queued=carried, early=None)
+    if row.early is not None:
+        return _settle(tenant, payment_id, queued, row.early, delays_s)
+    return Queue(queued, carried)
 
 
 def end(row: Attempts | None, ended: PaymentEnded) -> End | AnswerAgain | RefuseConflict | Ignore:
@@ -186,18 +208,31 @@ def settle(row: Attempts | None, answer: PaymentAnswered, *, delays_s: Sequence[
 
     ``delays_s`` are the delays of the retry topics in order; the last one repeats. An outcome that is neither ``paid``
     nor ``declined``, whatever it is, is an unknown answer.
+
+    After a crash the row may be older than the intent it wrote, and the answer to that intent may be read before the
+    record that led to it is repeated. Such an answer is kept in the row, and :func:`route` settles it.
     """
-    if row is None or row.state not in (QUEUED, PENDING) or (answer.attempt, answer.ask) != (row.attempt, row.ask):
+    row = row or Attempts()
+    early = EarlyAnswer(
+        answer.attempt, answer.ask, answer.outcome, answer.reason, answer.pic_reference, answer.answered_at_ms
+    )
+    if not row.state and row.early is None and (answer.attempt, answer.ask) == (1, 0):
+        return Ignore(msgspec.structs.replace(row, early=early))
+    if row.state not in (QUEUED, PENDING) or (answer.attempt, answer.ask) != (row.attempt, row.ask):
         return Ignore(row)
+    return _settle(answer.tenant, answer.payment_id, row, early, delays_s)
+
+
+def _settle(
+    tenant: str, payment_id: str, row: Attempts, answer: EarlyAnswer, delays_s: Sequence[int]
+) -> End | AskAgain:
     answered = msgspec.structs.replace(row, pic_reference=answer.pic_reference or row.pic_reference)
     match answer.outcome:
         case Outcome.PAID:
-            return _end(answer.tenant, answer.payment_id, answered, Outcome.PAID, "", "plugin", "")
+            return _end(tenant, payment_id, answered, Outcome.PAID, "", "plugin", "")
         case Outcome.DECLINED:
             given = answer.reason if answer.reason != Reason.PIC_DECLINED and _PIC_REASON.match(answer.reason) else ""
-            return _end(
-                answer.tenant, answer.payment_id, answered, Outcome.DECLINED, Reason.PIC_DECLINED, "plugin", given
-            )
+            return _end(tenant, payment_id, answered, Outcome.DECLINED, Reason.PIC_DECLINED, "plugin", given)
         case _:
             tier = min(row.ask, len(delays_s) - 1)
             waiting = msgspec.structs.replace(answered, state=PENDING, ask=row.ask + 1)

@@ -1,8 +1,9 @@
 """Fraud: how likely is it that somebody else pays here?  Pure: all it knows are the features of payer and payee.
 
-Named rules look at one thing each. A rule whose value is above the tenant's limit weighs ``1 - (1 - base) * limit / value``:
-its base weight just above the limit, more the further above, never more than 1 (a limit of 0 weighs 1 at once). The score
-is ``1 - (1 - w1) * (1 - w2) * ...``, so it is within 0 and 1, no rule lowers it, and several weak signs make a strong one.
+Named rules look at one thing each. A rule whose value is above the tenant's limit weighs ``1 - (1 - base) * limit /
+value``: its base weight just above the limit, more the further above, never more than 1 (a limit of 0 weighs 1 at
+once). The score is ``1 - (1 - w1) * (1 - w2) * ...``, so it is within 0 and 1, no rule lowers it, and several weak
+signs make a strong one.
 """
 
 from __future__ import annotations
@@ -68,8 +69,8 @@ def assess(
 ) -> Approved | Referred | Declined:
     """Score a payment of ``amount_minor`` from its payer's and payee's features.
 
-    ``payer`` and ``payee`` are what ``payer_features`` and ``payee_features`` (pipeline/stages/profiles.py) give once the
-    payment itself is counted. Deterministic: the same numbers give the same score, bit for bit.
+    ``payer`` and ``payee`` are what ``payer_features`` and ``payee_features`` (pipeline/stages/profiles.py) give once
+    the payment itself is counted. Deterministic: the same numbers give the same score, bit for bit.
     """
     found: list[tuple[float, str]] = []
     count_1d = payer[_COUNT_1D]
@@ -84,9 +85,9 @@ def assess(
     terminals = payer[_TERMINALS_1D]
     if terminals > rules.payer_terminals_1d_max:
         found.append((_weight(PAYER_TERMINALS_BASE, terminals, rules.payer_terminals_1d_max), PAYER_TERMINALS))
-    if count_1d > rules.card_testing_count_1d_max:
-        if payer[_AMOUNT_1D] <= rules.card_testing_mean_minor_max * count_1d:
-            found.append((_weight(CARD_TESTING_BASE, count_1d, rules.card_testing_count_1d_max), CARD_TESTING))
+    small = payer[_AMOUNT_1D] <= rules.card_testing_mean_minor_max * count_1d
+    if small and count_1d > rules.card_testing_count_1d_max:
+        found.append((_weight(CARD_TESTING_BASE, count_1d, rules.card_testing_count_1d_max), CARD_TESTING))
     count_1h = payee[_PAYEE_COUNT_1H]
     if count_1h > rules.payee_count_1h_max:
         found.append((_weight(PAYEE_BURST_BASE, count_1h, rules.payee_count_1h_max), PAYEE_BURST))

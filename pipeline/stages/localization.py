@@ -1,4 +1,4 @@
-"""Localization: does the tenant take this payment here, and for which fee?  Pure: a test needs no Kafka and no clock."""
+"""Localization: does the tenant take this payment here, and for which fee?  Pure: no Kafka, no clock."""
 
 from __future__ import annotations
 
@@ -29,9 +29,7 @@ class Rejected(msgspec.Struct, frozen=True):
     detail: str
 
 
-def localize(
-    *, amount_minor: int, currency: str, country: str, method: str, rules: TenantRules
-) -> Accepted | Rejected:
+def localize(*, amount_minor: int, currency: str, country: str, method: str, rules: TenantRules) -> Accepted | Rejected:
     """Decide whether the payment may go on under the tenant's ``rules``. The first check that fails decides.
 
     ``amount_minor`` is in minor units of ``currency``. A limit is part of what is allowed: an amount that equals the
@@ -45,12 +43,18 @@ def localize(
     if limits is None:
         return Rejected(Reason.METHOD_NOT_ALLOWED, f"method {method or '(none)'} is not {_among(rules.methods)}")
     if (least := limits.min_minor.get(currency)) is not None and amount_minor < least:
-        return Rejected(Reason.AMOUNT_BELOW_METHOD_LIMIT, _bounds(amount_minor, currency, "below", "minimum", least, method))
+        return Rejected(
+            Reason.AMOUNT_BELOW_METHOD_LIMIT, _bounds(amount_minor, currency, "below", "minimum", least, method)
+        )
     if (most := limits.max_minor.get(currency)) is not None and amount_minor > most:
-        return Rejected(Reason.AMOUNT_ABOVE_METHOD_LIMIT, _bounds(amount_minor, currency, "above", "maximum", most, method))
+        return Rejected(
+            Reason.AMOUNT_ABOVE_METHOD_LIMIT, _bounds(amount_minor, currency, "above", "maximum", most, method)
+        )
     fee = fee_minor(amount_minor, currency, rules.fee)
     if fee > amount_minor:
-        return Rejected(Reason.FEE_ABOVE_AMOUNT, f"fee {fee} {currency} is above the amount {amount_minor} (minor units)")
+        return Rejected(
+            Reason.FEE_ABOVE_AMOUNT, f"fee {fee} {currency} is above the amount {amount_minor} (minor units)"
+        )
     return Accepted(fee, rules.pic)
 
 

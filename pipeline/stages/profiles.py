@@ -1,12 +1,12 @@
 """Profiles: what payers and payees did lately, in hourly buckets. Pure: rows in, numbers out.
 
-A window of ``d`` days at time ``t`` is the clock hour of ``t`` and the ``24 * d - 1`` hours before it; ``1h`` is the clock
-hour of ``t`` and the one before. Later hours do not count, so a late payment sees what was known of the past.
+A window of ``d`` days at time ``t`` is the clock hour of ``t`` and the ``24 * d - 1`` hours before it; ``1h`` is the
+clock hour of ``t`` and the one before. Later hours do not count, so a late payment sees what was known of the past.
 Hours are UTC hours since 1970. Amounts are summed in minor units irrespective of the currency.
 
 A row depends on the set of events it was given and not on their order: an event goes into the bucket of its own hour,
-everything ``keep_hours`` or more before the newest hour is dropped (an event that old is not counted), and where a limit
-forgets something it forgets the oldest.
+everything ``keep_hours`` or more before the newest hour is dropped (an event that old is not counted), and where a
+limit forgets something it forgets the oldest.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ PAYEE_FEATURES: tuple[str, ...] = (
 
 
 class Profile(msgspec.Struct, array_like=True, gc=False):
-    """One payer's or payee's row. ``hours`` ascend, without repeats; ``counts``, ``amounts`` and ``chargebacks`` run parallel."""
+    """One payer's or payee's row. ``hours`` ascend; ``counts``, ``amounts`` and ``chargebacks`` are parallel."""
 
     #: Generation that wrote the row; the engine's.
     version: int = 0
@@ -95,8 +95,8 @@ def add_payment(
 def add_chargeback(profile: Profile, payment_id: str, paid_at_ms: int, keep_hours: int = PAYEE_KEEP_HOURS) -> bool:
     """Label a payment as charged back; False when it is too old, or labelled already.
 
-    ``paid_at_ms`` is when the payment was requested: the label counts in that hour. The caller has made sure that it is not
-    in the future, for it would age everything that is kept.
+    ``paid_at_ms`` is when the payment was requested: the label counts in that hour. The caller has made sure that it
+    is not in the future, for it would age everything that is kept.
     """
     hour = paid_at_ms // HOUR_MS
     charged_back = profile.charged_back

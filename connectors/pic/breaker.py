@@ -1,0 +1,51 @@
+"""A circuit breaker: a PIC that does not answer is left alone for a while. It takes the time, it has no clock."""
+
+from __future__ import annotations
+
+from typing import Final
+
+#: One or two unknown answers are the weather; this many in a row are an outage.
+UNKNOWN_IN_A_ROW_MAX: Final = 10
+#: How long nothing is called: long enough to be a relief, short against the retry delays.
+OPEN_S: Final = 10.0
+
+
+class Breaker:
+    """Closed: calls go through. Open: none does. Half open: after ``open_s``, one call goes through as a probe.
+
+    A known answer closes it, whatever it says; ``unknown_max`` unknown ones in a row, or an unknown probe, open it. A
+    probe that is never recorded (its task was cancelled) counts as unknown once another ``open_s`` has passed. Times
+    are seconds of one monotonic clock.
+    """
+
+    def __init__(self, unknown_max: int = UNKNOWN_IN_A_ROW_MAX, open_s: float = OPEN_S) -> None:
+        if unknown_max < 1 or open_s <= 0:
+            raise ValueError(f"unknown_max={unknown_max} must be at least 1, open_s={open_s} above 0")
+        self._unknown_max = unknown_max
+        self._open_s = open_s
+        self._unknown = 0
+        self._probe_at_s: float | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether calls are held back, but for probes."""
+        return self._probe_at_s is not None
+
+    def allows(self, now_s: float) -> bool:
+        """Whether a call may be made now. A yes while open is the probe: the next one is a no."""
+        if self._probe_at_s is None:
+            return True
+        if now_s < self._probe_at_s:
+            return False
+        self._probe_at_s = now_s + self._open_s
+        return True
+
+    def record(self, now_s: float, *, known: bool) -> None:
+        """What became of a call that was allowed."""
+        if known:
+            self._unknown = 0
+            self._probe_at_s = None
+            return
+        self._unknown += 1
+        if self._unknown >= self._unknown_max:
+            self._probe_at_s = now_s + self._open_s

@@ -1,0 +1,423 @@
+"""Audited records to rows. Pure: what a row holds depends on the record and its coordinates only, so a repeat is the same row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import msgspec
+
+from pipeline import topics
+from schemas.card_numbers import holds_card_number, mask_card_numbers, may_hold_card_number
+from schemas.codec import Codec, UndecodableError, decode_request
+from schemas.identity import ID_PATTERN, SEPARATOR, TENANT_PATTERN
+from schemas.reasons import Error, Reason
+from schemas.records import (
+    ChargebackReceived,
+    DeadLetter,
+    PaymentAnswered,
+    PaymentCompleted,
+    PaymentLocalized,
+    PaymentProfiled,
+    PaymentQueued,
+    PaymentScored,
+    PaymentScreened,
+    Record,
+    TenantConfigured,
+)
+
+#: Places in a payment's story. Each attempt has room for 50,000 asks (17 days at one every 30 s); more share the last place.
+SCREENING, LOCALIZATION, PAYER, PAYEE = 10, 20, 30, 40
+FIRST_DISPATCH = 100
+PER_ATTEMPT = 100_000
+ASKS_MAX = PER_ATTEMPT // 2 - 1
+ATTEMPTS_MAX = 9_000
+COMPLETED = 1_000_000_000
+CHARGEBACK = 2_000_000_000
+DEAD_LETTER = 3_000_000_000
+
+#: Longer event ids do not fit an index entry of PostgreSQL (2,700 bytes) together with tenant and payment.
+EVENT_ID_CHARS_MAX = 300
+
+_encode = msgspec.json.Encoder().encode
+
+
+class EventRow(NamedTuple):
+    """One row of ``payment_events``; the fields are its columns, in order."""
+
+    tenant: str
+    payment_id: str
+    #: Derived; with tenant and payment it identifies the event, the first one of two wins.
+    event_id: str
+    #: Sorts a payment's story.
+    sequence: int
+    stage: str
+    outcome: str
+    reason: str
+    rule_version: int | None
+    trace_id: str | None
+    topic: str
+    partition: int
+    offset: int
+    #: The Kafka timestamp.
+    recorded_at_ms: int
+    #: The value as it came, header included; None when it was withheld or there was none.
+    avro: bytes | None
+    #: The record as JSON without the PTR's bytes; bytes are base64. None when the value is unreadable.
+    payload: str | None
+
+
+class PaymentState(NamedTuple):
+    """What one event says about its payment: a row of ``payments``, None where it says nothing."""
+
+    tenant: str
+    payment_id: str
+    #: The last stage's word, or the outcome.
+    status: str
+    outcome: str | None
+    reason: str
+    #: The stage that spoke last, or that decided the outcome.
+    stage: str
+    amount_minor: int | None
+    currency: str | None
+    fee_minor: int | None
+    score: float | None
+    pic: str | None
+    pic_reference: str | None
+    attempts: int | None
+    rule_version: int | None
+    requested_at_ms: int | None
+    received_at_ms: int | None
+    completed_at_ms: int | None
+    last_sequence: int
+    #: The Kafka timestamp of the event that spoke last.
+    updated_at_ms: int
+
+
+def record_of_topic(topic: str) -> type[Record] | None:
+    """Which record ``topic`` holds, None when the name is not one of the pipeline's."""
+    if topic.startswith(("payments.queue.", "payments.retry.")):
+        return PaymentQueued
+    return _RECORDS.get(topic)
+
+
+_RECORDS: dict[str, type[Record]] = {
+    topics.SCREENED.name: PaymentScreened,
+    topics.LOCALIZED.name: PaymentLocalized,
+    topics.PROFILED.name: PaymentProfiled,
+    topics.SCORED.name: PaymentScored,
+    topics.ANSWERED.name: PaymentAnswered,
+    topics.COMPLETED.name: PaymentCompleted,
+    topics.CHARGEBACKS.name: ChargebackReceived,
+    topics.DEAD_LETTERS.name: DeadLetter,
+    topics.TENANTS.name: TenantConfigured,
+}
+
+
+def dispatch_sequence(attempt: int, ask: int) -> int:
+    """Place of an ask in the story; its answer comes one later."""
+    attempt, ask = min(max(attempt, 0), ATTEMPTS_MAX), min(max(ask, 0), ASKS_MAX)
+    return FIRST_DISPATCH + PER_ATTEMPT * attempt + 2 * ask
+
+
+class _Fields(NamedTuple):
+    """What a record type adds to its row."""
+
+    event_id: str
+    sequence: int
+    stage: str
+    outcome: str
+    reason: str
+    rule_version: int | None
+    trace_id: str
+
+
+def _screened(r: PaymentScreened) -> _Fields:
+    return _Fields("screening", SCREENING, "screening", r.outcome, r.reason, r.rule_version, r.trace_id)
+
+
+def _localized(r: PaymentLocalized) -> _Fields:
+    return _Fields("localization", LOCALIZATION, "localization", r.outcome, r.reason, r.rule_version, r.trace_id)
+
+
+def _profiled(r: PaymentProfiled) -> _Fields:
+    return _Fields("payer", PAYER, "payer", r.outcome, r.reason, r.rule_version, r.trace_id)
+
+
+def _scored(r: PaymentScored) -> _Fields:
+    return _Fields("payee", PAYEE, "payee", r.outcome, r.reason, r.rule_version, r.trace_id)
+
+
+def _queued(r: PaymentQueued) -> _Fields:
+    place = dispatch_sequence(r.attempt, r.ask)
+    return _Fields(f"dispatch/{r.attempt}.{r.ask}", place, "dispatch", "queued", "", r.rule_version, r.trace_id)
+
+
+def _answered(r: PaymentAnswered) -> _Fields:
+    place = dispatch_sequence(r.attempt, r.ask) + 1
+    return _Fields(f"plugin/{r.attempt}.{r.ask}", place, "plugin", r.outcome, r.reason, None, r.trace_id)
+
+
+def _completed(r: PaymentCompleted) -> _Fields:
+    return _Fields(r.event_id, COMPLETED, "settlement", r.outcome, r.reason, r.rule_version, r.trace_id)
+
+
+def _charged_back(r: ChargebackReceived) -> _Fields:
+    event_id = f"chargeback/{r.charged_back_at_ms}"
+    return _Fields(event_id, CHARGEBACK, "chargeback", "charged_back", r.reason, None, "")
+
+
+def _dead(r: DeadLetter) -> _Fields:
+    event_id = f"dead-letter/{r.topic}/{r.partition}/{r.offset}"
+    return _Fields(event_id, DEAD_LETTER, r.stage, "dead_letter", r.error, None, "")
+
+
+def _configured(r: TenantConfigured) -> _Fields:
+    # With the hash: another document under a version that was used is another event, and must not vanish.
+    event_id = f"tenant/{r.version}/{r.document_hash}"
+    return _Fields(event_id, 0, "tenants", "configured", "", r.version, "")
+
+
+_FIELDS: dict[type[Record], Callable[[Any], _Fields]] = {
+    PaymentScreened: _screened,
+    PaymentLocalized: _localized,
+    PaymentProfiled: _profiled,
+    PaymentScored: _scored,
+    PaymentQueued: _queued,
+    PaymentAnswered: _answered,
+    PaymentCompleted: _completed,
+    ChargebackReceived: _charged_back,
+    DeadLetter: _dead,
+    TenantConfigured: _configured,
+}
+#: Written by outsiders, or not looked at by screening: a card number may be in them.
+_UNSCREENED = (ChargebackReceived, TenantConfigured)
+_STATELESS = (ChargebackReceived, DeadLetter, TenantConfigured)
+
+
+class Mapper:
+    """Makes rows; keeps one decoder per record type."""
+
+    def __init__(self, codec: Codec) -> None:
+        self._codec = codec
+        self._decoders: dict[type[Record], Callable[[bytes], Any]] = {r: codec.decoder(r) for r in _FIELDS}
+        self._by_topic: dict[str, Callable[[bytes], Any]] = {}
+
+    def row(
+        self, topic: str, partition: int, offset: int, timestamp_ms: int, key: bytes | None, value: bytes | None
+    ) -> tuple[EventRow, Record | None]:
+        """The row of one record, and the record; None when it cannot be read. Raises nothing: what is unreadable is a row too."""
+        at = (topic, partition, offset, max(timestamp_ms, 0))
+        if not value:
+            return _unreadable(at, value, Error.EMPTY_VALUE), None
+        try:
+            record = self._decode(topic, value)
+            payload = _payload(record)
+        except UndecodableError as error:
+            return _unreadable(at, value, error.error), None
+        except Exception:  # the PTR inside an event: fastavro raises whatever its bytes provoke
+            return _unreadable(at, value, Error.UNREADABLE_VALUE), None
+        if isinstance(record, _UNSCREENED) and may_hold_card_number(value) and _holds_card_number(record):
+            return _unreadable(at, value, Reason.CARD_NUMBER), None
+        return self._readable(at, value, record, payload), record
+
+    def _decode(self, topic: str, value: bytes) -> Any:
+        decode = self._by_topic.get(topic)
+        if decode is None:
+            known = record_of_topic(topic)
+            # A topic under another name: each value says in its header what it is.
+            decode = self._decoders[known] if known else self._decode_by_header
+            self._by_topic[topic] = decode
+        return decode(value)
+
+    def _decode_by_header(self, value: bytes) -> Any:
+        record = self._codec.record_of(value)
+        decode = self._decoders.get(record)
+        if decode is None:
+            raise UndecodableError(Error.WRONG_SCHEMA, f"{record.__name__} is not audited")
+        return decode(value)
+
+    @staticmethod
+    def _readable(at: tuple[str, int, int, int], value: bytes, record: Any, payload: str) -> EventRow:
+        topic, partition, offset, recorded_at_ms = at
+        event_id, sequence, stage, outcome, reason, rule_version, trace_id = _FIELDS[type(record)](record)
+        tenant, payment_id, known = _identity(record)
+        if not known or len(event_id) > EVENT_ID_CHARS_MAX or not event_id.isprintable():
+            tenant, payment_id, event_id = "", "", f"record/{topic}/{partition}/{offset}"
+        return EventRow(
+            tenant,
+            payment_id,
+            event_id,
+            sequence,
+            _text(stage),
+            _text(outcome),
+            _text(reason),
+            rule_version,
+            _text(trace_id) or None,
+            topic,
+            partition,
+            offset,
+            recorded_at_ms,
+            value,
+            payload,
+        )
+
+
+@lru_cache(maxsize=4)
+def _mapper(codec: Codec) -> Mapper:
+    return Mapper(codec)
+
+
+def event_row(
+    topic: str,
+    partition: int,
+    offset: int,
+    timestamp_ms: int,
+    key: bytes | None,
+    value: bytes | None,
+    codec: Codec,
+) -> EventRow:
+    """The row of one audited record; see :class:`Mapper`."""
+    return _mapper(codec).row(topic, partition, offset, timestamp_ms, key, value)[0]
+
+
+def expired_row(topic: str, partition: int, first_missing: int, next_offset: int, noticed_at_ms: int) -> EventRow:
+    """The row that says: the records from ``first_missing`` to before ``next_offset`` expired before they were audited."""
+    payload = f'{{"first_missing":{first_missing},"next_offset":{next_offset}}}'
+    event_id = f"expired/{topic}/{partition}/{first_missing}-{next_offset}"
+    at = (topic, partition, first_missing, noticed_at_ms)
+    return EventRow("", "", event_id, 0, "audit", "expired", "", None, None, *at, None, payload)
+
+
+def payment_state(row: EventRow, record: Record) -> PaymentState | None:
+    """What the event says about its payment; None when it says nothing.
+
+    Chargebacks, dead letters and configurations do not change a payment's state, nor does the refusal of another request
+    under its id, nor an event whose ids are not valid.
+    """
+    if not row.payment_id or isinstance(record, _STATELESS):
+        return None
+    r: Any = record
+    if isinstance(record, PaymentCompleted):
+        if r.reason == Reason.CONFLICTING_REQUEST:
+            return None
+        return PaymentState(
+            row.tenant,
+            row.payment_id,
+            row.outcome,
+            row.outcome,
+            row.reason,
+            _text(r.stage),
+            r.amount_minor,
+            _text(r.currency),
+            r.fee_minor,
+            r.score,
+            _text(r.pic),
+            _text(r.pic_reference),
+            r.attempts,
+            r.rule_version,
+            r.requested_at_ms,
+            r.received_at_ms,
+            row.recorded_at_ms,
+            row.sequence,
+            row.recorded_at_ms,
+        )
+    answered = isinstance(record, PaymentAnswered)
+    return PaymentState(
+        row.tenant,
+        row.payment_id,
+        row.outcome,
+        None,
+        row.reason,
+        row.stage,
+        None if answered else r.amount_minor,
+        None if answered else _text(r.currency),
+        None if answered or isinstance(record, PaymentScreened) else r.fee_minor,
+        r.score if isinstance(record, PaymentScored) else None,
+        None if isinstance(record, PaymentScreened) else _text(r.pic),
+        _text(r.pic_reference) or None if answered else None,
+        r.attempt if isinstance(record, PaymentAnswered | PaymentQueued) else None,
+        row.rule_version,
+        None if answered else r.requested_at_ms,
+        None if answered else r.received_at_ms,
+        None,
+        row.sequence,
+        row.recorded_at_ms,
+    )
+
+
+def state_of(events: list[tuple[EventRow, Record]]) -> PaymentState | None:
+    """What several events of one payment say together: the latest in the story speaks, earlier ones fill what it leaves open.
+
+    Of two in the same place the first in ``events`` counts.
+    """
+    if len(events) > 1:
+        events = sorted(events, key=lambda event: event[0].sequence, reverse=True)
+    state: PaymentState | None = None
+    for row, record in events:
+        earlier = payment_state(row, record)
+        if earlier is not None:
+            state = earlier if state is None else merged(state, earlier)
+        if state is not None and state.outcome is not None:
+            break  # an outcome leaves nothing open
+    return state
+
+
+def merged(later: PaymentState, earlier: PaymentState) -> PaymentState:
+    """``later`` with its open fields from ``earlier``."""
+    return PaymentState(*[old if new is None else new for new, old in zip(later, earlier, strict=True)])
+
+
+def _unreadable(at: tuple[str, int, int, int], value: bytes | None, error: str) -> EventRow:
+    """A row for what is not the record it should be. Its bytes are kept for whoever looks into it, card numbers masked."""
+    topic, partition, offset, _ = at
+    event_id = f"record/{topic}/{partition}/{offset}"
+    kept = None if value is None else mask_card_numbers(value)
+    return EventRow("", "", event_id, 0, "audit", "unreadable", str(error), None, None, *at, kept, None)
+
+
+def _payload(record: Record) -> str:
+    data = msgspec.structs.asdict(record)
+    if "request" in data:
+        request = data.pop("request")
+        if isinstance(record, PaymentScreened):
+            data["request"] = decode_request(request)
+    return _encode(data).decode()
+
+
+def _identity(record: Any) -> tuple[str, str, bool]:
+    """Tenant, payment, and whether the row can be kept under them."""
+    if isinstance(record, TenantConfigured):
+        return record.tenant, "", TENANT_PATTERN.match(record.tenant) is not None
+    if isinstance(record, DeadLetter):
+        tenant, payment_id = _ids_of_key(record.key)
+        return tenant, payment_id, True
+    tenant, payment_id = record.tenant, record.payment_id
+    return tenant, payment_id, _are_ids(tenant, payment_id)
+
+
+#: Topics whose key is tenant and payment.
+_KEYED_BY_PAYMENT = ("payments.requested.", "payments.screened.", "payments.scored.", "payments.queue.", "payments.retry.")
+
+
+def _ids_of_key(key: bytes | None) -> tuple[str, str]:
+    """Tenant and payment of a dead letter's key where it is the key of a payment, else empty."""
+    try:
+        tenant, payment_id = (key or b"").decode().split(SEPARATOR)
+    except ValueError:
+        return "", ""
+    return (tenant, payment_id) if _are_ids(tenant, payment_id) else ("", "")
+
+
+def _are_ids(tenant: str, payment_id: str) -> bool:
+    return TENANT_PATTERN.match(tenant) is not None and ID_PATTERN.match(payment_id) is not None
+
+
+def _holds_card_number(record: Record) -> bool:
+    return any(isinstance(text, str) and holds_card_number(text) for text in msgspec.structs.astuple(record))
+
+
+def _text(text: str) -> str:
+    # PostgreSQL's text holds no NUL.
+    return text.replace("\x00", "\ufffd") if "\x00" in text else text

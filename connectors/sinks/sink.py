@@ -1,0 +1,389 @@
+"""The audit sink: every audited record becomes a row, once.
+
+Offsets are stored in the transaction of the rows, so a crash anywhere loses nothing and doubles nothing: what was not
+committed is read again. Kafka's own consumer groups are not used.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from threading import Event
+from typing import Any
+
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
+
+from connectors.sinks.database import (
+    Batch,
+    Database,
+    DatabaseAwayError,
+    DatabaseBusyError,
+    DatabaseError,
+    Partition,
+    open_database,
+)
+from connectors.sinks.rows import EventRow, Mapper, expired_row, state_of
+from schemas.codec import Codec
+from schemas.records import Record
+
+#: Rows and bytes of one transaction: large enough that its fixed cost is shared, small enough for memory.
+BATCH_ROWS_MAX = 5_000
+BATCH_BYTES_MAX = 16 << 20
+#: An incomplete batch is written after this time.
+CONSUME_S = 0.2
+#: How often topics that are missing, and new partitions, are looked for.
+METADATA_MISSING_S = 3.0
+METADATA_S = 30.0
+BROKER_TIMEOUT_S = 5.0
+#: A sink that was killed or replaced a moment ago may still hold the lock.
+LOCK_WAIT_S = 15.0
+FIRST_DELAY_S = 0.25
+DELAY_MAX_S = 10.0
+#: The same trouble with the broker is said again after this time.
+SAY_AGAIN_S = 10.0
+
+
+class SinkError(Exception):
+    """The sink cannot go on; the text says why and what to do."""
+
+
+@dataclass(slots=True)
+class Status:
+    """What a sink did since it started, and how far behind it is."""
+
+    events: int = 0
+    #: Events that were there already.
+    repeated: int = 0
+    unreadable: int = 0
+    transactions: int = 0
+    #: Records that expired before they were read.
+    expired: int = 0
+    #: Records that wait, as far as the broker has told; None while nothing was read.
+    lag: int | None = None
+
+
+@dataclass(slots=True)
+class _Work:
+    """A batch while it is collected."""
+
+    batch: Batch = field(default_factory=Batch)
+    payments: dict[tuple[str, str], list[tuple[EventRow, Record]]] = field(default_factory=dict)
+    size_bytes: int = 0
+    unreadable: int = 0
+
+
+class AuditSink:
+    """Reads ``topics`` from ``brokers`` into the database at ``database_url``. Use from one thread.
+
+    ``once`` ends at what was the end of every topic at the start. ``say`` takes lines for the operator. A database that is
+    away is waited for, ``give_up_after_s`` at most; a broker that is away is waited for without limit (with ``once``:
+    ``give_up_after_s``).
+    """
+
+    def __init__(
+        self,
+        database_url: str,
+        brokers: str,
+        topics: Sequence[str],
+        codec: Codec,
+        *,
+        once: bool = False,
+        give_up_after_s: float = 300.0,
+        batch_rows_max: int = BATCH_ROWS_MAX,
+        say: Callable[[str], None] = lambda line: None,
+        on_status: Callable[[Status], None] | None = None,
+        status_every_s: float = 10.0,
+    ) -> None:
+        self.status = Status()
+        self._database_url = database_url
+        self._brokers = brokers
+        self._topics = list(topics)
+        self._mapper = Mapper(codec)
+        self._once = once
+        self._give_up_after_s = give_up_after_s
+        self._batch_rows_max = batch_rows_max
+        self._say = say
+        self._on_status = on_status
+        self._status_every_s = status_every_s
+        self._database: Database | None = None
+        self._consumer: Any = None
+        #: What the database holds; what a batch expects there.
+        self._stored: dict[Partition, int] = {}
+        #: Assigned partitions and the next offset to read.
+        self._next: dict[Partition, int] = {}
+        #: Ends when the partitions were found, and partitions whose end was reached (past markers, which are no records).
+        self._ends: dict[Partition, int] = {}
+        self._at_end: set[Partition] = set()
+        self._looked = False
+        self._said_at: dict[str, float] = {}
+
+    def run(self, stop: Event) -> None:
+        """Run until ``stop`` is set, or with ``once`` until the end. Ends between two transactions.
+
+        Raises :class:`SinkError` or :class:`~connectors.sinks.database.DatabaseError` when it cannot go on.
+        """
+        try:
+            if not self._open(stop, LOCK_WAIT_S):
+                return
+            self._consumer = Consumer(self._consumer_config())
+            self._follow(stop)
+        finally:
+            if self._consumer is not None:
+                self._consumer.close()
+                self._consumer = None
+            if self._database is not None:
+                self._database.close()
+                self._database = None
+
+    def _consumer_config(self) -> dict[str, Any]:
+        return {
+            "bootstrap.servers": self._brokers,
+            "group.id": "ptr-audit-sink",  # required by the client, not used
+            "enable.auto.commit": False,
+            "enable.auto.offset.store": False,
+            "enable.partition.eof": self._once,
+            "auto.offset.reset": "earliest",
+            "allow.auto.create.topics": False,
+            "queued.min.messages": 4 * self._batch_rows_max,
+            "queued.max.messages.kbytes": 64 * 1024,
+            "fetch.wait.max.ms": 100,
+            "log_level": 0,  # the client's own lines; trouble comes through error_cb
+            "error_cb": self._on_broker_error,
+        }
+
+    def _on_broker_error(self, error: Any) -> None:
+        self._say_again(f"Kafka at {self._brokers}: {error.str()}; waiting")
+
+    def _say_again(self, line: str) -> None:
+        now = time.monotonic()
+        if now - self._said_at.get(line, -SAY_AGAIN_S) >= SAY_AGAIN_S:
+            self._said_at[line] = now
+            self._say(line)
+
+    # The database
+
+    def _open(self, stop: Event, busy_for_s: float) -> bool:
+        """Open, lock, migrate and read the offsets, waiting while it is away; False when stopped meanwhile."""
+        started, delay_s, waited = time.monotonic(), FIRST_DELAY_S, False
+        while not stop.is_set():
+            try:
+                self._database = open_database(self._database_url, create=True)
+                self._database.lock()
+                self._database.migrate()
+                self._stored = self._database.offsets()
+            except (DatabaseAwayError, DatabaseBusyError) as error:
+                if self._database is not None:
+                    self._database.close()
+                    self._database = None
+                limit_s = busy_for_s if isinstance(error, DatabaseBusyError) else self._give_up_after_s
+                left_s = limit_s - (time.monotonic() - started)
+                if left_s <= 0:
+                    raise self._given_up(error, limit_s) from None
+                delay_s = min(delay_s, max(left_s, 0.01))
+                self._say(f"{error}; trying again in {delay_s:.2g} s, giving up in {left_s:.0f} s")
+                waited = True
+                stop.wait(delay_s)
+                delay_s = min(delay_s * 2, DELAY_MAX_S)
+            else:
+                if waited:
+                    self._say(f"{self._database.shown}: is back")
+                return True
+        return False
+
+    @staticmethod
+    def _given_up(error: DatabaseError, limit_s: float) -> SinkError:
+        if isinstance(error, DatabaseBusyError):
+            return SinkError(f"{error}. One sink per database: stop the other one, or give this one another database.")
+        return SinkError(
+            f"{error}: gave up after {limit_s:.0f} s. Nothing is lost: start the sink again when the database is back,"
+            " before Kafka's retention ends."
+        )
+
+    def _write(self, work: _Work, stop: Event) -> bool:
+        """Write one batch; False when the database went away and was opened again, or the sink is to stop."""
+        batch = work.batch
+        if not batch.offsets:
+            return True
+        batch.states = [state for events in work.payments.values() if (state := state_of(events)) is not None]
+        assert self._database is not None
+        try:
+            inserted = self._database.write(batch)
+        except DatabaseAwayError as error:
+            self._say(f"{error}; nothing is lost, opening it again")
+            self._database.close()
+            self._database = None
+            if self._open(stop, self._give_up_after_s):
+                self._start_over()
+            return False
+        for partition, (_, next_offset) in batch.offsets.items():
+            self._stored[partition] = next_offset
+        status = self.status
+        status.events += inserted
+        status.repeated += len(batch.events) - inserted
+        status.unreadable += work.unreadable
+        status.transactions += 1
+        return True
+
+    def _start_over(self) -> None:
+        """Read on from what the database holds: whether the last transaction was committed is known only there."""
+        self._consumer.unassign()
+        self._at_end.clear()
+        again = list(self._next)
+        self._next = {partition: self._stored.get(partition, 0) for partition in again}
+        self._consumer.incremental_assign([self._assignment(partition) for partition in again])
+
+    # Topics
+
+    def _follow(self, stop: Event) -> None:
+        started = time.monotonic()
+        look_at = status_at = started
+        while not stop.is_set():
+            now = time.monotonic()
+            if now >= look_at:
+                found = self._look_for_partitions(stop)
+                if not self._looked and self._once and now - started > self._give_up_after_s:
+                    raise SinkError(f"Kafka at {self._brokers} does not answer: is it running, is the address right?")
+                look_at = now + (METADATA_S if found else METADATA_MISSING_S)
+            if self._once and self._looked and self._is_at_end():
+                break
+            self._read(stop)
+            if self._on_status is not None and now - status_at >= self._status_every_s:
+                status_at = now
+                self.status.lag = self._lag()
+                self._on_status(self.status)
+        self.status.lag = self._lag()
+
+    def _look_for_partitions(self, stop: Event) -> bool:
+        """Assign partitions that are not yet; whether every topic is there."""
+        try:
+            known = self._consumer.list_topics(timeout=BROKER_TIMEOUT_S).topics
+            found: dict[Partition, tuple[int, int]] = {}
+            missing = []
+            for topic in self._topics:
+                metadata = known.get(topic)
+                if metadata is None or metadata.error is not None:
+                    missing.append(topic)
+                    continue
+                for number in sorted(metadata.partitions):
+                    if (topic, number) not in self._next:
+                        at = TopicPartition(topic, number)
+                        found[topic, number] = self._consumer.get_watermark_offsets(at, timeout=BROKER_TIMEOUT_S)
+        except KafkaException as error:
+            self._say_again(f"Kafka at {self._brokers}: {error.args[0].str()}; waiting")
+            return False
+        if missing and not self._once:
+            self._say_again(f"waiting for topics that do not exist yet: {', '.join(missing)}")
+        for partition, (low, high) in found.items():
+            self._begin(partition, low, high, stop)
+        self._looked = True
+        return not missing
+
+    def _begin(self, partition: Partition, low: int, high: int, stop: Event) -> None:
+        position = self._stored.get(partition, 0)
+        if position > high:
+            raise self._made_again(partition, position, high)
+        self._next[partition] = position
+        self._ends[partition] = high
+        # When the database goes away here, the partition is assigned with all others, and the gap found again.
+        if position >= low or self._record_expired(partition, position, low, stop):
+            self._consumer.incremental_assign([self._assignment(partition)])
+
+    def _assignment(self, partition: Partition) -> Any:
+        return TopicPartition(*partition, self._next[partition] or OFFSET_BEGINNING)
+
+    def _made_again(self, partition: Partition, expected: int, found: int) -> SinkError:
+        topic, number = partition
+        return SinkError(
+            f"{topic}/{number}: {expected} records were audited, but Kafka at {self._brokers} is at {found}: the topic was"
+            " deleted and made again, lost data, or this is another broker. Keep this database as it is and start a new one."
+        )
+
+    def _record_expired(self, partition: Partition, first: int, low: int, stop: Event) -> bool:
+        """Say and record the gap; False when the database went away meanwhile."""
+        topic, number = partition
+        self._say(
+            f"ERROR {topic}/{number}: records {first} to {low - 1} ({low - first}) expired before they were audited;"
+            f" going on at {low}"
+        )
+        row = expired_row(topic, number, first, low, int(time.time() * 1000))
+        work = _Work(Batch([row], [], {partition: (self._stored.get(partition), low)}))
+        if not self._write(work, stop):
+            return False
+        self._next[partition] = low
+        self.status.expired += low - first
+        return True
+
+    # Records
+
+    def _read(self, stop: Event) -> None:
+        """Take what waits and write it, in as many transactions as its size asks for."""
+        work = _Work()
+        checked: set[Partition] = set()
+        for message in self._consumer.consume(self._batch_rows_max, CONSUME_S):
+            if message.error() is not None:
+                self._on_message_error(message)
+                continue
+            partition = (message.topic(), message.partition())
+            offset = message.offset()
+            if offset != self._next[partition] and partition not in checked:
+                checked.add(partition)
+                if missing_to := self._expired_to(partition, offset):
+                    if not self._write(work, stop) or not self._record_expired(
+                        partition, self._next[partition], missing_to, stop
+                    ):
+                        return
+                    work = _Work()
+            self._add(work, message, partition, offset)
+            self._next[partition] = offset + 1
+            if work.size_bytes >= BATCH_BYTES_MAX:
+                if not self._write(work, stop):
+                    return
+                work = _Work()
+        self._write(work, stop)
+
+    def _add(self, work: _Work, message: Any, partition: Partition, offset: int) -> None:
+        topic, number = partition
+        value = message.value()
+        row, record = self._mapper.row(topic, number, offset, message.timestamp()[1], message.key(), value)
+        batch = work.batch
+        batch.events.append(row)
+        if record is None:
+            work.unreadable += 1
+        elif row.payment_id:
+            work.payments.setdefault((row.tenant, row.payment_id), []).append((row, record))
+        batch.offsets[partition] = (self._stored.get(partition), offset + 1)
+        work.size_bytes += len(value) if value else 0
+
+    def _expired_to(self, partition: Partition, offset: int) -> int:
+        """``offset`` is not the next one: where what is missing ends, or 0 when nothing is.
+
+        Compaction and transactions leave gaps too; only expiry moves the start of the log.
+        """
+        expected = self._next[partition]
+        if offset < expected:
+            raise self._made_again(partition, expected, offset)
+        try:
+            low, _ = self._consumer.get_watermark_offsets(TopicPartition(*partition), timeout=BROKER_TIMEOUT_S)
+        except KafkaException:
+            low = offset  # not known: rather an alarm too many
+        return min(low, offset) if low > expected else 0
+
+    def _on_message_error(self, message: Any) -> None:
+        error = message.error()
+        if error.code() == KafkaError._PARTITION_EOF:
+            self._at_end.add((message.topic(), message.partition()))
+        else:
+            self._say_again(f"{message.topic()}/{message.partition()}: {error.str()}; waiting")
+
+    def _is_at_end(self) -> bool:
+        return all(self._next[p] >= end or p in self._at_end for p, end in self._ends.items())
+
+    def _lag(self) -> int | None:
+        if self._consumer is None or not self._next:
+            return None
+        lag = 0
+        for partition, position in self._next.items():
+            _, high = self._consumer.get_watermark_offsets(TopicPartition(*partition), cached=True)
+            lag += max(high - position, 0)
+        return lag

@@ -1,0 +1,181 @@
+"""The audit database in an SQLite file: for one host, no server.
+
+WAL with ``synchronous=NORMAL``: a loss of power can take back the last transactions, but each whole, with its offsets; the
+sink then reads them again from Kafka. So FULL (a sync per commit) would buy nothing.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, NoReturn
+
+from connectors.sinks.database import (
+    EVENT_COLUMNS,
+    Batch,
+    DatabaseAwayError,
+    DatabaseBusyError,
+    DatabaseError,
+    Partition,
+    apply_migrations,
+    check_offset,
+    coordinates_taken,
+    missing_tables,
+    upsert_sql,
+)
+from connectors.sinks.rows import EventRow, PaymentState
+
+#: How long a statement waits for another process (a reader that checkpoints, a backup).
+BUSY_TIMEOUT_S = 5.0
+#: Pages of the indexes that are kept; keys come in no order.
+CACHE_KIB = 64 * 1024
+#: Larger than SQLite's 4 KiB: a row takes about 1 KiB, and a quarter fewer microseconds so (measured).
+PAGE_BYTES = 16 * 1024
+#: Checkpoint after 64 MiB: a batch writes about 10.
+CHECKPOINT_PAGES = (64 << 20) // PAGE_BYTES
+
+_MAY_PASS = frozenset(
+    {
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_PERM,
+        sqlite3.SQLITE_PROTOCOL,
+    }
+)
+_INSERT_EVENT = (
+    f"INSERT INTO payment_events ({EVENT_COLUMNS}) VALUES ({', '.join('?' * len(EventRow._fields))})"  # noqa: S608
+    " ON CONFLICT (tenant, payment_id, event_id) DO NOTHING"
+)
+_UPSERT_PAYMENT = upsert_sql(f"VALUES ({', '.join('?' * len(PaymentState._fields))})")
+
+
+class SqliteDatabase:
+    """See :class:`connectors.sinks.database.Database`."""
+
+    def __init__(self, path: Path, *, create: bool) -> None:
+        self.shown = f"sqlite:///{path}"
+        self._path = path
+        self._lock_file: int | None = None
+        if not create and not path.exists():
+            raise DatabaseError(f"{self.shown}: there is no such file; `ptr audit-sink` makes it")
+        with self._translated():
+            if create:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                # It holds names: for its owner only. The files beside it get the same mode from SQLite.
+                os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            self._connection = sqlite3.connect(
+                path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
+            )
+        try:
+            with self._translated():
+                if create:
+                    self._connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
+                    self._connection.execute("PRAGMA journal_mode = WAL")
+                    self._connection.execute("PRAGMA synchronous = NORMAL")
+                    self._connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
+                    self._connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
+                else:
+                    self._connection.execute("PRAGMA query_only = ON")
+        except BaseException:
+            self._connection.close()
+            raise
+
+    def lock(self) -> None:
+        """Lock ``FILE-sink``; the system frees it when this process ends, however it ends."""
+        with self._translated():
+            file = os.open(f"{self._path}-sink", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(file)
+            raise DatabaseBusyError(f"{self.shown}: another sink writes to this database") from None
+        self._lock_file = file
+
+    def migrate(self) -> None:
+        """Bring the tables up to date."""
+        from yoyo.backends.core.sqlite3 import SQLiteBackend
+        from yoyo.connections import parse_uri
+
+        path = self._path
+
+        class Backend(SQLiteBackend):  # type: ignore[misc]
+            """yoyo's own puts the path into a URI unquoted."""
+
+            def connect(self, dburi: object) -> sqlite3.Connection:
+                return sqlite3.connect(
+                    path, timeout=BUSY_TIMEOUT_S, isolation_level=None, detect_types=sqlite3.PARSE_DECLTYPES
+                )
+
+        with self._translated():
+            apply_migrations(Backend(parse_uri("sqlite:///audit"), "_yoyo_migration"), "sqlite", self.shown)
+
+    def offsets(self) -> dict[Partition, int]:
+        """The next offset to read, per topic and partition."""
+        rows = self.query('SELECT topic, "partition", next_offset FROM sink_offsets')
+        return {(topic, partition): next_offset for topic, partition, next_offset in rows}
+
+    def write(self, batch: Batch) -> int:
+        """Write ``batch``: all or nothing."""
+        execute = self._connection.execute
+        with self._translated():
+            execute("BEGIN IMMEDIATE")
+            try:
+                self._store_offsets(batch)
+                inserted = self._connection.executemany(_INSERT_EVENT, batch.events).rowcount if batch.events else 0
+                self._connection.executemany(_UPSERT_PAYMENT, batch.states)
+                execute("COMMIT")
+            except BaseException:
+                with suppress(sqlite3.Error):
+                    execute("ROLLBACK")
+                raise
+        return inserted
+
+    def query(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+        """Rows of a SELECT."""
+        with self._translated():
+            return self._connection.execute(sql, parameters).fetchall()
+
+    def close(self) -> None:
+        """Close and unlock."""
+        with suppress(sqlite3.Error):
+            self._connection.close()
+        if self._lock_file is not None:
+            os.close(self._lock_file)
+            self._lock_file = None
+
+    def _store_offsets(self, batch: Batch) -> None:
+        for (topic, partition), (expected, next_offset) in batch.offsets.items():
+            if expected is None:
+                sql = "INSERT INTO sink_offsets VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
+                changed = self._connection.execute(sql, (topic, partition, next_offset)).rowcount
+            else:
+                sql = 'UPDATE sink_offsets SET next_offset = ? WHERE topic = ? AND "partition" = ? AND next_offset = ?'
+                changed = self._connection.execute(sql, (next_offset, topic, partition, expected)).rowcount
+            check_offset(topic, partition, expected, changed, self.shown)
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except (sqlite3.Error, OSError) as error:
+            self._raise(error)
+
+    def _raise(self, error: sqlite3.Error | OSError) -> NoReturn:
+        if isinstance(error, OSError):
+            raise DatabaseAwayError(f"{self.shown}: {error.strerror}") from None
+        code = getattr(error, "sqlite_errorcode", None)
+        if code is not None and code & 0xFF in _MAY_PASS:
+            raise DatabaseAwayError(f"{self.shown}: {error}") from None
+        if code == sqlite3.SQLITE_CONSTRAINT_UNIQUE and "offset" in str(error):
+            raise coordinates_taken(self.shown) from None
+        if "no such table" in str(error):
+            raise missing_tables(self.shown) from None
+        raise DatabaseError(f"{self.shown}: {error}") from None

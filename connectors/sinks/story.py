@@ -1,0 +1,192 @@
+"""What the audit tables tell: one payment's story, the outcomes, and whether the rows add up."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from connectors.sinks.database import STATE_COLUMNS, Database
+from connectors.sinks.rows import PaymentState
+
+#: Examples that a check names of each kind.
+EXAMPLES_MAX = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoryEvent:
+    """One event of a payment, in the order of the story."""
+
+    event_id: str
+    sequence: int
+    stage: str
+    outcome: str
+    reason: str
+    rule_version: int | None
+    trace_id: str | None
+    #: What else is worth a glance; no personal data.
+    detail: str
+    topic: str
+    partition: int
+    offset: int
+    recorded_at_ms: int
+    #: Since the event before; None for the first. Negative when Kafka's clocks disagree.
+    since_previous_ms: int | None
+    #: The record, without the PTR's bytes; None when it is not readable.
+    payload: dict[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Story:
+    """All that the audit tables hold of one payment."""
+
+    tenant: str
+    payment_id: str
+    #: Where it stands; None when no event said anything about it.
+    payment: PaymentState | None
+    events: list[StoryEvent]
+
+    @property
+    def found(self) -> bool:
+        """Whether anything is known."""
+        return bool(self.events)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Anomaly:
+    """Rows that do not add up: how many payments, and some of them as (tenant, payment id)."""
+
+    what: str
+    count: int
+    examples: list[tuple[str, str]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CountCheck:
+    """Counts of the audit tables, and what is wrong with them; nothing, when the sink has caught up and all is well."""
+
+    payments: int
+    events: int
+    without_outcome: int
+    unreadable: int
+    #: Gaps in Kafka's log that expired before they were read.
+    gaps: int
+    anomalies: list[Anomaly]
+
+
+def story(database: Database, tenant: str, payment_id: str) -> Story:
+    """Everything about one payment, in order; ``found`` is False when there is nothing."""
+    rows = database.query(
+        'SELECT event_id, sequence, stage, outcome, reason, rule_version, trace_id, topic, "partition", "offset",'
+        " recorded_at_ms, CAST(payload AS TEXT) FROM payment_events WHERE tenant = ? AND payment_id = ?"
+        ' ORDER BY sequence, recorded_at_ms, topic, "partition", "offset"',
+        (tenant, payment_id),
+    )
+    events: list[StoryEvent] = []
+    for event_id, sequence, stage, outcome, reason, version, trace_id, topic, partition, offset, at_ms, text in rows:
+        payload = json.loads(text) if text else None
+        events.append(
+            StoryEvent(
+                event_id=event_id,
+                sequence=sequence,
+                stage=stage,
+                outcome=outcome,
+                reason=reason,
+                rule_version=version,
+                trace_id=trace_id,
+                detail=detail_of(stage, payload or {}),
+                topic=topic,
+                partition=partition,
+                offset=offset,
+                recorded_at_ms=at_ms,
+                since_previous_ms=at_ms - events[-1].recorded_at_ms if events else None,
+                payload=payload,
+            )
+        )
+    found = database.query(
+        f"SELECT {STATE_COLUMNS} FROM payments WHERE tenant = ? AND payment_id = ?",  # noqa: S608
+        (tenant, payment_id),
+    )
+    payment = PaymentState(*found[0]) if found else None
+    return Story(tenant=tenant, payment_id=payment_id, payment=payment, events=events)
+
+
+def detail_of(stage: str, payload: dict[str, Any]) -> str:
+    """A few words about an event: numbers, ids and reasons, never a name."""
+    match stage:
+        case "screening":
+            evidence = payload.get("evidence")
+            found = f"{evidence['party']} ~ {evidence['list']} {evidence['entry_id']} {evidence['score']:.2f}" if evidence else ""
+            parts = [found, f"list {payload['list_version']}" if payload.get("list_version") else ""]
+        case "localization":
+            parts = [f"fee {payload.get('fee_minor')}", f"pic {payload.get('pic')}"]
+        case "payee":
+            parts = [f"score {payload.get('score', 0):.2f}", *payload.get("score_reasons", [])]
+        case "dispatch" | "plugin":
+            asked = [f"attempt {payload.get('attempt')}", f"ask {payload.get('ask')}", f"pic {payload.get('pic')}"]
+            looked_up = "looked up" if payload.get("called") is False else ""
+            parts = [*asked, looked_up, payload.get("pic_reference", "")]
+        case "settlement":
+            parts = [f"decided by {payload.get('stage')}", payload.get("detail", "")]
+        case _:
+            parts = [str(payload.get("detail", ""))]
+    return ", ".join(part for part in parts if part)
+
+
+def outcome_counts(database: Database) -> list[tuple[str, str, str, int]]:
+    """Payments per tenant, outcome and reason, in this order; only those with an outcome."""
+    rows = database.query(
+        "SELECT tenant, outcome, reason, COUNT(*) FROM payments WHERE outcome IS NOT NULL"
+        " GROUP BY tenant, outcome, reason ORDER BY tenant, outcome, reason"
+    )
+    return [(tenant, outcome, reason, count) for tenant, outcome, reason, count in rows]
+
+
+#: Settlement's own words about a payment; refusals of other requests under its id are none.
+_OUTCOMES = "SELECT tenant, payment_id FROM payment_events WHERE stage = 'settlement' AND reason <> 'conflicting_request'"
+
+
+def _lacks(stage: str) -> str:
+    return (
+        "SELECT tenant, payment_id FROM payments p WHERE p.outcome = 'paid' AND NOT EXISTS (SELECT 1 FROM payment_events e"  # noqa: S608
+        f" WHERE e.tenant = p.tenant AND e.payment_id = p.payment_id AND e.stage = '{stage}')"
+    )
+
+
+_ANOMALIES = {
+    "payments with more than one outcome": f"{_OUTCOMES} GROUP BY tenant, payment_id HAVING COUNT(*) > 1",
+    "outcomes that the payment's row does not show": (
+        f"SELECT o.tenant, o.payment_id FROM ({_OUTCOMES}) o LEFT JOIN payments p"  # noqa: S608
+        " ON p.tenant = o.tenant AND p.payment_id = o.payment_id WHERE p.outcome IS NULL AND o.payment_id <> ''"
+    ),
+    "payments with an outcome that no event gave": (
+        "SELECT p.tenant, p.payment_id FROM payments p WHERE p.outcome IS NOT NULL AND NOT EXISTS"  # noqa: S608
+        f" (SELECT 1 FROM ({_OUTCOMES}) o WHERE o.tenant = p.tenant AND o.payment_id = p.payment_id)"
+    ),
+    **{
+        f"paid without an event of {stage}": _lacks(stage)
+        for stage in ("screening", "localization", "payer", "payee", "dispatch", "plugin")
+    },
+}
+
+
+def count_check(database: Database) -> CountCheck:
+    """Count, and look for rows that do not add up. Reads every row; a sink that is behind makes anomalies that pass."""
+
+    def count(sql: str) -> int:
+        return int(database.query(sql)[0][0])
+
+    anomalies = []
+    for what, sql in _ANOMALIES.items():
+        found = count(f"SELECT COUNT(*) FROM ({sql}) anomalies")  # noqa: S608
+        if found:
+            examples = database.query(f"{sql} LIMIT {EXAMPLES_MAX}")
+            anomalies.append(Anomaly(what=what, count=found, examples=[(tenant, payment) for tenant, payment in examples]))
+    return CountCheck(
+        payments=count("SELECT COUNT(*) FROM payments"),
+        events=count("SELECT COUNT(*) FROM payment_events"),
+        without_outcome=count("SELECT COUNT(*) FROM payments WHERE outcome IS NULL"),
+        unreadable=count("SELECT COUNT(*) FROM payment_events WHERE stage = 'audit' AND outcome = 'unreadable'"),
+        gaps=count("SELECT COUNT(*) FROM payment_events WHERE stage = 'audit' AND outcome = 'expired'"),
+        anomalies=anomalies,
+    )

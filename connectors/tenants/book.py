@@ -1,0 +1,118 @@
+"""All versions of all tenants' configurations, and which of them is in force at a time."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+import msgspec
+
+from connectors.tenants.checks import mistakes
+from connectors.tenants.document import document_hash
+from schemas.records import TenantConfigured
+from schemas.tenant_rules import TenantRules
+
+log = logging.getLogger(__name__)
+
+#: A version is in force this long after its record's timestamp. By then every worker has read it, so that all of them,
+#: and any later replay, decide a payment by the same version.
+EFFECTIVE_DELAY_MS = 1000
+#: The first version of a tenant is in force from the beginning: nothing was before it.
+ALWAYS_MS = -(2**63)
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """One version of one tenant's configuration."""
+
+    number: int
+    rules: TenantRules
+    document_hash: str
+    #: Kafka timestamp of its record.
+    written_at_ms: int
+    #: From when on, in event time, it is in force.
+    in_force_at_ms: int
+
+
+class TenantBook:
+    """Every version that was read. One thread applies, any thread reads: what they see is replaced, never changed."""
+
+    def __init__(self) -> None:
+        self._versions: dict[str, tuple[Version, ...]] = {}
+        #: Per tenant, oldest first: in force from, and what :meth:`rules` gives.
+        self._in_force: dict[str, tuple[tuple[int, tuple[int, TenantRules]], ...]] = {}
+        #: Records that hold no valid configuration, and were ignored.
+        self.refused = 0
+
+    def rules(self, tenant: str, at_ms: int) -> tuple[int, TenantRules] | None:
+        """Number and rules of the version in force at event time ``at_ms``; None when the tenant is not configured."""
+        versions = self._in_force.get(tenant)
+        if versions is None:
+            return None
+        in_force_at_ms, found = versions[-1]
+        if at_ms >= in_force_at_ms:
+            return found
+        for in_force_at_ms, found in reversed(versions):
+            if at_ms >= in_force_at_ms:
+                return found
+        return versions[0][1]
+
+    def apply(self, record: TenantConfigured, timestamp_ms: int) -> bool:
+        """Take in a version; False when it is known already, or refused.
+
+        A version that is known stays as it is, whatever a later record says. An invalid one, which somebody else must
+        have written, is ignored, logged and counted in :attr:`refused`: the version before it stays in force.
+        """
+        known = self._versions.get(record.tenant, ())
+        if any(version.number == record.version for version in known):
+            return False
+        rules = self._read(record)
+        if rules is None:
+            return False
+        new = Version(record.version, rules, record.document_hash, timestamp_ms, ALWAYS_MS)
+        versions: list[Version] = []
+        for version in sorted((*known, new), key=lambda version: version.number):
+            # Never before the version that it replaces, even if clocks of brokers differ.
+            at_ms = (
+                max(version.written_at_ms + EFFECTIVE_DELAY_MS, versions[-1].in_force_at_ms) if versions else ALWAYS_MS
+            )
+            versions.append(Version(version.number, version.rules, version.document_hash, version.written_at_ms, at_ms))
+        self._versions[record.tenant] = tuple(versions)
+        self._in_force[record.tenant] = tuple((v.in_force_at_ms, (v.number, v.rules)) for v in versions)
+        return True
+
+    def refuse(self, tenant: str, version: int, why: str) -> None:
+        """Count and log a record that holds no valid configuration."""
+        self.refused += 1
+        log.error("tenant %s version %s is ignored, the version before it stays in force: %s", tenant, version, why)
+
+    def tenants(self) -> list[str]:
+        """Every tenant that is configured, sorted."""
+        return sorted(self._versions)
+
+    def versions(self, tenant: str) -> tuple[Version, ...]:
+        """Every version of ``tenant``, oldest first; empty when it is not configured."""
+        return self._versions.get(tenant, ())
+
+    def _read(self, record: TenantConfigured) -> TenantRules | None:
+        why = ""
+        rules: TenantRules | None = None
+        if record.version < 1:
+            why = "its number is below 1"
+        elif document_hash(record.document) != record.document_hash:
+            why = "its document has another hash"
+        else:
+            try:
+                rules = msgspec.json.decode(record.document, type=TenantRules)
+            except msgspec.MsgspecError as error:
+                why = str(error)
+            else:
+                # Which PICs there are differs by worker and by time; dispatch checks it.
+                found = [f"{path}: {text}" for path, text in mistakes(rules, pics=None)]
+                if rules.tenant != record.tenant:
+                    found.append("tenant: is another one than the record's")
+                why = "; ".join(found)
+        if why:
+            self.refuse(record.tenant, record.version, why)
+            return None
+        return rules

@@ -1,0 +1,187 @@
+"""Writes versions of tenants' configurations to ``tenants.configured.v1``.
+
+Numbers follow one another although several people may publish at once: publishing is one Kafka transaction under one
+transactional id, begun before the topic is read. Whoever begins later fences the earlier one, whose transaction then
+fails as a whole. So two different documents never get the same number, and a crash midway publishes nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Producer, TopicPartition
+
+from connectors.broker import embedded
+from connectors.tenants.book import TenantBook
+from connectors.tenants.document import document_hash, document_of
+from connectors.tenants.reader import consumer_config, partitions_of, take
+from pipeline.topics import TENANTS
+from schemas.codec import Codec, UndecodableError
+from schemas.records import TenantConfigured
+from schemas.tenant_rules import TenantRules
+
+TRANSACTIONAL_ID = "ptr-tenants-publish"
+#: Longest wait for the broker in each step.
+TIMEOUT_S = 15.0
+#: A publisher that died holds readers up for this long at most.
+TRANSACTION_TIMEOUT_MS = 15_000
+#: Records have their timestamps when they are written and are seen when the transaction is committed. Together with
+#: the commit this stays below EFFECTIVE_DELAY_MS, after which the version is in force.
+COMMIT_WITHIN_S = 0.5
+ATTEMPTS_MAX = 3
+
+
+class PublishError(RuntimeError):
+    """Nothing was published; the message says why and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What publishing does for one tenant: ``version`` is the new one, or the latest one when nothing changed."""
+
+    rules: TenantRules
+    version: int
+    unchanged: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """The topic, read to its end."""
+
+    book: TenantBook
+    #: Highest number and its document's hash per tenant, also of versions that the book refuses: numbers are not used
+    #: twice.
+    latest: dict[str, tuple[int, str]]
+    #: Whether the topic exists.
+    exists: bool
+
+    def change(self, rules: TenantRules) -> Change:
+        """What publishing ``rules`` would do."""
+        version, latest_hash = self.latest.get(rules.tenant, (0, ""))
+        unchanged = latest_hash == document_hash(document_of(rules))
+        return Change(rules, version if unchanged else version + 1, unchanged)
+
+
+def read_all(brokers: str, codec: Codec, topic: str = TENANTS.name, timeout_s: float = TIMEOUT_S) -> Contents:
+    """Read ``topic`` to its end. Raises :class:`PublishError` when the broker does not give it within ``timeout_s``."""
+    contents = Contents(TenantBook(), {}, exists=True)
+    last_error: list[str] = []
+    note = {"error_cb": lambda error: last_error.append(error.str())}
+    consumer = Consumer(consumer_config(brokers, log_level=0, **note) | {"fetch.wait.max.ms": 20})
+    try:
+        partitions = partitions_of(consumer, topic, timeout_s)
+        if not partitions:
+            return Contents(contents.book, {}, exists=False)
+        consumer.assign([TopicPartition(topic, partition, OFFSET_BEGINNING) for partition in partitions])
+        behind = set(partitions)
+        deadline_s = time.monotonic() + timeout_s
+        while behind:
+            left_s = deadline_s - time.monotonic()
+            if left_s <= 0:
+                why = f": {last_error[-1]}" if last_error else ""
+                raise PublishError(f"{topic} was not read to its end within {timeout_s:g} s from {brokers}{why}")
+            message = consumer.poll(min(left_s, 0.5))
+            if message is None:
+                continue
+            if message.error() is None:
+                take(contents.book, codec, message)
+                _note_latest(contents.latest, codec, message)
+            elif message.error().code() == KafkaError._PARTITION_EOF:
+                behind.discard(message.partition())
+            else:
+                raise KafkaException(message.error())
+    except KafkaException as error:
+        why = last_error[-1] if last_error else error.args[0].str()
+        raise PublishError(
+            f"{topic} cannot be read from {brokers}: {why}. Check that the broker is up and that --broker names it."
+        ) from error
+    finally:
+        consumer.close()
+    return contents
+
+
+def publish(brokers: str, codec: Codec, rules: list[TenantRules], topic: str = TENANTS.name) -> list[tuple[str, int]]:
+    """Publish the next version of each tenant whose configuration changed, all or none; gives (tenant, version).
+
+    A tenant whose latest version is the same document is left out. Returns when the broker has everything.
+    Raises :class:`PublishError`; then nothing was published, unless it says that this is unknown.
+    """
+    producer = Producer(
+        {
+            "bootstrap.servers": brokers,
+            "transactional.id": TRANSACTIONAL_ID if topic == TENANTS.name else f"{TRANSACTIONAL_ID}-{topic}",
+            "transaction.timeout.ms": TRANSACTION_TIMEOUT_MS,
+            "compression.type": "none",
+            "allow.auto.create.topics": False,
+            "log_level": 0,
+        }
+    )
+    try:
+        producer.init_transactions(TIMEOUT_S)
+    except KafkaException as error:
+        raise PublishError(
+            f"{brokers} does not begin a transaction: {error.args[0].str()}. Check that the broker is up and that "
+            "--broker names it; a single broker needs transaction.state.log.replication.factor and .min.isr of 1."
+        ) from error
+    if embedded.is_embedded(producer.list_topics(timeout=TIMEOUT_S).cluster_id):
+        embedded.touch_topics(brokers, [topic])
+    contents = read_all(brokers, codec, topic)
+    if not contents.exists:
+        raise PublishError(f"{brokers} has no topic {topic}: make it with 'ptr topics apply'")
+    changes = [change for change in map(contents.change, rules) if not change.unchanged]
+    if changes:
+        _write(producer, codec, changes, topic)
+    return [(change.rules.tenant, change.version) for change in changes]
+
+
+def _write(producer: Any, codec: Codec, changes: list[Change], topic: str) -> None:
+    """Write all of ``changes`` in one transaction that is committed soon after the records have their timestamps."""
+    for _ in range(ATTEMPTS_MAX):
+        try:
+            producer.begin_transaction()
+            began_s = time.monotonic()
+            for change in changes:
+                tenant, document = change.rules.tenant, document_of(change.rules)
+                record = TenantConfigured(
+                    tenant=tenant, version=change.version, document=document, document_hash=document_hash(document)
+                )
+                producer.produce(topic, codec.encode(record), f"{tenant}|{change.version}".encode())
+            producer.flush(TIMEOUT_S)
+            if time.monotonic() - began_s > COMMIT_WITHIN_S:
+                producer.abort_transaction(TIMEOUT_S)
+                continue
+            producer.commit_transaction(TIMEOUT_S)
+        except KafkaException as error:
+            raise _failed(producer, error) from error
+        return
+    raise PublishError(
+        f"nothing was published: the broker takes longer than {COMMIT_WITHIN_S:g} s, so that workers "
+        "might not have them when they are in force. Try again when it is less busy."
+    )
+
+
+def _failed(producer: Any, error: KafkaException) -> PublishError:
+    """Why the transaction failed; it is ended if it can be."""
+    why = error.args[0]
+    if why.code() in (KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH):
+        return PublishError("somebody else published at the same time, so nothing was published here: try again")
+    if why.txn_requires_abort():
+        # Where this fails too, the broker ends the transaction after TRANSACTION_TIMEOUT_MS.
+        with suppress(KafkaException):
+            producer.abort_transaction(TIMEOUT_S)
+        return PublishError(f"nothing was published: {why.str()}")
+    return PublishError(
+        f"whether it was published is unknown: {why.str()}. 'ptr tenants list' tells; applying again does no harm."
+    )
+
+
+def _note_latest(latest: dict[str, tuple[int, str]], codec: Codec, message: Any) -> None:
+    try:
+        record = codec.decode(message.value() or b"", TenantConfigured)
+    except UndecodableError:
+        return
+    if record.version > latest.get(record.tenant, (0, ""))[0]:
+        latest[record.tenant] = record.version, record.document_hash

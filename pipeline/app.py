@@ -1,0 +1,111 @@
+"""The composition root: the whole pipeline in flow order. ``faust -A pipeline.app worker`` and ``ptr worker`` run it.
+
+A stage reads one topic, decides, and writes the next; each topic is keyed by what its reader needs. Stages that share a
+table share a cycle (pipeline.engine.runner). Which stages this worker runs is a setting; the rest run in other groups.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+from agents import dispatch, localization, payee, payer, plugin, screening
+from agents.context import Context
+from agents.web import WebServer
+from connectors.lists.load import load_watchlists
+from connectors.pic.registry import make_pic
+from connectors.registry import open_registry
+from connectors.tenants.book import TenantBook
+from connectors.tenants.reader import TenantReader
+from pipeline import topics
+from pipeline.engine.app import PipelineApp, make_app
+from pipeline.engine.stage import Group, Table
+from pipeline.engine.worker import use_uvloop
+from pipeline.settings import Settings, load
+from schemas.codec import Codec
+from tables import attempts, payments, profiles
+
+
+def flow(context: Context) -> dict[str, list[Group]]:
+    """Every stage by its name in ``PTR_STAGES``, from the request to its outcome."""
+    return {
+        # payments.requested.v1 -> payments.screened.v1 (or payments.ended.v1)
+        "screening": [
+            Group(
+                name="screening",
+                stages=(screening.make(context),),
+                table=Table(name=payments.NAME, changelog=payments.CHANGELOG, row_type=payments.PaymentRow),
+            )
+        ],
+        # payments.screened.v1 -> payments.localized.v1, keyed by payer
+        "localization": [Group(name="localization", stages=(localization.make(context),))],
+        # payments.localized.v1 -> payments.profiled.v1, keyed by payee
+        "payer": [
+            Group(
+                name="payer",
+                stages=(payer.make(context),),
+                table=Table(name=profiles.PAYERS, changelog=profiles.PAYERS_CHANGELOG, row_type=profiles.ROW),
+            )
+        ],
+        # payments.profiled.v1 -> payments.scored.v1, keyed by payment; payments.chargebacks.v1 labels
+        "payee": [
+            Group(
+                name="payee",
+                stages=(payee.make(context), payee.make_chargebacks(context)),
+                table=Table(name=profiles.PAYEES, changelog=profiles.PAYEES_CHANGELOG, row_type=profiles.ROW),
+            )
+        ],
+        # payments.scored.v1 -> payments.queue.<pic>.v1; payments.ended.v1, payments.answered.v1 -> payments.completed.v1
+        "dispatch": [
+            Group(
+                name="dispatch",
+                stages=dispatch.make(context),
+                table=Table(name=attempts.NAME, changelog=attempts.CHANGELOG, row_type=attempts.ROW),
+            )
+        ],
+        # payments.queue.<pic>.v1, payments.retry.<pic>.<delay>.v1 -> payments.answered.v1
+        "plugin": plugin.groups(context),
+    }
+
+
+def create(settings: Settings) -> PipelineApp:
+    """The app for one worker. Reads the sanctions lists; contacts nothing else before it starts."""
+    codec = Codec(open_registry(settings.schema_registry_url))
+    book = TenantBook()
+    apps: list[PipelineApp] = []
+    context = Context(
+        codec=codec,
+        tenants=book,
+        watchlists=load_watchlists(settings.lists),
+        pics={
+            name: make_pic(
+                name,
+                timeout_s=settings.pic_timeout_s,
+                simulator_ledger=settings.simulator_ledger,
+                allowed=lambda: apps[0].lease.fresh(),
+            )
+            for name in settings.pics
+        },
+    )
+    stages = flow(context)
+    app = make_app(
+        settings,
+        [group for name in settings.stages for group in stages[name]],
+        codec=codec,
+        side_inputs=[TenantReader(settings.broker, topics.TENANTS.name, codec, book)],
+    )
+    apps.append(app)
+    app.services.append(WebServer(settings, book))
+    return app
+
+
+@cache
+def _app() -> PipelineApp:
+    use_uvloop()
+    return create(load())
+
+
+def __getattr__(name: str) -> PipelineApp:
+    # ``pipeline.app.app``, made when it is first asked for: importing this module reads no settings and no lists.
+    if name == "app":
+        return _app()
+    raise AttributeError(name)

@@ -1,0 +1,61 @@
+"""``ptr``: the pipeline's command line."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import click
+
+#: Command name to its module in pipeline.commands and the object there; imported when it is called.
+COMMANDS = {
+    "demo": ("demo", "demo", "Run the whole pipeline here, with traffic of its own."),
+    "worker": ("worker", "worker", "Run stages of the pipeline."),
+    "audit-sink": ("audit", "audit_sink", "Write the audit tables."),
+    "submit": ("submit", "submit", "Post PTRs from a file."),
+    "show": ("show", "show", "Tell the story of a payment."),
+    "tenants": ("tenants", "tenants", "Publish and list tenants' configurations."),
+    "topics": ("topics", "topics", "Make the pipeline's topics."),
+    "kafka": ("kafka", "kafka", "Run Apache Kafka here, for development."),
+    "dead-letters": ("dead_letters", "dead_letters", "List and retry what no stage could handle."),
+    "bench": ("bench", "bench", "Measure the pipeline on this machine."),
+    "chaos": ("chaos", "chaos", "Kill processes and recount."),
+}
+
+
+class _Lazy(click.Group):
+    """Imports a command's module when the command is used: ``ptr --help`` is instant."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        module, attribute, _ = COMMANDS[name]
+        command: click.Command = getattr(importlib.import_module(f"pipeline.commands.{module}"), attribute)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, about) for name, (_, _, about) in COMMANDS.items()])
+
+
+@click.group(cls=_Lazy)
+@click.version_option(package_name="payment-pipeline", prog_name="ptr")
+def main() -> None:
+    """A multi-tenant payment pipeline on Faust and Kafka.
+
+    \b
+    Examples:
+      ptr demo                                  see it work, nothing else needed
+      ptr kafka up && ptr topics apply          a real Kafka for development
+      ptr tenants apply tenants.yaml            configure tenants
+      ptr worker & ptr audit-sink &             run it
+      ptr submit payments.jsonl                 post payments
+      ptr show aurora pay_000001                what became of one
+    """
+
+
+if __name__ == "__main__":
+    sys.exit(main())

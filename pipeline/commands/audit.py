@@ -1,0 +1,124 @@
+"""``ptr audit-sink``: write the audit tables."""
+
+from __future__ import annotations
+
+import gc
+import json
+import signal
+import time
+from dataclasses import asdict
+from threading import Event
+from types import FrameType
+
+import click
+
+from connectors.sinks.database import DatabaseError, shown_url
+from connectors.sinks.sink import AuditSink, SinkError, Status
+from pipeline import settings
+from pipeline.topics import audited
+from schemas.codec import Codec
+
+
+@click.command("audit-sink")
+@click.option(
+    "--database",
+    metavar="URL",
+    help="sqlite:///FILE or postgresql://USER@HOST/DB (default: PTR_DATABASE, or sqlite:///var/audit.db).",
+)
+@click.option("--broker", metavar="HOST:PORT", help="Kafka to read (default: PTR_BROKER, or 127.0.0.1:9092).")
+@click.option("--once", is_flag=True, help="Read to what is the end now, and stop.")
+@click.option(
+    "--give-up-after",
+    "give_up_after_s",
+    type=click.FloatRange(0, 86_400),
+    default=300.0,
+    show_default=True,
+    help="Seconds to wait for a database that is away, locked or full; with --once for Kafka too.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the counts as JSON at the end.")
+def audit_sink(database: str | None, broker: str | None, once: bool, give_up_after_s: float, as_json: bool) -> None:
+    """Write every event to the audit tables, each once.
+
+    Runs until it is stopped (Ctrl-C, SIGTERM) and says every 10 seconds how far it is. It may be killed at any time: the
+    rows and the place in Kafka are written in one transaction. One sink per database. The tables are made when they are
+    missing; rows of payment_events can be neither changed nor deleted.
+
+    \b
+    Examples:
+      ptr audit-sink
+      ptr audit-sink --once --json
+      ptr audit-sink --database postgresql://audit@db.internal/audit
+    Keep a password out of the command line: put the URL into a file, and name it in PTR_DATABASE_FILE.
+    """
+    try:
+        chosen = settings.load(database=database, broker=broker)
+    except settings.SettingsError as error:
+        raise click.ClickException(str(error)) from None
+    stop = Event()
+    before = {number: signal.signal(number, _stopper(stop)) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        sink = AuditSink(
+            chosen.database,
+            chosen.broker,
+            [topic.name for topic in audited(chosen.pics)],
+            Codec(_registry(chosen)),
+            once=once,
+            give_up_after_s=give_up_after_s,
+            say=lambda line: click.echo(line, err=True),
+            on_status=_StatusLine(),
+        )
+        # Rows live for one batch and form no cycles: looking for garbage every 700 objects costs a tenth of the time.
+        gc.freeze()
+        gc.set_threshold(100_000, 20, 100)
+        click.echo(f"auditing {chosen.broker} into {shown_url(chosen.database)}", err=True)
+        sink.run(stop)
+    except (SinkError, DatabaseError) as error:
+        raise click.ClickException(str(error)) from None
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if as_json:
+        click.echo(json.dumps({"database": shown_url(chosen.database), **asdict(sink.status)}))
+    else:
+        click.echo(_words(sink.status))
+
+
+def _stopper(stop: Event) -> signal._HANDLER:
+    def handle(number: int, frame: FrameType | None) -> None:
+        stop.set()
+
+    return handle
+
+
+def _registry(chosen: settings.Settings) -> object:
+    if not chosen.schema_registry_url:
+        return None
+    return None
+
+
+class _StatusLine:
+    """Says how far the sink is, with the rate since the last time."""
+
+    def __init__(self) -> None:
+        self._at = time.monotonic()
+        self._events = 0
+
+    def __call__(self, status: Status) -> None:
+        now = time.monotonic()
+        rate = (status.events - self._events) / max(now - self._at, 0.001)
+        self._at, self._events = now, status.events
+        click.echo(f"{_words(status)}, {rate:,.0f} events/s", err=True)
+
+
+def _words(status: Status) -> str:
+    words = [f"{status.events:,} events"]
+    if status.repeated:
+        words.append(f"{status.repeated:,} repeated")
+    if status.unreadable:
+        words.append(f"{status.unreadable:,} unreadable")
+    if status.expired:
+        words.append(f"{status.expired:,} EXPIRED UNREAD")
+    words.append(f"{status.transactions:,} transactions")
+    if status.lag is not None:
+        words.append(f"{status.lag:,} waiting")
+    return ", ".join(words)

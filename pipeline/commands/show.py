@@ -1,0 +1,129 @@
+"""``ptr show``: tell the story of a payment."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from connectors.sinks.database import DatabaseError, open_database, shown_url
+from connectors.sinks.rows import PaymentState
+from connectors.sinks.story import Story, story
+from pipeline import settings
+
+
+@click.command("show")
+@click.argument("tenant")
+@click.argument("payment")
+@click.option("--database", metavar="URL", help="Audit database (default: PTR_DATABASE, or sqlite:///var/audit.db).")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, with every event's whole record.")
+def show(tenant: str, payment: str, database: str | None, as_json: bool) -> None:
+    """Tell what became of PAYMENT of TENANT, event by event, from the audit tables.
+
+    Ends with code 1 when there is no such payment.
+
+    \b
+    Examples:
+      ptr show aurora pay_000001
+      ptr show aurora pay_000001 --json
+    """
+    try:
+        chosen = settings.load(database=database)
+        opened = open_database(chosen.database)
+        try:
+            found = story(opened, tenant, payment)
+            others = [] if found.found else _others(opened.query, payment)
+        finally:
+            opened.close()
+    except (settings.SettingsError, DatabaseError) as error:
+        raise click.ClickException(str(error)) from None
+    if not found.found:
+        raise click.ClickException(_not_there(tenant, payment, shown_url(chosen.database), others))
+    if as_json:
+        click.echo(json.dumps(_data(found), ensure_ascii=False))
+        return
+    console = Console(markup=False, highlight=False)
+    console.print(_header(found))
+    console.print(_table(found))
+
+
+def _others(query: object, payment: str) -> list[str]:
+    rows = query("SELECT tenant FROM payments WHERE payment_id = ? ORDER BY tenant LIMIT 5", (payment,))  # type: ignore[operator]
+    return [row[0] for row in rows]
+
+
+def _not_there(tenant: str, payment: str, database: str, others: list[str]) -> str:
+    if others:
+        return f"{database} has no payment {payment} of {tenant}; {', '.join(others)} has one with this id."
+    return (
+        f"{database} has no payment {payment} of {tenant}. Is the id right, letter by letter? A payment that was posted a"
+        " moment ago is there once the sink has read it: see what `ptr audit-sink` says is waiting."
+    )
+
+
+def _data(found: Story) -> dict[str, object]:
+    return {
+        "tenant": found.tenant,
+        "payment_id": found.payment_id,
+        "payment": found.payment._asdict() if found.payment else None,
+        "events": [asdict(event) for event in found.events],
+    }
+
+
+def _header(found: Story) -> str:
+    lines = [f"{found.tenant} {found.payment_id}"]
+    payment = found.payment
+    if payment is None:
+        return lines[0]
+    why = f": {payment.reason}" if payment.reason else ""
+    lines[0] += f"  {payment.status if payment.outcome is None else payment.outcome}{why}"
+    if payment.outcome is None:
+        lines[0] += f"  (no outcome yet; last heard of in {payment.stage})"
+    if payment.amount_minor is not None:
+        lines.append(f"amount {_amount(payment.amount_minor, payment)}")
+        if payment.fee_minor is not None:
+            lines[-1] += f"  fee {_amount(payment.fee_minor, payment)}"
+        if payment.score is not None:
+            lines[-1] += f"  score {payment.score:.2f}"
+    if payment.pic:
+        lines.append(f"pic {payment.pic} {payment.pic_reference or ''}  attempts {payment.attempts or 0}".replace("  ", " "))
+    if payment.received_at_ms is not None and payment.completed_at_ms is not None:
+        lines.append(f"took {payment.completed_at_ms - payment.received_at_ms:,} ms from Kafka to its outcome")
+    return "\n".join(lines)
+
+
+def _amount(amount_minor: int, payment: PaymentState) -> str:
+    from schemas.money import UnknownCurrencyError, format_amount
+
+    try:
+        return format_amount(amount_minor, payment.currency or "")
+    except UnknownCurrencyError:
+        return f"{amount_minor} minor units of an unknown currency"
+
+
+def _table(found: Story) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for heading, justify in (
+        ("+ms", "right"),
+        ("stage", "left"),
+        ("outcome", "left"),
+        ("reason", "left"),
+        ("rules", "right"),
+        ("detail", "left"),
+        ("topic/partition/offset", "left"),
+    ):
+        table.add_column(heading, justify=justify, overflow="fold")  # type: ignore[arg-type]
+    for event in found.events:
+        table.add_row(
+            "" if event.since_previous_ms is None else f"{event.since_previous_ms:,}",
+            event.stage,
+            event.outcome,
+            event.reason,
+            "" if event.rule_version is None else str(event.rule_version),
+            event.detail,
+            f"{event.topic}/{event.partition}/{event.offset}",
+        )
+    return table

@@ -1,0 +1,219 @@
+"""``ptr tenants``: write and read tenants' configurations."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Any, BinaryIO, NoReturn
+
+import click
+import msgspec
+import yaml
+
+from connectors.tenants.book import ALWAYS_MS, EFFECTIVE_DELAY_MS, Version
+from connectors.tenants.document import FILE_CHARS_MAX, TenantFileError, parse_tenants
+from connectors.tenants.publish import Change, Contents, PublishError, publish, read_all
+from pipeline import settings
+from pipeline.topics import TENANTS
+from schemas.codec import Codec
+
+#: A character takes at most four bytes in UTF-8.
+FILE_BYTES_MAX = 4 * FILE_CHARS_MAX
+
+_broker = click.option("--broker", help="Kafka bootstrap servers, HOST:PORT[,HOST:PORT]. Default: PTR_BROKER.")
+_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+@click.group()
+def tenants() -> None:
+    """Configure tenants: rules, fees, limits, thresholds.
+
+    Each change is a new version. Payments are decided by the version in force when they were received, so a change
+    never touches a payment that is on its way, and the version that decided is in every event.
+    """
+
+
+@tenants.command()
+@click.argument("file", type=click.File("rb"))
+@_broker
+@click.option("--dry-run", is_flag=True, help="Say what would happen, and change nothing.")
+@_json
+def apply(file: BinaryIO, broker: str | None, dry_run: bool, as_json: bool) -> None:
+    """Put the configurations in FILE (YAML, - for standard input) in force.
+
+    A file with a mistake is refused whole. A tenant whose configuration did not change gets no new version.
+
+    \b
+    Examples:
+      ptr tenants apply tenants.yaml --dry-run
+      ptr tenants apply tenants.yaml
+      ptr tenants show acme | sed 's/percent_bp: 150/percent_bp: 140/' | ptr tenants apply -
+    """
+    loaded = _settings(broker)
+    try:
+        rules = parse_tenants(_text(file), file.name, pics=loaded.pics)
+    except TenantFileError as error:
+        count = len(error.mistakes)
+        what = "a mistake" if count == 1 else f"{count} mistakes"
+        raise click.ClickException(f"{file.name} has {what}, so nothing was applied:\n{error}") from None
+    before = _read(loaded.broker)
+    if not before.exists and dry_run:
+        click.echo(f"{loaded.broker} has no topic {TENANTS.name} yet: make it with 'ptr topics apply'", err=True)
+    changes = [before.change(each) for each in rules]
+    if not dry_run:
+        try:
+            written = dict(publish(loaded.broker, Codec(), rules))
+        except PublishError as error:
+            _fail(str(error))
+        after = _read(loaded.broker)
+        changes = [
+            Change(each, written.get(each.tenant) or after.latest[each.tenant][0], each.tenant not in written)
+            for each in rules
+        ]
+        report = [_changed(change, after) for change in changes]
+    else:
+        report = [_planned(change) for change in changes]
+    if as_json:
+        click.echo(json.dumps([data for data, _ in report], indent=2))
+        return
+    for _, line in report:
+        click.echo(line)
+
+
+@tenants.command("list")
+@_broker
+@_json
+def list_(broker: str | None, as_json: bool) -> None:
+    """List the tenants with their latest versions.
+
+    \b
+    Examples:
+      ptr tenants list
+      ptr tenants list --json
+    """
+    loaded = _settings(broker)
+    book = _read(loaded.broker).book
+    latest = [book.versions(tenant)[-1] for tenant in book.tenants()]
+    if as_json:
+        click.echo(json.dumps([_summary(version) for version in latest], indent=2))
+        return
+    if not latest:
+        click.echo("No tenant is configured. Begin with 'ptr tenants apply FILE'.", err=True)
+        return
+    rows = [("TENANT", "VERSION", "PIC", "CURRENCIES", "WRITTEN", "IN FORCE FROM")]
+    rows += [
+        (
+            version.rules.tenant,
+            str(version.number),
+            version.rules.pic,
+            ",".join(version.rules.currencies),
+            _time(version.written_at_ms),
+            _time(version.in_force_at_ms),
+        )
+        for version in latest
+    ]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+@tenants.command()
+@click.argument("tenant")
+@click.option("--version", "number", type=click.IntRange(min=1), help="Which version; the latest one by default.")
+@_broker
+@_json
+def show(tenant: str, number: int | None, broker: str | None, as_json: bool) -> None:
+    """Show a version of TENANT's configuration, as YAML that `ptr tenants apply` takes.
+
+    \b
+    Examples:
+      ptr tenants show acme
+      ptr tenants show acme --version 2 --json
+    """
+    versions = _read(_settings(broker).broker).book.versions(tenant)
+    if not versions:
+        _fail(f"There is no tenant {tenant}; 'ptr tenants list' names those that there are.")
+    found = [version for version in versions if number in (None, version.number)]
+    if not found:
+        _fail(f"{tenant} has no version {number}; it has {', '.join(str(version.number) for version in versions)}.")
+    version = found[-1]
+    rules = msgspec.to_builtins(version.rules)
+    if as_json:
+        click.echo(json.dumps({**_summary(version), "rules": rules}, indent=2))
+        return
+    click.echo(f"# {tenant}, version {version.number}: {_in_force(version.in_force_at_ms)}")
+    click.echo(yaml.safe_dump(rules, sort_keys=False, default_flow_style=None), nl=False)
+
+
+def _settings(broker: str | None) -> settings.Settings:
+    try:
+        return settings.load(broker=broker)
+    except settings.SettingsError as error:
+        _fail(str(error))
+
+
+def _text(file: BinaryIO) -> str:
+    content = file.read(FILE_BYTES_MAX + 1)
+    if len(content) > FILE_BYTES_MAX:
+        _fail(f"{file.name} is larger than {FILE_BYTES_MAX} bytes: apply several files one after the other.")
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        _fail(f"{file.name}:{line}: the file is not UTF-8 text")
+
+
+def _read(brokers: str) -> Contents:
+    try:
+        return read_all(brokers, Codec())
+    except PublishError as error:
+        _fail(str(error))
+
+
+def _planned(change: Change) -> tuple[dict[str, Any], str]:
+    tenant = change.rules.tenant
+    data = {"tenant": tenant, "version": change.version, "change": "unchanged" if change.unchanged else "would_apply"}
+    if change.unchanged:
+        return data, f"{tenant}: unchanged, version {change.version} stays"
+    when = f"{EFFECTIVE_DELAY_MS / 1000:g} s after it is written" if change.version > 1 else "for every payment"
+    return data, f"{tenant}: would get version {change.version}, in force {when}"
+
+
+def _changed(change: Change, after: Contents) -> tuple[dict[str, Any], str]:
+    tenant = change.rules.tenant
+    found = [version for version in after.book.versions(tenant) if version.number == change.version]
+    if not found:
+        _fail(f"{tenant}: version {change.version} was written and cannot be read back; 'ptr tenants list' tells more.")
+    version = found[0]
+    data = {**_summary(version), "change": "unchanged" if change.unchanged else "applied"}
+    if change.unchanged:
+        return data, f"{tenant}: unchanged, version {version.number} stays"
+    return data, f"{tenant}: version {version.number} written, {_in_force(version.in_force_at_ms)}"
+
+
+def _summary(version: Version) -> dict[str, Any]:
+    return {
+        "tenant": version.rules.tenant,
+        "version": version.number,
+        "pic": version.rules.pic,
+        "currencies": version.rules.currencies,
+        "written_at_ms": version.written_at_ms,
+        "in_force_at_ms": None if version.in_force_at_ms == ALWAYS_MS else version.in_force_at_ms,
+        "document_hash": version.document_hash,
+    }
+
+
+def _in_force(at_ms: int) -> str:
+    if at_ms == ALWAYS_MS:
+        return "in force for every payment until a later version"
+    return f"in force for payments received from {_time(at_ms)} on"
+
+
+def _time(at_ms: int) -> str:
+    if at_ms == ALWAYS_MS:
+        return "always"
+    return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _fail(message: str) -> NoReturn:
+    raise click.ClickException(message)

@@ -1,0 +1,133 @@
+"""How rows look to a person and to a program: plain data from a row, and a readable page from plain data. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from html import escape
+from typing import Any
+
+import msgspec
+
+from pipeline.stages.dispatch import Attempts
+from pipeline.stages.profiles import HOUR_MS, PAYEE_FEATURES, PAYER_FEATURES, Profile, payee_features, payer_features
+from schemas.identity import payee_key, payer_key, payment_key
+from tables import attempts, payments, profiles
+from tables.payments import PaymentRow
+
+#: Buckets shown, newest first.
+BUCKETS_SHOWN_MAX = 72
+
+
+def _iso(at_ms: int) -> str:
+    return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="milliseconds") if at_ms else ""
+
+
+def payment_view(row: PaymentRow) -> dict[str, Any]:
+    """What screening keeps of a payment."""
+    return {"outcome": row.outcome, "reason": row.reason, "content_hash": row.content.hex(), "version": row.version}
+
+
+def attempts_view(row: Attempts) -> dict[str, Any]:
+    """Where a payment stands."""
+    data: dict[str, Any] = msgspec.to_builtins(row, builtin_types=(bytes,), str_keys=True)
+    names = row.__struct_fields__
+    data = dict(zip(names, data, strict=True)) if isinstance(data, list | tuple) else data
+    hidden = ("queued", "early")
+    return {
+        name: _iso(value) if name.endswith("_at_ms") else value for name, value in data.items() if name not in hidden
+    }
+
+
+def _profile_view(row: Profile, names: tuple[str, ...], features: Callable[[Profile, int], list[int]]) -> dict[str, Any]:
+    newest_ms = row.hours[-1] * HOUR_MS if row.hours else 0
+    buckets = [
+        {"hour": _iso(hour * HOUR_MS), "count": count, "amount_minor": amount, "chargebacks": chargebacks}
+        for hour, count, amount, chargebacks in zip(row.hours, row.counts, row.amounts, row.chargebacks, strict=True)
+    ]
+    return {
+        "version": row.version,
+        "newest_hour": _iso(newest_ms),
+        "features_at_newest_hour": dict(zip(names, features(row, newest_ms), strict=True)),
+        "buckets_total": len(buckets),
+        "buckets": buckets[::-1][:BUCKETS_SHOWN_MAX],
+    }
+
+
+def payer_view(row: Profile) -> dict[str, Any]:
+    """A payer's buckets and features."""
+    return _profile_view(row, PAYER_FEATURES, payer_features)
+
+
+def payee_view(row: Profile) -> dict[str, Any]:
+    """A payee's buckets and features."""
+    return _profile_view(row, PAYEE_FEATURES, payee_features)
+
+
+class View(msgspec.Struct, frozen=True):
+    """One table as the web shows it."""
+
+    about: str
+    changelog: str
+    #: Names of the parts of the path that make the key.
+    parts: tuple[str, ...]
+    key_of: Callable[..., bytes]
+    show: Callable[[Any], dict[str, Any]]
+
+
+def _payee_key(tenant: str, creditor_id: str, terminal_id: str = "") -> bytes:
+    return payee_key(tenant, creditor_id, terminal_id)
+
+
+VIEWS: Mapping[str, View] = {
+    payments.NAME: View(
+        "what was asked under a payment id", payments.CHANGELOG, ("tenant", "payment"), payment_key, payment_view
+    ),
+    attempts.NAME: View(
+        "where a payment stands", attempts.CHANGELOG, ("tenant", "payment"), payment_key, attempts_view
+    ),
+    profiles.PAYERS: View(
+        "a payer's hourly buckets", profiles.PAYERS_CHANGELOG, ("tenant", "debtor"), payer_key, payer_view
+    ),
+    profiles.PAYEES: View(
+        "a payee's hourly buckets", profiles.PAYEES_CHANGELOG, ("tenant", "creditor", "[terminal]"), _payee_key, payee_view
+    ),
+}
+
+_STYLE = (
+    "body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:60rem;padding:0 1rem;color:#222;background:#fff}"
+    "table{border-collapse:collapse;margin:.3rem 0}td,th{border:1px solid #ccc;padding:.2rem .6rem;text-align:left;"
+    "vertical-align:top}th{background:#f4f4f4;font-weight:600}h1{font-size:1.3rem}code{background:#f4f4f4}"
+)
+
+
+def page(title: str, data: Any) -> str:
+    """A plain page: every value escaped, no script."""
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{escape(title)}</title><style>{_STYLE}</style></head>"
+        f"<body><main><h1>{escape(title)}</h1>{_render(data)}</main></body></html>"
+    )
+
+
+def _render(data: Any) -> str:
+    if isinstance(data, Mapping):
+        rows = "".join(f'<tr><th scope="row">{escape(str(k))}</th><td>{_render(v)}</td></tr>' for k, v in data.items())
+        return f"<table>{rows}</table>"
+    if isinstance(data, list | tuple):
+        if data and all(isinstance(item, Mapping) for item in data):
+            columns = list(data[0])
+            head = "".join(f'<th scope="col">{escape(str(column))}</th>' for column in columns)
+            body = "".join(
+                "<tr>" + "".join(f"<td>{_render(item.get(column, ''))}</td>" for column in columns) + "</tr>"
+                for item in data
+            )
+            return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        return escape(", ".join(str(item) for item in data)) or "&mdash;"
+    return escape(str(data)) if data not in (None, "") else "&mdash;"
+
+
+def style_source() -> str:
+    """The page's style, for a Content-Security-Policy hash."""
+    return _STYLE

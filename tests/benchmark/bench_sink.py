@@ -1,0 +1,259 @@
+"""What an audit row costs: ``python -m tests.benchmark.bench_sink [--payments N] [--broker HOST:PORT] [--sqlite-folder DIR]``.
+
+Seven records a payment, as the pipeline writes them for one that is paid. Prints, per row, the processor time of this
+process and the time passed: mapping alone, writing alone, and with ``--broker`` the whole sink reading from Kafka (own
+topics with a random prefix, deleted afterwards). PostgreSQL is a throwaway one on this host; its own processor time is not
+in the first figure but is in the second.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import secrets
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+from connectors.sinks.database import Batch, Database, Partition, open_database
+from connectors.sinks.postgres import _INSERT_EVENTS
+from connectors.sinks.rows import EventRow, Mapper, state_of
+from connectors.sinks.sink import BATCH_ROWS_MAX, AuditSink
+from pipeline import topics
+from schemas.codec import Codec, encode_request
+from schemas.records import (
+    Instrument,
+    Locality,
+    Party,
+    PaymentAnswered,
+    PaymentCompleted,
+    PaymentLocalized,
+    PaymentProfiled,
+    PaymentQueued,
+    PaymentRequested,
+    PaymentScored,
+    PaymentScreened,
+    Record,
+)
+from tests.integration.postgres import available, postgres
+
+Message = tuple[str, int, int, int, bytes, bytes]
+PARTITIONS = 4
+QUEUE = topics.queue("simulator").name
+
+
+def records_of(number: int, rng: random.Random) -> list[tuple[str, Record]]:
+    """Topic and record of every event of one paid payment."""
+    tenant, payment_id = f"shop-{number % 5}", f"{rng.getrandbits(64):016x}"
+    request = PaymentRequested(
+        tenant=tenant,
+        payment_id=payment_id,
+        amount_minor=rng.randrange(100, 100_000),
+        currency="EUR",
+        debtor=Party(id=f"payer-{number % 9000}", name="Somebody of Somewhere", country="DE"),
+        creditor=Party(id=f"shop-{number % 300}", name="A Shop in a Street", country="FR"),
+        terminal_id=f"till-{number % 900}",
+        channel="pos",
+        instrument=Instrument(kind="card", token=f"tok_{number:024x}"),
+        locality=Locality(country="DE", region="BY", postcode="80331", locale="de-DE"),
+        order_reference=f"order-{number}",
+        metadata={"basket": "12 items"},
+        requested_at_ms=1_764_000_000_000 + number,
+    )
+    base: dict[str, Any] = {
+        "sender_partition": 1,
+        "sender_offset": number,
+        "rule_version": 3,
+        "requested_at_ms": request.requested_at_ms,
+        "amount_minor": request.amount_minor,
+        "tenant": tenant,
+        "payment_id": payment_id,
+        "creditor_id": request.creditor.id,
+        "terminal_id": request.terminal_id,
+        "currency": "EUR",
+        "debtor_id": request.debtor.id,
+        "country": "DE",
+        "method": "card",
+        "received_at_ms": request.requested_at_ms + 5,
+        "trace_id": f"{rng.getrandbits(128):032x}",
+        "request": encode_request(request),
+    }
+    fee = base | {"fee_minor": 30, "pic": "simulator"}
+    payer = fee | {"payer_features": [3, 41, 120, 2, 900, 1, 4, 7]}
+    ids = {"tenant": tenant, "payment_id": payment_id, "trace_id": base["trace_id"]}
+    return [
+        (topics.SCREENED.name, PaymentScreened(outcome="clear", list_version="ofac:2026-11-20", **base)),
+        (topics.LOCALIZED.name, PaymentLocalized(outcome="accepted", **fee)),
+        (topics.PROFILED.name, PaymentProfiled(outcome="profiled", **payer)),
+        (
+            topics.SCORED.name,
+            PaymentScored(outcome="approved", payee_features=[9, 8, 7, 6, 5, 4, 3, 2], score=0.1, score_reasons=[], **payer),
+        ),
+        (QUEUE, PaymentQueued(attempt=1, ask=0, not_before_ms=0, **fee)),
+        (
+            topics.ANSWERED.name,
+            PaymentAnswered(
+                attempt=1,
+                ask=0,
+                outcome="paid",
+                pic="simulator",
+                pic_reference=f"sim-{number}",
+                answered_at_ms=request.requested_at_ms + 40,
+                called=True,
+                **ids,
+            ),
+        ),
+        (
+            topics.COMPLETED.name,
+            PaymentCompleted(
+                event_id="completed",
+                outcome="paid",
+                stage="plugin",
+                rule_version=3,
+                requested_at_ms=request.requested_at_ms,
+                received_at_ms=request.requested_at_ms + 5,
+                amount_minor=request.amount_minor,
+                currency="EUR",
+                fee_minor=30,
+                score=0.1,
+                pic="simulator",
+                pic_reference=f"sim-{number}",
+                attempts=1,
+                **ids,
+            ),
+        ),
+    ]
+
+
+def messages(payments: int, codec: Codec) -> list[Message]:
+    """Records as Kafka gives them to a sink that catches up: pieces of one partition after the other."""
+    rng = random.Random(1)
+    pieces: dict[Partition, list[Message]] = {}
+    for number in range(payments):
+        for topic, record in records_of(number, rng):
+            partition = (topic, number % PARTITIONS)
+            piece = pieces.setdefault(partition, [])
+            key = f"{number}".encode()
+            piece.append((topic, partition[1], len(piece), 1_764_000_000_000 + number, key, codec.encode(record)))
+    every = BATCH_ROWS_MAX // (7 * PARTITIONS)
+    return [
+        message
+        for start in range(0, payments, every)
+        for piece in pieces.values()
+        for message in piece[start : start + every]
+    ]
+
+
+def batches(all_messages: list[Message], codec: Codec) -> Iterator[Batch]:
+    """What the sink makes of the messages."""
+    mapper, stored = Mapper(codec), dict[Partition, int]()
+    for start in range(0, len(all_messages), BATCH_ROWS_MAX):
+        batch, payments = Batch(), dict[tuple[str, str], list[tuple[EventRow, Record]]]()
+        for topic, partition, offset, timestamp_ms, key, value in all_messages[start : start + BATCH_ROWS_MAX]:
+            row, record = mapper.row(topic, partition, offset, timestamp_ms, key, value)
+            assert record is not None
+            batch.events.append(row)
+            payments.setdefault((row.tenant, row.payment_id), []).append((row, record))
+            batch.offsets[topic, partition] = (stored.get((topic, partition)), offset + 1)
+        batch.states = [state for events in payments.values() if (state := state_of(events))]
+        stored |= {partition: next_offset for partition, (_, next_offset) in batch.offsets.items()}
+        yield batch
+
+
+def measure(name: str, rows: int, run: Callable[[], object]) -> None:
+    """Run and print."""
+    cpu, passed = time.process_time(), time.perf_counter()
+    run()
+    cpu, passed = time.process_time() - cpu, time.perf_counter() - passed
+    print(f"{name:42s} {cpu / rows * 1e6:7.1f} us CPU/row {passed / rows * 1e6:7.1f} us/row {rows / passed:9,.0f} rows/s", flush=True)
+
+
+def write(database: Database, ready: list[Batch]) -> None:
+    """Write every batch."""
+    for batch in ready:
+        database.write(batch)
+
+
+def write_singly(database: Any, ready: list[Batch]) -> None:
+    """The other way for PostgreSQL: a pipeline of single INSERTs, events only."""
+    columns = _INSERT_EVENTS.decode().partition(" SELECT")[0]
+    marks = ", ".join(["%s"] * len(EventRow._fields))
+    sql = f"{columns} VALUES ({marks}) ON CONFLICT (tenant, payment_id, event_id) DO NOTHING".encode()
+    for batch in ready:
+        with database._connection.transaction(), database._connection.cursor() as cursor:
+            cursor.executemany(sql, batch.events)
+
+
+def whole_sink(name: str, url: str, broker: str, all_messages: list[Message], codec: Codec) -> None:
+    """The sink as it runs, reading from Kafka."""
+    from confluent_kafka import Producer
+    from confluent_kafka.admin import AdminClient, NewTopic
+
+    prefix = f"bench-{secrets.token_hex(3)}-"
+    names = sorted({message[0] for message in all_messages})
+    admin = AdminClient({"bootstrap.servers": broker})
+    for future in admin.create_topics([NewTopic(prefix + topic, PARTITIONS, 1) for topic in names]).values():
+        future.result()
+    try:
+        producer = Producer({"bootstrap.servers": broker, "linger.ms": 20, "compression.type": "lz4"})
+        for at, (topic, partition, _, _, key, value) in enumerate(all_messages):
+            producer.produce(prefix + topic, value, key, partition)
+            if at % 10_000 == 0:
+                producer.flush()
+        producer.flush()
+        sink = AuditSink(url, broker, [prefix + topic for topic in names], codec, once=True, say=print)
+        measure(name, len(all_messages), lambda: sink.run(Event()))
+        assert sink.status.events == len(all_messages), sink.status
+    finally:
+        for future in admin.delete_topics([prefix + topic for topic in names]).values():
+            future.result()
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--payments", type=int, default=30_000)
+    parser.add_argument("--broker", default="", help="a real broker, for the whole sink")
+    parser.add_argument("--sqlite-folder", default=None, help="where the SQLite file is made (default: the temporary folder)")
+    arguments = parser.parse_args()
+    codec = Codec()
+    all_messages = messages(arguments.payments, codec)
+    rows = len(all_messages)
+    print(f"{rows} rows, {sum(len(message[5]) for message in all_messages) / rows:.0f} bytes a value")
+    measure("mapping", rows, lambda: [None for _ in batches(all_messages, codec)])
+    ready = list(batches(all_messages, codec))
+
+    def bench(name: str, url: Callable[[str], str]) -> None:
+        database = open_database(url("a"), create=True)
+        database.migrate()
+        measure(f"{name}: writing", rows, lambda: write(database, ready))
+        database.close()
+        if arguments.broker:
+            whole_sink(f"{name}: whole sink from Kafka", url("b"), arguments.broker, all_messages, codec)
+
+    with tempfile.TemporaryDirectory(dir=arguments.sqlite_folder) as folder:
+        bench("SQLite", lambda name: f"sqlite:///{Path(folder) / name}.db")
+    if why_not := available():
+        print(f"PostgreSQL: {why_not}")
+        return
+    with postgres() as server:
+
+        def url(name: str) -> str:
+            database = open_database(server.url)
+            database._connection.execute(b"SET default_transaction_read_only = off")  # type: ignore[attr-defined]
+            database._connection.execute(f"CREATE DATABASE {name}".encode())  # type: ignore[attr-defined]
+            database.close()
+            return server.url.removesuffix("postgres") + name
+
+        bench("PostgreSQL", url)
+        database = open_database(url("c"), create=True)
+        database.migrate()
+        measure("PostgreSQL: single INSERTs, events only", rows, lambda: write_singly(database, ready))
+        database.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,254 @@
+"""A payment's life under any order of events: duplicates, stale answers, repeats, conflicts, replays after a crash."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from connectors.pic.base import Call
+from connectors.pic.simulator import MemoryLedger
+from pipeline.stages.dispatch import (
+    AnswerAgain,
+    AskAgain,
+    Attempts,
+    End,
+    Ignore,
+    Queue,
+    RefuseConflict,
+    end,
+    route,
+    settle,
+)
+from schemas.identity import attempt_id
+from schemas.records import PaymentAnswered, PaymentCompleted, PaymentEnded
+
+DELAYS_S = (1, 5, 30)
+PICS = ("simulator",)
+CARRIED = b"carried"
+
+scored_outcomes = st.sampled_from(["approved", "approved", "approved", "declined", "referred"])
+ended_outcomes = st.sampled_from(["blocked", "referred", "rejected", "refused"])
+answers = st.sampled_from(["paid", "declined", "pending", "pending", "not_found"])
+
+
+class PaymentLife(RuleBasedStateMachine):
+    """One payment. The model beside it knows only which event was the first that decides something."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.row: Attempts | None = None
+        self.completions: list[PaymentCompleted] = []
+        self.refusals: list[PaymentCompleted] = []
+        #: Every ask that was queued, as (attempt, ask, not_before_ms).
+        self.queued: list[tuple[int, int, int]] = []
+        #: The model: the outcome that the first deciding event had, and the ask whose answer decides.
+        self.first: str | None = None
+        self.waits_for: int | None = None
+        self.repeats_after_end = 0
+        self.inputs: list[tuple[str, Any]] = []
+        self.now_ms = 1_000_000
+
+    # What can arrive.
+
+    @rule(outcome=scored_outcomes, pic=st.sampled_from(["simulator", "simulator", "gone"]))
+    def scored(self, outcome: str, pic: str) -> None:
+        self._feed("scored", {"outcome": outcome, "pic": pic})
+
+    @rule(outcome=ended_outcomes)
+    def ended_first(self, outcome: str) -> None:
+        self._feed("ended", {"outcome": outcome, "request_kind": "first"})
+
+    @rule()
+    def repeated(self) -> None:
+        self._feed("ended", {"outcome": "", "request_kind": "repeat"})
+
+    @rule(request=st.integers(0, 3))
+    def contradicted(self, request: int) -> None:
+        self._feed("ended", {"outcome": "refused", "request_kind": "conflict", "request_id": f"other-{request}"})
+
+    @precondition(lambda self: self.waits_for is not None)
+    @rule(outcome=answers)
+    def answered(self, outcome: str) -> None:
+        self._feed("answered", {"attempt": 1, "ask": self.waits_for, "outcome": outcome})
+
+    @rule(attempt=st.integers(0, 2), ask=st.integers(0, 6), outcome=answers)
+    def answered_anything(self, attempt: int, ask: int, outcome: str) -> None:
+        self._feed("answered", {"attempt": attempt, "ask": ask, "outcome": outcome})
+
+    @precondition(lambda self: self.inputs)
+    @rule(data=st.data())
+    def replayed(self, data: st.DataObject) -> None:
+        """A crash before the offset was committed: the last inputs come again."""
+        count = data.draw(st.integers(1, min(6, len(self.inputs))))
+        for kind, fields in self.inputs[-count:]:
+            self._feed(kind, fields, again=True)
+
+    @rule()
+    def stored_and_read(self) -> None:
+        """The worker restarts: the row is what the table kept."""
+        if self.row is not None:
+            self.row = msgspec.msgpack.decode(msgspec.msgpack.encode(self.row), type=Attempts)
+
+    # What must hold, always.
+
+    @invariant()
+    def one_outcome_and_it_is_the_first_decided(self) -> None:
+        firsts = [event for event in self.completions if not event.repeat]
+        assert [event.outcome for event in firsts] == ([self.first] if self.first else [])
+
+    @invariant()
+    def repeats_get_the_same_answer(self) -> None:
+        repeats = [event for event in self.completions if event.repeat]
+        assert len(repeats) == self.repeats_after_end
+        for event in repeats:
+            assert msgspec.structs.replace(event, repeat=False) == self.completions[0]
+
+    @invariant()
+    def every_ask_is_queued_once_and_in_order(self) -> None:
+        assert [(attempt, ask) for attempt, ask, _ in self.queued] == [(1, n) for n in range(len(self.queued))]
+        for _, ask, not_before_ms in self.queued:
+            assert (not_before_ms == 0) == (ask == 0), "only the first ask is served at once"
+
+    @invariant()
+    def refusals_are_not_completions(self) -> None:
+        for event in self.refusals:
+            assert (event.outcome, event.reason, event.repeat) == ("refused", "conflicting_request", False)
+            assert event.event_id.startswith("aurora|p1|refused|other-")
+        assert {event.event_id for event in self.completions} <= {"aurora|p1|completed"}
+
+    @invariant()
+    def what_is_needed_to_ask_again_is_kept_as_long_as_needed(self) -> None:
+        if self.row is not None:
+            assert self.row.queued == (CARRIED if self.waits_for is not None else b"")
+
+    def teardown(self) -> None:
+        """Whatever happened, an explicit word of the PIC ends what is in flight: then there is exactly one outcome."""
+        if self.waits_for is not None:
+            self._feed("answered", {"attempt": 1, "ask": self.waits_for, "outcome": "paid"})
+        self.one_outcome_and_it_is_the_first_decided()
+        assert bool(self.first) == any(kind == "scored" or f.get("request_kind") == "first" for kind, f in self.inputs)
+
+    # The machine under test, and the model.
+
+    def _feed(self, kind: str, fields: dict[str, Any], *, again: bool = False) -> None:
+        self.now_ms += 10
+        if not again:
+            self.inputs.append((kind, fields))
+        before = msgspec.msgpack.encode(self.row) if self.row is not None else None
+        given = self.row
+        self._model(kind, fields)
+        decision = self._decide(kind, fields)
+        assert (msgspec.msgpack.encode(given) if given is not None else None) == before, (
+            "the input was changed in place"
+        )
+        match decision:
+            case Queue() | AskAgain():
+                head = decision.head()
+                assert decision.carried == CARRIED
+                self.queued.append((head["attempt"], head["ask"], head["not_before_ms"]))
+            case End() | AnswerAgain():
+                self.completions.append(decision.completed)
+            case RefuseConflict():
+                assert decision.row is given
+                self.refusals.append(decision.completed)
+            case Ignore():
+                pass
+        self.row = decision.row
+
+    def _model(self, kind: str, fields: dict[str, Any]) -> None:
+        decided = self.first is not None
+        begun = decided or self.waits_for is not None
+        if kind == "scored" and not begun:
+            if fields["outcome"] == "approved" and fields["pic"] == "simulator":
+                self.waits_for = 0
+            else:
+                self.first = "refused" if fields["outcome"] == "approved" else fields["outcome"]
+        elif kind == "ended" and fields["request_kind"] == "first" and not begun:
+            self.first = fields["outcome"]
+        elif kind == "ended" and fields["request_kind"] == "repeat" and decided:
+            self.repeats_after_end += 1
+        elif kind == "answered" and self.waits_for is not None and fields["attempt"] == 1:
+            if fields["ask"] != self.waits_for:
+                return
+            if fields["outcome"] in ("paid", "declined"):
+                self.first, self.waits_for = fields["outcome"], None
+            else:
+                self.waits_for += 1
+
+    def _decide(
+        self, kind: str, fields: dict[str, Any]
+    ) -> Queue | AskAgain | End | AnswerAgain | RefuseConflict | Ignore:
+        common: dict[str, Any] = {"tenant": "aurora", "payment_id": "p1", "trace_id": ""}
+        facts: dict[str, Any] = {
+            "rule_version": 1,
+            "requested_at_ms": 1,
+            "received_at_ms": 2,
+            "amount_minor": 3,
+            "currency": "EUR",
+        }
+        if kind == "scored":
+            scored = common | facts | {"reason": "", "score": 0.5, "score_reasons": [], "fee_minor": 0} | fields
+            return route(self.row, scored, CARRIED, pics=PICS)
+        if kind == "ended":
+            sender: dict[str, Any] = {"sender_partition": 0, "sender_offset": 1, "stage": "screening"}
+            return end(self.row, PaymentEnded(**(common | facts | sender | fields)))
+        told: dict[str, Any] = {"answered_at_ms": self.now_ms, "called": True, "pic": "simulator"}
+        return settle(self.row, PaymentAnswered(**(common | told | fields)), delays_s=DELAYS_S)
+
+
+PaymentLife.TestCase.settings = settings(max_examples=300, stateful_step_count=40, deadline=None, print_blob=True)
+TestPaymentLife = PaymentLife.TestCase
+
+
+@pytest.mark.parametrize(
+    ("token", "outcome", "asks", "calls", "lookups"),
+    [
+        ("tok_1", "paid", 1, 1, 0),
+        ("tok_decline_1", "declined", 1, 1, 0),
+        ("tok_lost_1", "paid", 2, 1, 1),
+        ("tok_error_1", "paid", 2, 2, 1),
+        ("tok_never_1", "declined", 5, 1, 4),
+    ],
+)
+def test_the_plugins_rule_and_the_machine_bring_every_payment_to_its_end(
+    token: str, outcome: str, asks: int, calls: int, lookups: int
+) -> None:
+    """Ask 0 calls; later asks look up first and call, under the same key, only what the PIC does not have."""
+    ledger = MemoryLedger()
+    call = Call(
+        attempt_id=attempt_id("aurora", "p1", 1),
+        tenant="aurora",
+        payment_id="p1",
+        amount_minor=3,
+        currency="EUR",
+        token=token,
+        method="card",
+    )
+    row = Attempts(state="queued", attempt=1, ask=0, queued=CARRIED)
+    for asked in range(1, 10):
+        found = ledger.look_up([call.attempt_id])[0] if row.ask else None
+        answer = found or ledger.authorize([call])[0]
+        told = PaymentAnswered(
+            attempt=row.attempt,
+            ask=row.ask,
+            outcome=answer.outcome,
+            reason=answer.reason,
+            answered_at_ms=asked,
+            called=found is None,
+            pic="simulator",
+            tenant="aurora",
+            payment_id="p1",
+        )
+        decision = settle(row, told, delays_s=DELAYS_S)
+        assert decision.row is not None
+        row = decision.row
+        if isinstance(decision, End):
+            break
+    assert (row.state, row.outcome, asked) == ("ended", outcome, asks)
+    entry = ledger.entries()[call.attempt_id]
+    assert (entry.calls, entry.lookups) == (calls, lookups)

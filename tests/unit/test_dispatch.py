@@ -1,0 +1,347 @@
+"""The payment's state machine, one decision at a time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from pipeline.stages.dispatch import (
+    AnswerAgain,
+    AskAgain,
+    Attempts,
+    End,
+    Ignore,
+    Queue,
+    RefuseConflict,
+    completed_fields,
+    completed_id,
+    end,
+    refused_id,
+    route,
+    settle,
+)
+from pipeline.topics import RETRY_DELAYS_S
+from schemas.codec import Codec
+from schemas.records import (
+    PaymentAnswered,
+    PaymentCompleted,
+    PaymentEnded,
+    PaymentQueued,
+    PaymentScored,
+)
+
+PICS = ("simulator",)
+CARRIED = b"carried"
+
+
+def scored(**fields: Any) -> dict[str, Any]:
+    """The fields that the shell reads of a ``PaymentScored``; an approved one unless told."""
+    return {
+        "sender_partition": 0,
+        "sender_offset": 7,
+        "rule_version": 3,
+        "outcome": "approved",
+        "reason": "",
+        "score": 0.25,
+        "score_reasons": [],
+        "fee_minor": 30,
+        "pic": "simulator",
+        "requested_at_ms": 1_000,
+        "amount_minor": 1_250,
+        "tenant": "aurora",
+        "payment_id": "p1",
+        "currency": "EUR",
+        "received_at_ms": 1_100,
+        "trace_id": "0af7651916cd43dd8448eb211c80319c",
+    } | fields
+
+
+def ended(**fields: Any) -> PaymentEnded:
+    """A blocked first request unless told."""
+    valid: dict[str, Any] = {
+        "sender_partition": 0,
+        "sender_offset": 7,
+        "rule_version": 3,
+        "outcome": "blocked",
+        "reason": "party_on_sanctions_list",
+        "stage": "screening",
+        "request_kind": "first",
+        "request_id": "r1",
+        "requested_at_ms": 1_000,
+        "amount_minor": 1_250,
+        "currency": "EUR",
+        "detail": "debtor",
+        "tenant": "aurora",
+        "payment_id": "p1",
+        "received_at_ms": 1_100,
+        "trace_id": "t",
+    }
+    return PaymentEnded(**(valid | fields))
+
+
+def answer(**fields: Any) -> PaymentAnswered:
+    """Paid, to the first ask, unless told."""
+    valid: dict[str, Any] = {
+        "attempt": 1,
+        "ask": 0,
+        "outcome": "paid",
+        "pic_reference": "ref-1",
+        "answered_at_ms": 50_000,
+        "called": True,
+        "pic": "simulator",
+        "tenant": "aurora",
+        "payment_id": "p1",
+    }
+    return PaymentAnswered(**(valid | fields))
+
+
+def queued_row() -> Attempts:
+    decision = route(None, scored(), CARRIED, pics=PICS)
+    assert isinstance(decision, Queue)
+    return decision.row
+
+
+def pending_row(ask: int) -> Attempts:
+    row = queued_row()
+    for n in range(ask):
+        decision = settle(row, answer(ask=n, outcome="pending", pic_reference=""), delays_s=RETRY_DELAYS_S)
+        assert isinstance(decision, AskAgain)
+        row = decision.row
+    return row
+
+
+def paid_row() -> Attempts:
+    decision = settle(queued_row(), answer(), delays_s=RETRY_DELAYS_S)
+    assert isinstance(decision, End)
+    return decision.row
+
+
+PAID = PaymentCompleted(
+    event_id="aurora|p1|completed",
+    tenant="aurora",
+    payment_id="p1",
+    outcome="paid",
+    reason="",
+    stage="plugin",
+    detail="",
+    rule_version=3,
+    requested_at_ms=1_000,
+    received_at_ms=1_100,
+    amount_minor=1_250,
+    currency="EUR",
+    fee_minor=30,
+    score=0.25,
+    pic="simulator",
+    pic_reference="ref-1",
+    attempts=1,
+    repeat=False,
+    trace_id="0af7651916cd43dd8448eb211c80319c",
+)
+
+
+def test_an_approved_payment_is_queued_once_as_the_first_ask_of_the_first_attempt() -> None:
+    """Approved: attempt 1, ask 0, at once, with the carried bytes; the row waits for that answer."""
+    decision = route(None, scored(), CARRIED, pics=PICS)
+    assert isinstance(decision, Queue)
+    assert decision.head() == {"attempt": 1, "ask": 0, "not_before_ms": 0, "rule_version": 3}
+    assert decision.carried == CARRIED
+    assert (decision.row.state, decision.row.attempt, decision.row.ask) == ("queued", 1, 0)
+    assert decision.row.queued == CARRIED
+    again = route(decision.row, scored(), CARRIED, pics=PICS)
+    assert isinstance(again, Ignore)
+    assert again.row is decision.row
+
+
+def test_the_queued_event_is_built_from_head_and_carried_bytes() -> None:
+    """What the shell reads of a real ``PaymentScored`` is enough to write a real ``PaymentQueued``."""
+    codec = Codec()
+    fields = scored() | {"payee_features": [1, 2], "payer_features": [3], "creditor_id": "c1", "terminal_id": "t1"}
+    fields |= {"debtor_id": "d1", "country": "DE", "method": "card", "request": b"\x01body"}
+    data, carried = codec.carrying_reader(PaymentScored, "fee_minor", "trace_id")(codec.encode(PaymentScored(**fields)))
+    decision = route(None, data, carried, pics=PICS)
+    assert isinstance(decision, Queue)
+    value = codec.carrying_writer(PaymentQueued, "fee_minor", PaymentScored)(decision.head(), decision.carried)
+    queued = codec.decode(value, PaymentQueued)
+    assert (queued.attempt, queued.ask, queued.not_before_ms, queued.rule_version) == (1, 0, 0, 3)
+    assert (queued.tenant, queued.payment_id, queued.fee_minor, queued.pic) == ("aurora", "p1", 30, "simulator")
+    assert queued.request == b"\x01body"
+
+
+@pytest.mark.parametrize(
+    ("fields", "outcome", "reason", "stage", "detail"),
+    [
+        ({"outcome": "declined", "reason": "fraud_score_high"}, "declined", "fraud_score_high", "payee", ""),
+        ({"outcome": "declined"}, "declined", "fraud_score_high", "payee", ""),
+        (
+            {"outcome": "referred", "reason": "fraud_score_raised", "score_reasons": ["a", "b"]},
+            "referred",
+            "fraud_score_raised",
+            "payee",
+            "a,b",
+        ),
+        ({"pic": "other"}, "refused", "unknown_pic", "dispatch", "pic=other"),
+        ({"outcome": "declined", "pic": "other"}, "declined", "fraud_score_high", "payee", ""),
+    ],
+)
+def test_what_is_not_approved_or_has_no_plugin_ends(
+    fields: dict[str, Any], outcome: str, reason: str, stage: str, detail: str
+) -> None:
+    """Fraud's word comes first, then the PIC; nothing is kept for asking, and no attempt was made."""
+    decision = route(None, scored(**fields), CARRIED, pics=PICS)
+    assert isinstance(decision, End)
+    done = decision.completed
+    assert (done.outcome, done.reason, done.stage, done.detail) == (outcome, reason, stage, detail)
+    assert (done.event_id, done.attempts, done.repeat) == ("aurora|p1|completed", 0, False)
+    assert (decision.row.state, decision.row.queued) == ("ended", b"")
+
+
+def test_an_outcome_that_fraud_does_not_have_is_an_error() -> None:
+    """It names the payment and the value, and nothing is decided."""
+    with pytest.raises(ValueError, match=r"aurora\|p1.*'maybe'"):
+        route(None, scored(outcome="maybe"), CARRIED, pics=PICS)
+
+
+def test_a_first_request_that_ended_early_ends_the_payment() -> None:
+    """Outcome, reason, stage and detail are those of the stage."""
+    decision = end(None, ended())
+    assert isinstance(decision, End)
+    done = decision.completed
+    assert (done.outcome, done.reason, done.stage, done.detail) == (
+        "blocked",
+        "party_on_sanctions_list",
+        "screening",
+        "debtor",
+    )
+    assert (done.amount_minor, done.currency, done.rule_version, done.trace_id) == (1_250, "EUR", 3, "t")
+    assert isinstance(end(decision.row, ended()), Ignore)
+    assert isinstance(end(queued_row(), ended()), Ignore)
+
+
+@pytest.mark.parametrize("outcome", ["paid", "accepted", ""])
+def test_no_early_stage_can_end_a_payment_as_paid_or_as_nothing(outcome: str) -> None:
+    """Only a PIC says paid; only an outcome is an outcome."""
+    with pytest.raises(ValueError, match=r"paid|is not a valid Outcome"):
+        end(None, ended(outcome=outcome))
+
+
+def test_a_repeat_of_an_ended_payment_gets_the_same_answer() -> None:
+    """All the same, event id included, but for the mark."""
+    decision = end(paid_row(), ended(request_kind="repeat", outcome="", reason=""))
+    assert isinstance(decision, AnswerAgain)
+    assert decision.completed == msgspec.structs.replace(PAID, repeat=True)
+
+
+def test_a_repeat_in_flight_is_noted_and_answered_by_the_completion() -> None:
+    """Before routing, queued or pending: nothing is sent, the row notes it once, and the payment goes on."""
+    repeat = ended(request_kind="repeat", outcome="", reason="")
+    for row in (None, queued_row(), pending_row(2)):
+        decision = end(row, repeat)
+        assert isinstance(decision, Ignore)
+        assert decision.row is not None
+        assert decision.row.asked_again
+        assert decision.row.state == (row.state if row else "")
+        second = end(decision.row, repeat)
+        assert isinstance(second, Ignore)
+        assert second.row is decision.row
+    assert isinstance(route(Attempts(asked_again=True), scored(), CARRIED, pics=PICS), Queue)
+
+
+def test_a_conflicting_request_is_refused_and_changes_nothing() -> None:
+    """It has an event id of its own, from the request's hash; the payment's outcome stays."""
+    row = paid_row()
+    conflict = ended(request_kind="conflict", outcome="refused", amount_minor=9, detail="amount_minor", request_id="r2")
+    decision = end(row, conflict)
+    assert isinstance(decision, RefuseConflict)
+    assert decision.row is row
+    done = decision.completed
+    assert done.event_id == "aurora|p1|refused|r2"
+    assert (done.outcome, done.reason, done.detail) == ("refused", "conflicting_request", "amount_minor")
+    assert (done.amount_minor, done.pic_reference, done.attempts) == (9, "", 0)
+    unrouted = end(None, conflict)
+    assert isinstance(unrouted, RefuseConflict)
+    assert unrouted.row is None
+
+
+@pytest.mark.parametrize("fields", [{"request_kind": "conflict", "request_id": ""}, {"request_kind": "third"}])
+def test_a_conflict_without_id_or_an_unknown_kind_is_an_error(fields: dict[str, str]) -> None:
+    """Two conflicts without ids would share one event id."""
+    with pytest.raises(ValueError, match=r"aurora\|p1"):
+        end(None, ended(**fields))
+
+
+def test_a_paid_answer_ends_the_payment() -> None:
+    """Every field of the completion, by hand."""
+    decision = settle(queued_row(), answer(), delays_s=RETRY_DELAYS_S)
+    assert isinstance(decision, End)
+    assert decision.completed == PAID
+    assert (decision.row.state, decision.row.queued) == ("ended", b"")
+
+
+@pytest.mark.parametrize(
+    ("given", "detail"),
+    [("insufficient_funds", "insufficient_funds"), ("pic_declined", ""), ("", ""), ("Mr X has no money", "")],
+)
+def test_a_decline_keeps_the_pics_own_reason_only_when_it_is_one(given: str, detail: str) -> None:
+    """The stable reason is ``pic_declined``; free text of a PIC goes nowhere."""
+    decision = settle(pending_row(1), answer(ask=1, outcome="declined", reason=given), delays_s=RETRY_DELAYS_S)
+    assert isinstance(decision, End)
+    done = decision.completed
+    assert (done.outcome, done.reason, done.stage, done.detail) == ("declined", "pic_declined", "plugin", detail)
+
+
+@pytest.mark.parametrize(
+    ("ask", "tier", "not_before_ms"), [(0, 0, 51_000), (1, 1, 55_000), (2, 2, 80_000), (3, 2, 80_000), (9, 2, 80_000)]
+)
+def test_an_unknown_answer_is_asked_for_again_after_1_5_30_30_seconds(ask: int, tier: int, not_before_ms: int) -> None:
+    """Answered at 50 s: the same attempt, the next ask, on the topic of its delay, with the same carried bytes."""
+    unknown = answer(ask=ask, outcome="pending", reason="pic_answer_unknown", pic_reference="")
+    decision = settle(pending_row(ask), unknown, delays_s=(1, 5, 30))
+    assert isinstance(decision, AskAgain)
+    assert (decision.tier, decision.not_before_ms, decision.carried) == (tier, not_before_ms, CARRIED)
+    assert decision.head() == {"attempt": 1, "ask": ask + 1, "not_before_ms": not_before_ms, "rule_version": 3}
+    assert (decision.row.state, decision.row.ask) == ("pending", ask + 1)
+
+
+@pytest.mark.parametrize("outcome", ["pending", "not_found", "error", ""])
+def test_whatever_is_not_an_explicit_word_is_pending(outcome: str) -> None:
+    """An unknown answer is never a success and never a failure."""
+    assert isinstance(settle(queued_row(), answer(outcome=outcome), delays_s=RETRY_DELAYS_S), AskAgain)
+
+
+@pytest.mark.parametrize(("attempt", "ask"), [(1, 1), (1, 3), (2, 2), (0, 2)])
+def test_only_the_answer_that_is_waited_for_counts(attempt: int, ask: int) -> None:
+    """The row waits for attempt 1, ask 2; every other answer, though it says paid, changes nothing."""
+    row = pending_row(2)
+    decision = settle(row, answer(attempt=attempt, ask=ask), delays_s=RETRY_DELAYS_S)
+    assert isinstance(decision, Ignore)
+    assert decision.row is row
+
+
+def test_an_answer_without_a_payment_or_to_an_ended_one_is_nothing() -> None:
+    """No row, an empty row, an ended row."""
+    for row in (None, Attempts(), paid_row()):
+        assert isinstance(settle(row, answer(outcome="declined"), delays_s=RETRY_DELAYS_S), Ignore)
+
+
+def test_there_is_no_completion_before_the_end() -> None:
+    """Asking for one is a mistake of the caller."""
+    with pytest.raises(ValueError, match="'queued'"):
+        completed_fields("aurora", "p1", queued_row())
+
+
+def test_a_row_survives_storage_and_keeps_the_engines_version_first() -> None:
+    """MessagePack array, the version its first element; decisions carry it over."""
+    row = msgspec.structs.replace(queued_row(), version=42)
+    decision = settle(row, answer(), delays_s=RETRY_DELAYS_S)
+    assert isinstance(decision, End)
+    stored = msgspec.msgpack.encode(decision.row)
+    assert msgspec.msgpack.decode(stored)[:2] == [42, "ended"]
+    assert msgspec.msgpack.decode(stored, type=Attempts) == decision.row
+
+
+def test_event_ids_are_derived() -> None:
+    """As readers are told."""
+    assert completed_id("aurora", "p1") == "aurora|p1|completed"
+    assert refused_id("aurora", "p1", "r2") == "aurora|p1|refused|r2"
