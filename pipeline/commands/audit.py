@@ -12,6 +12,7 @@ from types import FrameType
 
 import click
 
+from connectors.registry import RegistryError, open_registry
 from connectors.sinks.database import DatabaseError, shown_url
 from connectors.sinks.sink import AuditSink, SinkError, Status
 from pipeline import settings
@@ -39,9 +40,9 @@ from schemas.codec import Codec
 def audit_sink(database: str | None, broker: str | None, once: bool, give_up_after_s: float, as_json: bool) -> None:
     """Write every event to the audit tables, each once.
 
-    Runs until it is stopped (Ctrl-C, SIGTERM) and says every 10 seconds how far it is. It may be killed at any time: the
-    rows and the place in Kafka are written in one transaction. One sink per database. The tables are made when they are
-    missing; rows of payment_events can be neither changed nor deleted.
+    Runs until it is stopped (Ctrl-C, SIGTERM) and says every 10 seconds how far it is. It may be killed at any time:
+    the rows and the place in Kafka are written in one transaction. One sink per database. The tables are made when
+    they are missing; rows of payment_events can be neither changed nor deleted.
 
     \b
     Examples:
@@ -61,7 +62,7 @@ def audit_sink(database: str | None, broker: str | None, once: bool, give_up_aft
             chosen.database,
             chosen.broker,
             [topic.name for topic in audited(chosen.pics)],
-            Codec(_registry(chosen)),
+            Codec(open_registry(chosen.schema_registry_url)),
             once=once,
             give_up_after_s=give_up_after_s,
             say=lambda line: click.echo(line, err=True),
@@ -72,7 +73,7 @@ def audit_sink(database: str | None, broker: str | None, once: bool, give_up_aft
         gc.set_threshold(100_000, 20, 100)
         click.echo(f"auditing {chosen.broker} into {shown_url(chosen.database)}", err=True)
         sink.run(stop)
-    except (SinkError, DatabaseError) as error:
+    except (SinkError, DatabaseError, RegistryError) as error:
         raise click.ClickException(str(error)) from None
     finally:
         for number, handler in before.items():
@@ -88,12 +89,6 @@ def _stopper(stop: Event) -> signal._HANDLER:
         stop.set()
 
     return handle
-
-
-def _registry(chosen: settings.Settings) -> object:
-    if not chosen.schema_registry_url:
-        return None
-    return None
 
 
 class _StatusLine:

@@ -59,8 +59,8 @@ def _not_there(tenant: str, payment: str, database: str, others: list[str]) -> s
     if others:
         return f"{database} has no payment {payment} of {tenant}; {', '.join(others)} has one with this id."
     return (
-        f"{database} has no payment {payment} of {tenant}. Is the id right, letter by letter? A payment that was posted a"
-        " moment ago is there once the sink has read it: see what `ptr audit-sink` says is waiting."
+        f"{database} has no payment {payment} of {tenant}. Is the id right, letter by letter? A payment that was posted"
+        " a moment ago is there once the sink has read it: see what `ptr audit-sink` says is waiting."
     )
 
 
@@ -89,7 +89,9 @@ def _header(found: Story) -> str:
         if payment.score is not None:
             lines[-1] += f"  score {payment.score:.2f}"
     if payment.pic:
-        lines.append(f"pic {payment.pic} {payment.pic_reference or ''}  attempts {payment.attempts or 0}".replace("  ", " "))
+        lines.append(
+            f"pic {payment.pic} {payment.pic_reference or ''}  attempts {payment.attempts or 0}".replace("  ", " ")
+        )
     if payment.received_at_ms is not None and payment.completed_at_ms is not None:
         lines.append(f"took {payment.completed_at_ms - payment.received_at_ms:,} ms from Kafka to its outcome")
     return "\n".join(lines)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import signal
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
@@ -46,7 +45,7 @@ class Counts:
     delivered: int = 0
     failed: int = 0
     refused: int = 0
-    refused_by_reason: Counter[str] = field(default_factory=Counter)
+    refused_by_reason: dict[str, int] = field(default_factory=dict)
     refused_rows: list[Refused] = field(default_factory=list)
     failure: str = ""
     seconds: float = 0.0
@@ -56,7 +55,7 @@ class Counts:
     def refuse(self, row: Refused) -> None:
         """Count a row that is not a PTR."""
         self.refused += 1
-        self.refused_by_reason[row.why.value] += 1
+        self.refused_by_reason[row.why.value] = self.refused_by_reason.get(row.why.value, 0) + 1
         if len(self.refused_rows) < REFUSED_SHOWN:
             self.refused_rows.append(row)
 
@@ -167,6 +166,8 @@ def submit(
     except (FileError, settings.SettingsError, UnreachableError) as error:
         raise click.ClickException(f"{error}.") from None
     _report(run.counts, as_json)
+    if run.broken:
+        raise click.ClickException(f"{run.broken}.")
     if run.counts.interrupted:
         raise click.exceptions.Exit(INTERRUPTED)
     if run.counts.failed or run.counts.refused:
@@ -222,6 +223,8 @@ class _Run:
 
     def __init__(self, poster: RequestPoster, rate: float | None, strict: bool, tenant: str | None) -> None:
         self.counts = Counts()
+        #: Why the file could not be read to its end, empty when it was.
+        self.broken = ""
         self._poster, self._rate, self._strict, self._tenant = poster, rate, strict, tenant
         self._stop = _Interrupt()
 
@@ -241,6 +244,8 @@ class _Run:
                 self._post(pages, started, look)
             except KeyboardInterrupt:
                 pass
+            except FileError as error:
+                self.broken = str(error)
             finally:
                 progress.update(task, description="waiting for the broker")
                 with suppress(KeyboardInterrupt):

@@ -10,6 +10,7 @@ import click
 import msgspec
 import yaml
 
+from connectors.registry import RegistryError, open_registry
 from connectors.tenants.book import ALWAYS_MS, EFFECTIVE_DELAY_MS, Version
 from connectors.tenants.document import FILE_CHARS_MAX, TenantFileError, parse_tenants
 from connectors.tenants.publish import Change, Contents, PublishError, publish, read_all
@@ -51,21 +52,21 @@ def apply(file: BinaryIO, broker: str | None, dry_run: bool, as_json: bool) -> N
     """
     loaded = _settings(broker)
     try:
-        rules = parse_tenants(_text(file), file.name, pics=loaded.pics)
+        rules = parse_tenants(_text(file), _name(file), pics=loaded.pics)
     except TenantFileError as error:
         count = len(error.mistakes)
         what = "a mistake" if count == 1 else f"{count} mistakes"
-        raise click.ClickException(f"{file.name} has {what}, so nothing was applied:\n{error}") from None
-    before = _read(loaded.broker)
+        raise click.ClickException(f"{_name(file)} has {what}, so nothing was applied:\n{error}") from None
+    before = _read(loaded)
     if not before.exists and dry_run:
         click.echo(f"{loaded.broker} has no topic {TENANTS.name} yet: make it with 'ptr topics apply'", err=True)
     changes = [before.change(each) for each in rules]
     if not dry_run:
         try:
-            written = dict(publish(loaded.broker, Codec(), rules))
+            written = dict(publish(loaded.broker, _codec(loaded), rules))
         except PublishError as error:
             _fail(str(error))
-        after = _read(loaded.broker)
+        after = _read(loaded)
         changes = [
             Change(each, written.get(each.tenant) or after.latest[each.tenant][0], each.tenant not in written)
             for each in rules
@@ -92,7 +93,7 @@ def list_(broker: str | None, as_json: bool) -> None:
       ptr tenants list --json
     """
     loaded = _settings(broker)
-    book = _read(loaded.broker).book
+    book = _read(loaded).book
     latest = [book.versions(tenant)[-1] for tenant in book.tenants()]
     if as_json:
         click.echo(json.dumps([_summary(version) for version in latest], indent=2))
@@ -130,7 +131,7 @@ def show(tenant: str, number: int | None, broker: str | None, as_json: bool) -> 
       ptr tenants show acme
       ptr tenants show acme --version 2 --json
     """
-    versions = _read(_settings(broker).broker).book.versions(tenant)
+    versions = _read(_settings(broker)).book.versions(tenant)
     if not versions:
         _fail(f"There is no tenant {tenant}; 'ptr tenants list' names those that there are.")
     found = [version for version in versions if number in (None, version.number)]
@@ -152,21 +153,32 @@ def _settings(broker: str | None) -> settings.Settings:
         _fail(str(error))
 
 
+def _name(file: BinaryIO) -> str:
+    return str(getattr(file, "name", "<stdin>"))
+
+
 def _text(file: BinaryIO) -> str:
     content = file.read(FILE_BYTES_MAX + 1)
     if len(content) > FILE_BYTES_MAX:
-        _fail(f"{file.name} is larger than {FILE_BYTES_MAX} bytes: apply several files one after the other.")
+        _fail(f"{_name(file)} is larger than {FILE_BYTES_MAX} bytes: apply several files one after the other.")
     try:
         return content.decode()
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        _fail(f"{file.name}:{line}: the file is not UTF-8 text")
+        _fail(f"{_name(file)}:{line}: the file is not UTF-8 text")
 
 
-def _read(brokers: str) -> Contents:
+def _read(loaded: settings.Settings) -> Contents:
     try:
-        return read_all(brokers, Codec())
+        return read_all(loaded.broker, _codec(loaded))
     except PublishError as error:
+        _fail(str(error))
+
+
+def _codec(loaded: settings.Settings) -> Codec:
+    try:
+        return Codec(open_registry(loaded.schema_registry_url))
+    except RegistryError as error:
         _fail(str(error))
 
 

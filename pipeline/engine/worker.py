@@ -28,5 +28,6 @@ def run_worker(app: PipelineApp) -> NoReturn:
         daemon=True,
         quiet=True,
     )
+    worker.spinner = None  # Output may be a log file.
     worker.execute_from_commandline()
     sys.exit(0)

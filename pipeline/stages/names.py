@@ -21,6 +21,8 @@ EXACT_CHARS_MAX: Final = 3
 TOKEN_LIKENESS_MIN: Final = 0.84
 #: What a character that only the list has counts, against one of the party's: payers leave out middle names.
 LISTED_WEIGHT: Final = 0.3
+#: The highest score of names that are not equal.
+DIFFERENT_MAX: Final = 0.9999
 
 #: Letters that have no decomposition but a plain Latin counterpart.
 _PLAIN: Final = str.maketrans(
@@ -65,9 +67,9 @@ def likeness(party: Sequence[str], listed: Sequence[str]) -> float:
     :data:`LISTED_WEIGHT` of one of the party's. So a party without the listed middle name loses little, and a party of
     whom only one name of several is listed loses much.
     """
-    whole = sum(map(len, party)) + LISTED_WEIGHT * sum(map(len, listed))
     if not party or not listed:
         return 0.0
+    whole = sum(map(len, party)) + LISTED_WEIGHT * sum(map(len, listed))
     left, right, alike_chars = list(party), list(listed), 0.0
     for token in party:
         if token in right:
@@ -86,8 +88,10 @@ def likeness(party: Sequence[str], listed: Sequence[str]) -> float:
             paired_left.add(i)
             paired_right.add(j)
             alike_chars -= negative * (len(left[i]) + LISTED_WEIGHT * len(right[j]))
-    # Rounded, so that equal names give 1 exactly; different ones stay below it, as 0.9999 at most.
-    return round(alike_chars / whole, 4) if left or right else 1.0
+    if not left and not right:
+        return 1.0
+    # Rounded for evidence, but never up to 1.
+    return min(round(alike_chars / whole, 4), DIFFERENT_MAX)
 
 
 def _token_likeness(ours: str, theirs: str) -> float:

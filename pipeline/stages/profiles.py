@@ -93,24 +93,23 @@ def add_payment(
 
 
 def add_chargeback(profile: Profile, payment_id: str, paid_at_ms: int, keep_hours: int = PAYEE_KEEP_HOURS) -> bool:
-    """Label a payment as charged back; False when it is too old, or labelled already.
+    """Label a payment as charged back; False, and nothing changes, when it is too old or labelled already.
 
     ``paid_at_ms`` is when the payment was requested: the label counts in that hour. The caller has made sure that it
     is not in the future, for it would age everything that is kept.
     """
     hour = paid_at_ms // HOUR_MS
-    charged_back = profile.charged_back
-    if payment_id in charged_back:
+    if payment_id in profile.charged_back:
         return False
     at = _bucket(profile, hour, keep_hours)
     if at is None:
         return False
+    charged_back = profile.charged_back
     charged_back[payment_id] = hour
     profile.chargebacks[at] += 1
     if len(charged_back) > CHARGEBACKS_MAX:
-        oldest = _oldest(charged_back)
-        profile.chargebacks[bisect_left(profile.hours, charged_back.pop(oldest))] -= 1
-        return oldest != payment_id
+        gone = charged_back.pop(_oldest(charged_back))
+        profile.chargebacks[bisect_left(profile.hours, gone)] -= 1
     return True
 
 

@@ -18,7 +18,7 @@ from schemas.tenant_rules import ScreeningRules
 
 #: Kinds of what is on a list.
 KINDS: Final = frozenset({"person", "organisation", "vessel", "aircraft", "unknown"})
-#: Names seen before, kept with what they matched; about 30 MB when full.
+#: Names seen before, kept with what they matched; about 20 MB when full.
 CACHED_NAMES_MAX: Final = 100_000
 #: Below this score nothing is a match, so a lower ``refer_at`` refers no more than this one.
 SCORE_MIN: Final = 0.7
@@ -55,7 +55,7 @@ class _ListedName:
 
 
 class Watchlists:
-    """Sanctions lists, ready to be asked. Immutable but for a bounded cache; some 15 MB for 22,000 names.
+    """Sanctions lists, ready to be asked. Immutable but for a bounded cache; some 15 MB for 21,700 names.
 
     The answer to a name depends on the entries and their order only, so all workers with the same ``version`` agree.
     """
@@ -75,7 +75,7 @@ class Watchlists:
         for entry in entries:
             for name in entry.names:
                 self._add(name, entry)
-        self.best_match = lru_cache(CACHED_NAMES_MAX)(self._best_match)
+        self._cached_match: Final = lru_cache(CACHED_NAMES_MAX)(self._find_match)
 
     def _add(self, name: str, entry: ListEntry) -> None:
         tokens = tokens_of(name)
@@ -90,11 +90,14 @@ class Watchlists:
         """How many different names are listed."""
         return len(self._listed)
 
-    def _best_match(self, name: str) -> Match | None:
-        """The entry that ``name`` is most like, or None when it is like none; the first listed of equals.
+    def best_match(self, name: str) -> Match | None:
+        """The entry that ``name`` is most like, the first of equals; None when it is like none (:data:`SCORE_MIN`).
 
         A name without a letter or digit matches nothing.
         """
+        return self._cached_match(name)
+
+    def _find_match(self, name: str) -> Match | None:
         tokens = tokens_of(name)
         text = " ".join(tokens)
         same = self._listed.get(text)

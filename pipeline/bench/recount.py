@@ -1,0 +1,144 @@
+"""Recounts what must be true from the input alone, and compares it with topics, tables, audit rows and the PIC's ledger."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+from confluent_kafka import Consumer, TopicPartition
+
+from connectors.pic.ledger import SqliteLedger
+from connectors.sinks.database import open_database
+from pipeline import topics
+from pipeline.bench.load import Load
+from pipeline.engine.rows import version_of
+from pipeline.stages.profiles import HOUR_MS, Profile
+from schemas.codec import Codec
+from schemas.identity import attempt_id, payee_key, payer_key
+from schemas.records import PaymentCompleted
+
+Buckets = Counter[tuple[bytes, int]]
+
+
+def read_all(broker: str, topic: str) -> Iterator[Any]:
+    """Every message of ``topic`` up to its end now."""
+    consumer = Consumer(
+        {"bootstrap.servers": broker, "group.id": "ptr-recount", "enable.auto.commit": False, "log_level": 3}
+    )
+    try:
+        partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
+        ends = {p: consumer.get_watermark_offsets(TopicPartition(topic, p), timeout=10)[1] for p in partitions}
+        consumer.assign([TopicPartition(topic, p, 0) for p in ends])
+        while any(position.offset < ends[position.partition] for position in _positions(consumer, ends, topic)):
+            for message in consumer.consume(5000, 1.0):
+                if message.error() is None and message.offset() < ends[message.partition()]:
+                    yield message
+    finally:
+        consumer.close()
+
+
+def _positions(consumer: Any, ends: dict[int, int], topic: str) -> list[TopicPartition]:
+    wanted = [TopicPartition(topic, partition) for partition in ends]
+    return [TopicPartition(topic, p.partition, max(p.offset, 0)) for p in consumer.position(wanted)]
+
+
+def newest_rows(broker: str, changelog: str) -> dict[bytes, bytes]:
+    """What recovery would make of a changelog."""
+    rows: dict[bytes, bytes] = {}
+    for message in read_all(broker, changelog):
+        key, value = message.key(), message.value()
+        if key not in rows or version_of(value) >= version_of(rows[key]):
+            rows[key] = value
+    return rows
+
+
+def mistakes(broker: str, database_url: str, ledger: str, load: Load) -> list[str]:
+    """Everything that is not as it must be; empty when the run was exact."""
+    found: list[str] = []
+    payments = [load.payment(number) for number in range(load.payments)]
+    found += _outcomes(broker, payments)
+    found += _buckets(broker, payments)
+    found += _calls(ledger, payments)
+    found += _audit(database_url, payments)
+    return found
+
+
+def _few(items: Any) -> str:
+    listed = sorted(str(item) for item in items)
+    return ", ".join(listed[:5]) + (f" and {len(listed) - 5} more" if len(listed) > 5 else "")
+
+
+def _outcomes(broker: str, payments: list[Any]) -> list[str]:
+    decode = Codec().decoder(PaymentCompleted)
+    said: dict[tuple[str, str], set[tuple[str, str, str, int]]] = {}
+    for message in read_all(broker, topics.COMPLETED.name):
+        event = decode(message.value())
+        outcome = (event.outcome, event.reason, event.currency, event.amount_minor)
+        said.setdefault((event.tenant, event.payment_id), set()).add(outcome)
+    expected = {(p.tenant, p.payment_id): {("paid", "", p.currency, p.amount_minor)} for p in payments}
+    missing, other = expected.keys() - said.keys(), [k for k in said if said[k] != expected.get(k)]
+    found = [f"{len(missing)} payments without an outcome: {_few(missing)}"] if missing else []
+    return found + ([f"{len(other)} payments with a wrong or second outcome: {_few(other)}"] if other else [])
+
+
+def _buckets(broker: str, payments: list[Any]) -> list[str]:
+    payer: dict[tuple[bytes, int], list[int]] = {}
+    payee: dict[tuple[bytes, int], list[int]] = {}
+    for p in payments:
+        hour = p.requested_at_ms // HOUR_MS
+        for table, key in (
+            (payer, payer_key(p.tenant, p.debtor.id)),
+            (payee, payee_key(p.tenant, p.creditor.id, p.terminal_id)),
+        ):
+            bucket = table.setdefault((key, hour), [0, 0])
+            bucket[0] += 1
+            bucket[1] += p.amount_minor
+    found = []
+    for topic, expected in ((topics.TABLE_PAYER_PROFILES, payer), (topics.TABLE_PAYEE_PROFILES, payee)):
+        counted = {}
+        for key, row in newest_rows(broker, topic.name).items():
+            profile = msgspec.msgpack.decode(row, type=Profile, strict=False)
+            for hour, count, amount in zip(profile.hours, profile.counts, profile.amounts, strict=True):
+                counted[key, hour] = [count, amount]
+        wrong = [key for key in expected.keys() | counted.keys() if expected.get(key) != counted.get(key)]
+        if wrong:
+            found.append(f"{topic.name}: {len(wrong)} of {len(expected)} buckets are wrong: {_few(wrong)}")
+    return found
+
+
+def _calls(ledger: str, payments: list[Any]) -> list[str]:
+    entries = SqliteLedger(ledger).entries()
+    expected = {attempt_id(p.tenant, p.payment_id, 1) for p in payments}
+    calls = {attempt: entry.calls for attempt, entry in entries.items()}
+    twice = [attempt for attempt, count in calls.items() if count != 1]
+    found = [f"the PIC was called more than once for {len(twice)} attempts: {_few(twice)}"] if twice else []
+    return found + ([] if calls.keys() == expected else [f"the PIC knows {len(calls)} attempts, not {len(expected)}"])
+
+
+EVENTS = ("screening", "localization", "payer", "payee", "dispatch/1.0", "plugin/1.0")
+
+
+def _audit(database_url: str, payments: list[Any]) -> list[str]:
+    database = open_database(database_url)
+    try:
+        rows = database.query("SELECT tenant, payment_id, event_id FROM payment_events WHERE payment_id <> ''")
+        states = database.query("SELECT tenant, payment_id, outcome FROM payments")
+    finally:
+        database.close()
+    expected = {
+        (p.tenant, p.payment_id, event)
+        for p in payments
+        for event in (*EVENTS, f"{p.tenant}|{p.payment_id}|completed")
+    }
+    found = []
+    if len(rows) != len(set(rows)):
+        found.append(f"audit: {len(rows) - len(set(rows))} rows stand twice")
+    if set(rows) != expected:
+        missing, extra = expected - set(rows), set(rows) - expected
+        found.append(f"audit: {len(missing)} rows missing ({_few(missing)}), {len(extra)} too many ({_few(extra)})")
+    wrong = {(t, p) for t, p, outcome in states if outcome != "paid"}
+    if wrong or len(states) != len(payments):
+        found.append(f"audit: payments has {len(states)} rows for {len(payments)}, {len(wrong)} not paid")
+    return found

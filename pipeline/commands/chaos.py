@@ -1,0 +1,86 @@
+"""``ptr chaos``: kill processes while payments flow, and recount."""
+
+from __future__ import annotations
+
+import random
+import sys
+import tempfile
+from contextlib import ExitStack
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+import msgspec
+
+from connectors.broker.local import LocalKafka, LocalKafkaError
+from pipeline.rig import RigError
+
+
+@click.command()
+@click.option("--payments", type=click.IntRange(100, 1_000_000), default=20_000, show_default=True)
+@click.option("--kills", type=click.IntRange(0, 1000), default=20, show_default=True, help="kill -9, any process.")
+@click.option("--stops", type=click.IntRange(0, 100), default=3, show_default=True, help="SIGSTOP beyond the session.")
+@click.option("--rate", type=click.FloatRange(1, 100_000), default=250.0, show_default=True, help="PTRs a second.")
+@click.option("--seed", type=int, help="Draws victims and moments; printed, so that a run can be repeated.")
+@click.option("--broker", help="A Kafka of your own, empty; by default one is started and ended here.")
+@click.option("--database", default="", help="Audit database; by default SQLite in a temporary folder.")
+@click.option("--keep", is_flag=True, help="Keep the folder with logs and state.")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+def chaos(
+    payments: int,
+    kills: int,
+    stops: int,
+    rate: float,
+    seed: int | None,
+    broker: str | None,
+    database: str,
+    keep: bool,
+    as_json: bool,
+) -> None:
+    """Kill and stop workers and audit sink while payments flow, then recount everything from the input alone.
+
+    Exit code 1 when anything is not exact: an outcome missing or twice, a bucket off by one, an audit row too few or too
+    many, a PIC called twice.
+
+    \b
+    Examples:
+      ptr chaos
+      ptr chaos --payments 3000 --kills 3 --stops 1 --seed 7
+    """
+    from pipeline.bench import chaos as scenario
+
+    seed = random.SystemRandom().randrange(1_000_000) if seed is None else seed
+    click.echo(f"seed {seed}: {payments} payments, {kills} kills, {stops} stops", err=True)
+    folder = Path(tempfile.mkdtemp(prefix="ptr-chaos-"))
+    try:
+        with ExitStack() as stack:
+            address = broker or stack.enter_context(LocalKafka(folder / "kafka")).address
+            report = scenario.run(
+                address,
+                folder,
+                payments=payments,
+                kills=kills,
+                stops=stops,
+                seed=seed,
+                rate=rate,
+                database=database,
+                say=lambda line: click.echo(line, err=True),
+            )
+    except (LocalKafkaError, RigError) as error:
+        raise click.ClickException(f"{error}\nlogs are in {folder}") from error
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(asdict(report))).decode())
+    else:
+        click.echo(
+            f"seed {report.seed}: {report.payments} payments, {report.posted} posts, "
+            f"{sum(report.kills.values())} kills {report.kills}, {sum(report.stops.values())} stops {report.stops}, "
+            f"ended by themselves {report.ended_themselves or 'none'}, {report.seconds:.0f} s"
+        )
+        click.echo("\n".join(report.mistakes) or "exact: outcomes, buckets, audit rows and PIC calls are as recounted")
+    if report.mistakes:
+        click.echo(f"logs and state are in {folder}", err=True)
+        sys.exit(1)
+    if not keep:
+        import shutil
+
+        shutil.rmtree(folder, ignore_errors=True)
