@@ -17,7 +17,7 @@ from connectors.registry import open_registry
 from connectors.tenants.book import TenantBook
 from connectors.tenants.reader import TenantReader
 from pipeline import topics
-from pipeline.engine.app import PipelineApp, make_app
+from pipeline.engine.app import PipelineApp, end_process, make_app
 from pipeline.engine.stage import Group, Table
 from pipeline.engine.worker import use_uvloop
 from pipeline.settings import Settings, load
@@ -91,11 +91,15 @@ def create(settings: Settings) -> PipelineApp:
         settings,
         [group for name in settings.stages for group in stages[name]],
         codec=codec,
-        side_inputs=[TenantReader(settings.broker, topics.TENANTS.name, codec, book)],
+        side_inputs=[TenantReader(settings.broker, topics.TENANTS.name, codec, book, on_failure=_tenants_unread)],
     )
     apps.append(app)
     app.services.append(WebServer(settings, book))
     return app
+
+
+def _tenants_unread(error: BaseException) -> None:
+    end_process(f"tenants' configurations are no longer read: {type(error).__name__}: {error}")
 
 
 @cache

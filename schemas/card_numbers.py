@@ -15,6 +15,8 @@ from typing import Final
 DIGITS_MIN: Final = 13
 DIGITS_MAX: Final = 19
 
+#: Twice a digit, with the digits of that added.
+_DOUBLED: Final = (0, 2, 4, 6, 8, 1, 3, 5, 7, 9)
 #: Space, no-break, figure, thin, narrow and ideographic space; hyphens and dashes; minus; full-width hyphen.
 _SEPARATORS: Final = " \u00a0\u2007\u2009\u202f\u3000-\u2010\u2011\u2012\u2013\u2014\u2015\u2212\uff0d"
 _S = f"[{re.escape(_SEPARATORS)}]"
@@ -33,6 +35,7 @@ _IN_BYTES: Final = (
     re.compile(rf"(?<!\d)(?=(\d{{{DIGITS_MIN},{DIGITS_MAX + 2}}})(?!\d))"),
     *(re.compile(f"(?=({form}))") for form in _GROUPED),
 )
+_GROUPS: Final = re.compile(rf"\d{{4}}{_S}\d{{4}}")
 _MANY_DIGITS: Final = re.compile(rf"(?:\d{_S}?){{{DIGITS_MIN}}}")
 #: For the quick look: ASCII digits, and the first UTF-8 bytes of all others, become "0", anything else a dot ...
 _TO_DIGIT: Final = bytes(0x30 if byte in b"0123456789\xd9\xdb\xdf\xe0\xe1\xea\xef\xf0" else 0x2E for byte in range(256))
@@ -47,13 +50,8 @@ _HEX_WORD: Final = re.compile(r"[0-9a-fA-F]+")
 
 def passes_luhn(digits: str) -> bool:
     """Whether the last of ``digits`` (decimal digits of any script) is the Luhn check digit of the others."""
-    total = 0
-    for place, character in enumerate(reversed(digits)):
-        value = int(character)
-        if place % 2:
-            value = value * 2 - 9 if value > 4 else value * 2
-        total += value
-    return total % 10 == 0
+    backwards = [int(digit) for digit in reversed(digits)]
+    return (sum(backwards[0::2]) + sum(_DOUBLED[digit] for digit in backwards[1::2])) % 10 == 0
 
 
 def holds_card_number(text: str) -> bool:
@@ -89,7 +87,7 @@ def may_hold_card_number(raw: bytes) -> bool:
 
 
 def _spans_in_text(text: str) -> Iterator[tuple[int, int]]:
-    for pattern in _IN_TEXT[:1] if text.isalnum() else _IN_TEXT:
+    for pattern in _IN_TEXT if _GROUPS.search(text) else _IN_TEXT[:1]:
         for found in pattern.finditer(text):
             start, end = found.span(1)
             if passes_luhn(_digits(found[1])) and not _is_hexadecimal(text, start, end, edge=0):

@@ -294,6 +294,8 @@ class LocalKafka:
             raise LocalKafkaError(f"cannot format {self.datadir / 'data'}:\n{_tail(done.stdout + done.stderr)}")
 
     def _launch(self, jars: Path, state: _State) -> None:
+        if self._child is not None:
+            self._child.poll()
         with self.log.open("ab") as log:
             log_start = log.tell()
             # A session of its own: Ctrl-C in the terminal is for the program, not for its broker.
@@ -363,7 +365,8 @@ class LocalKafka:
                     self._signal(state.pid, signal.SIGKILL)
                     if not self._wait_until_gone(state.pid, STOP_TIMEOUT_S):
                         raise LocalKafkaError(f"Kafka, process {state.pid}, does not end")
-            if self._child is not None and self._child.pid == state.pid:
+            if self._child is not None:
+                # Ended above, or it crashed earlier: only its entry in the process table is left.
                 self._child.wait()
                 self._child = None
             self._write_state(_State(0, state.port, state.controller_port, state.cluster_id))

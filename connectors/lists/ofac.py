@@ -1,7 +1,7 @@
 """OFAC's Specially Designated Nationals list (US Treasury): ``sdn.csv`` and ``alt.csv`` as published.
 
-The format (OFAC, "SDN data formats"): comma-separated without a header, CRLF, text in quotes, ``-0-`` (with a space) for
-an empty field, and a Ctrl-Z alone as the last line. Both files in one folder, of the same day.
+The format (OFAC, "SDN data formats"): comma-separated without a header, CRLF, text in quotes, ``-0-`` (with a space)
+for an empty field, and a Ctrl-Z alone as the last line. Both files in one folder, of the same day.
 """
 
 from __future__ import annotations
@@ -45,7 +45,9 @@ def load(folder: str | Path) -> list[ListEntry]:
         kinds[number] = _KINDS[kind]
     for line, (number, _, alias_kind, name, _) in _rows(alt, _ALT_COLUMNS):
         if number not in names:
-            raise ListError(alt, line, f"an alias of an entity that {sdn.name} does not have (files of different days?)")
+            raise ListError(
+                alt, line, f"an alias of an entity that {sdn.name} does not have (files of different days?)"
+            )
         if alias_kind not in _ALIAS_KINDS:
             raise ListError(alt, line, "the kind of alias is none of aka, fka, nka")
         names[number].append(name)
@@ -56,7 +58,7 @@ def load(folder: str | Path) -> list[ListEntry]:
 
 
 def _rows(file: Path, columns: int) -> Iterator[tuple[int, list[str]]]:
-    """The rows of ``file`` with their line numbers, fields stripped. A file that does not end with Ctrl-Z was cut off."""
+    """The rows of ``file`` with their line numbers, fields stripped. A file without Ctrl-Z at its end was cut off."""
     line = 0
     try:
         with file.open(encoding="utf-8", newline="") as stream:

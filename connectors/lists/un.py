@@ -31,7 +31,7 @@ _REMARK: Final = re.compile(r",? born .*", re.DOTALL)
 
 
 def load(file: str | Path) -> list[ListEntry]:
-    """The entries of the list in ``file``, each with its aliases and original script; ``entry_id`` is the UN's reference.
+    """The entries of the list in ``file``, each with aliases and original script; ``entry_id`` is the UN's reference.
 
     Raises :class:`ListError`, naming file and line, when the file is missing, cut off or not of this format.
     """
@@ -46,9 +46,6 @@ def load(file: str | Path) -> list[ListEntry]:
         raise ListError(file, error.getLineNumber() or 0, f"not XML, or cut off: {error.getMessage()}") from error
     except DefusedXmlException as error:
         raise ListError(file, handler.line, f"refused: {type(error).__name__}") from error
-    missing = _SECTIONS.keys() - handler.sections
-    if missing:
-        raise ListError(file, handler.line, f"no {' and no '.join(sorted(missing))}")
     return handler.entries
 
 
@@ -101,6 +98,13 @@ class _Handler(ContentHandler):
         elif depth == 3:
             self._end_entry(_SECTIONS[self._path[1]][1])
         self._path.pop()
+
+    def endDocument(self) -> None:
+        missing = _SECTIONS.keys() - self.sections
+        if missing:
+            raise ListError(self._file, self.line, f"no {' and no '.join(sorted(missing))}")
+        if not self.entries:
+            raise ListError(self._file, self.line, "the list is empty")
 
     def _end_entry(self, kind: str) -> None:
         numbers = [number for number in self._texts[_NUMBER] if number]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit
 
 from connectors.sinks.rows import EventRow, PaymentState
 
@@ -100,7 +100,7 @@ def shown_url(url: str) -> str:
         parts = urlsplit(url)
         at = parts.netloc.rpartition("@")
         user = at[0].split(":", 1)[0]
-        return urlunsplit((parts.scheme, f"{user}@{at[2]}" if user else at[2], parts.path, "", ""))
+        return f"{parts.scheme}://{user + '@' if user else ''}{at[2]}{parts.path}"
     except ValueError:
         return url.split(":", 1)[0] + "://..."
 
@@ -125,8 +125,9 @@ def check_offset(topic: str, partition: int, expected: int | None, changed: int,
     """Raise :class:`DatabaseBusyError` unless exactly one row of ``sink_offsets`` was written."""
     if changed != 1:
         raise DatabaseBusyError(
-            f"{shown}: the stored offset of {topic}/{partition} is not {'absent' if expected is None else expected} as this"
-            " sink left it: another sink writes to this database. Stop the other one; this one wrote nothing of this batch."
+            f"{shown}: the stored offset of {topic}/{partition} is not {'absent' if expected is None else expected} as"
+            " this sink left it: another sink writes to this database. Stop the other one; this one wrote nothing"
+            " of this batch."
         )
 
 
@@ -162,5 +163,3 @@ def apply_migrations(backend: Any, name: str, shown: str) -> None:
             raise too_new(shown)
         with backend.lock():
             backend.apply_migrations(backend.to_apply(migrations))
-
-

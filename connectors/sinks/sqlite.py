@@ -1,7 +1,7 @@
 """The audit database in an SQLite file: for one host, no server.
 
-WAL with ``synchronous=NORMAL``: a loss of power can take back the last transactions, but each whole, with its offsets; the
-sink then reads them again from Kafka. So FULL (a sync per commit) would buy nothing.
+WAL with ``synchronous=NORMAL``: a loss of power can take back the last transactions, but each whole, with its offsets;
+the sink then reads them again from Kafka. So FULL (a sync per commit) would buy nothing.
 """
 
 from __future__ import annotations

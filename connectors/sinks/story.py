@@ -94,7 +94,7 @@ def story(database: Database, tenant: str, payment_id: str) -> Story:
                 reason=reason,
                 rule_version=version,
                 trace_id=trace_id,
-                detail=detail_of(stage, payload or {}),
+                detail=detail_of(outcome if outcome == "dead_letter" else stage, payload or {}),
                 topic=topic,
                 partition=partition,
                 offset=offset,
@@ -116,7 +116,11 @@ def detail_of(stage: str, payload: dict[str, Any]) -> str:
     match stage:
         case "screening":
             evidence = payload.get("evidence")
-            found = f"{evidence['party']} ~ {evidence['list']} {evidence['entry_id']} {evidence['score']:.2f}" if evidence else ""
+            found = (
+                f"{evidence['party']} ~ {evidence['list']} {evidence['entry_id']} {evidence['score']:.2f}"
+                if evidence
+                else ""
+            )
             parts = [found, f"list {payload['list_version']}" if payload.get("list_version") else ""]
         case "localization":
             parts = [f"fee {payload.get('fee_minor')}", f"pic {payload.get('pic')}"]
@@ -143,12 +147,16 @@ def outcome_counts(database: Database) -> list[tuple[str, str, str, int]]:
 
 
 #: Settlement's own words about a payment; refusals of other requests under its id are none.
-_OUTCOMES = "SELECT tenant, payment_id FROM payment_events WHERE stage = 'settlement' AND reason <> 'conflicting_request'"
+_OUTCOMES = (
+    "SELECT tenant, payment_id FROM payment_events WHERE stage = 'settlement'"
+    " AND outcome <> 'dead_letter' AND reason <> 'conflicting_request'"
+)
 
 
 def _lacks(stage: str) -> str:
     return (
-        "SELECT tenant, payment_id FROM payments p WHERE p.outcome = 'paid' AND NOT EXISTS (SELECT 1 FROM payment_events e"  # noqa: S608
+        "SELECT tenant, payment_id FROM payments p WHERE p.outcome = 'paid' AND NOT EXISTS"  # noqa: S608
+        " (SELECT 1 FROM payment_events e"
         f" WHERE e.tenant = p.tenant AND e.payment_id = p.payment_id AND e.stage = '{stage}')"
     )
 
@@ -181,7 +189,9 @@ def count_check(database: Database) -> CountCheck:
         found = count(f"SELECT COUNT(*) FROM ({sql}) anomalies")  # noqa: S608
         if found:
             examples = database.query(f"{sql} LIMIT {EXAMPLES_MAX}")
-            anomalies.append(Anomaly(what=what, count=found, examples=[(tenant, payment) for tenant, payment in examples]))
+            anomalies.append(
+                Anomaly(what=what, count=found, examples=[(tenant, payment) for tenant, payment in examples])
+            )
     return CountCheck(
         payments=count("SELECT COUNT(*) FROM payments"),
         events=count("SELECT COUNT(*) FROM payment_events"),

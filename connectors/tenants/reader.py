@@ -22,13 +22,13 @@ from schemas.records import TenantConfigured
 
 log = logging.getLogger(__name__)
 
-#: The thread wakes this often when nothing comes: the longest that :meth:`TenantReader.stop` waits.
+#: The thread wakes this often when nothing comes, to see whether it is to stop.
 POLL_S = 0.5
 FETCH_WAIT_MS = 200
 #: While the topic does not exist, the broker is asked this often.
 LOOK_AGAIN_S = 1.0
 #: Longest wait for an answer to such a question.
-METADATA_TIMEOUT_S = 5.0
+METADATA_TIMEOUT_S = 1.0
 
 
 class TenantReadError(RuntimeError):
@@ -143,7 +143,7 @@ class TenantReader:
             )
 
     def stop(self) -> None:
-        """End the thread, within about :data:`POLL_S`."""
+        """End the thread, within about a second."""
         self._stopping.set()
         if self._thread.is_alive():
             self._thread.join()

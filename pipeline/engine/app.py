@@ -51,13 +51,14 @@ class SideInput:
 class EventBatch:
     """A Faust event that holds a batch of records of one partition."""
 
-    __slots__ = ("event", "partition", "records", "topic")
+    __slots__ = ("event", "partition", "previous", "records", "topic")
 
     def __init__(self, event: Any) -> None:
         self.event = event
         self.topic: str = event.message.topic
         self.partition: int = event.message.partition
         self.records: Sequence[RawRecord] = event.message.value
+        self.previous: int | None = event.message.checksum
 
     def ack(self) -> None:
         self.event.ack()

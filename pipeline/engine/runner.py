@@ -57,6 +57,8 @@ class Batch(Protocol):
     topic: str
     partition: int
     records: Sequence[RawRecord]
+    #: Offset of the record before the first one, as read; None right after the position was set.
+    previous: int | None
 
     def ack(self) -> None: ...
 
@@ -135,6 +137,7 @@ class Runner:
         self._store_of = store_of
         self._fail = fail
         self._waiting: list[Batch] = []
+        self._last: dict[tuple[str, int], int] = {}
         self._wake = asyncio.Event()
         self._room = asyncio.Event()
         self._room.set()
@@ -156,6 +159,12 @@ class Runner:
         """A batch arrived."""
         if self.draining:
             return  # It is fetched again by whoever owns the partition then.
+        source = (batch.topic, batch.partition)
+        if batch.previous is not None and batch.previous != self._last.get(source):
+            # Acknowledging what follows would commit past it.
+            self._fail(f"{batch.topic} partition {batch.partition}: records before offset {batch.previous} went missing")
+            return
+        self._last[source] = batch.records[-1].offset
         self._waiting.append(batch)
         self._wake.set()
         if len(self._waiting) >= CYCLE_BATCHES_MAX:
@@ -336,6 +345,7 @@ class Runner:
     def resume(self, owned_from: dict[tuple[str, int], int]) -> None:
         """Partitions were assigned and recovered."""
         self._rows.clear()
+        self._last.clear()
         self._abandoned = False
         self._last_parallel = None
         self.owned_from = owned_from

@@ -8,7 +8,7 @@ records, its offset the last one's, and it is acknowledged whole (docs/decisions
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
 import faust
@@ -57,6 +57,35 @@ class Consumer(driver.Consumer):
     _last_records_at = 0.0
     _waiting_long = False
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        #: Last offset yielded per partition since its position was set.
+        self._yielded: dict[TP, int] = {}
+        #: Source partitions that may be read again once the flow is resumed.
+        self._held: set[TP] = set()
+
+    # Faust lets source partitions be read while it still sets their positions, and then clears the queues: batches that were
+    # read in between are lost, and with a commit of what follows, lost for good. So they are held back until it is done.
+
+    def resume_partitions(self, tps: Iterable[TP]) -> None:
+        sources = {tp for tp in tps if tp.topic in self.app.sources}
+        self._held |= sources
+        super().resume_partitions(set(tps) - sources)
+
+    def pause_partitions(self, tps: Iterable[TP]) -> None:
+        paused = set(tps)
+        self._held -= paused
+        super().pause_partitions(paused)
+
+    def resume_flow(self) -> None:
+        held, self._held = self._held, set()
+        super().resume_partitions(held & self.assignment())
+        super().resume_flow()
+
+    async def perform_seek(self) -> None:
+        await super().perform_seek()
+        self._yielded.clear()
+
     def _new_consumer_thread(self) -> ConsumerThread:
         return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
 
@@ -91,6 +120,8 @@ class Consumer(driver.Consumer):
                     return
                 part = batch[start : start + BATCH_RECORDS_MAX]
                 last = part[-1]
+                previous = self._yielded.get(tp)
+                self._yielded[tp] = last.offset
                 yield (
                     tp,
                     ConsumerMessage(
@@ -102,7 +133,7 @@ class Consumer(driver.Consumer):
                         (),
                         None,
                         part,
-                        None,
+                        previous,  # in place of a checksum: the runner sees when a batch is missing
                         0,
                         0,
                         tp,

@@ -135,7 +135,7 @@ class RefuseConflict:
 
 @dataclass(frozen=True, slots=True)
 class Ignore:
-    """Nothing to send. ``row`` is the given one, or, for the first repeat in flight, one that notes it."""
+    """Nothing to send. ``row`` is the given one, or one that notes the first repeat in flight or an early answer."""
 
     row: Attempts | None
 
@@ -151,9 +151,9 @@ def route(
     """What follows from fraud's answer.
 
     ``scored`` holds the fields of a ``PaymentScored`` but ``request`` and the features; ``carried`` its Avro bytes from
-    ``fee_minor`` on; ``pics`` the PICs that have a plugin. A payment that has a state has been here: a repeat. Where the
-    answer came early (:func:`settle`), it is settled at once, with ``delays_s``: the intent is in the queue already.
-    Raises :class:`ValueError` for an outcome that fraud does not have.
+    ``fee_minor`` on; ``pics`` the PICs that have a plugin. A payment that has a state has been here: a repeat. Where
+    the answer came early (:func:`settle`), it is settled at once, with ``delays_s``: the intent is in the queue
+    already. Raises :class:`ValueError` for an outcome that fraud does not have.
     """
     row = row or Attempts()
     if row.state:
@@ -212,15 +212,15 @@ def settle(row: Attempts | None, answer: PaymentAnswered, *, delays_s: Sequence[
     After a crash the row may be older than the intent it wrote, and the answer to that intent may be read before the
     record that led to it is repeated. Such an answer is kept in the row, and :func:`route` settles it.
     """
-    row = row or Attempts()
-    early = EarlyAnswer(
+    known = row or Attempts()
+    told = EarlyAnswer(
         answer.attempt, answer.ask, answer.outcome, answer.reason, answer.pic_reference, answer.answered_at_ms
     )
-    if not row.state and row.early is None and (answer.attempt, answer.ask) == (1, 0):
-        return Ignore(msgspec.structs.replace(row, early=early))
-    if row.state not in (QUEUED, PENDING) or (answer.attempt, answer.ask) != (row.attempt, row.ask):
+    if not known.state and known.early is None and (answer.attempt, answer.ask) == (1, 0):
+        return Ignore(msgspec.structs.replace(known, early=told))
+    if known.state not in (QUEUED, PENDING) or (answer.attempt, answer.ask) != (known.attempt, known.ask):
         return Ignore(row)
-    return _settle(answer.tenant, answer.payment_id, row, early, delays_s)
+    return _settle(answer.tenant, answer.payment_id, known, told, delays_s)
 
 
 def _settle(
@@ -323,7 +323,7 @@ def _refusal(ended: PaymentEnded) -> PaymentCompleted:
 def _end(tenant: str, payment_id: str, row: Attempts, outcome: Outcome, reason: str, stage: str, detail: str) -> End:
     """End ``row`` once and for all; what was needed to ask again goes."""
     final = msgspec.structs.replace(
-        row, state=ENDED, outcome=outcome.value, reason=str(reason), stage=stage, detail=detail, queued=b""
+        row, state=ENDED, outcome=outcome.value, reason=str(reason), stage=stage, detail=detail, queued=b"", early=None
     )
     return End(final, completed_fields(tenant, payment_id, final))
 

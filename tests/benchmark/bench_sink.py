@@ -1,9 +1,9 @@
-"""What an audit row costs: ``python -m tests.benchmark.bench_sink [--payments N] [--broker HOST:PORT] [--sqlite-folder DIR]``.
+"""What an audit row costs: ``python -m tests.benchmark.bench_sink [--payments N] [--broker HOST:PORT]``.
 
 Seven records a payment, as the pipeline writes them for one that is paid. Prints, per row, the processor time of this
 process and the time passed: mapping alone, writing alone, and with ``--broker`` the whole sink reading from Kafka (own
-topics with a random prefix, deleted afterwards). PostgreSQL is a throwaway one on this host; its own processor time is not
-in the first figure but is in the second.
+topics with a random prefix, deleted afterwards). PostgreSQL is a throwaway one on this host; its own processor time is
+not in the first figure but is in the second.
 """
 
 from __future__ import annotations
@@ -90,7 +90,9 @@ def records_of(number: int, rng: random.Random) -> list[tuple[str, Record]]:
         (topics.PROFILED.name, PaymentProfiled(outcome="profiled", **payer)),
         (
             topics.SCORED.name,
-            PaymentScored(outcome="approved", payee_features=[9, 8, 7, 6, 5, 4, 3, 2], score=0.1, score_reasons=[], **payer),
+            PaymentScored(
+                outcome="approved", payee_features=[9, 8, 7, 6, 5, 4, 3, 2], score=0.1, score_reasons=[], **payer
+            ),
         ),
         (QUEUE, PaymentQueued(attempt=1, ask=0, not_before_ms=0, **fee)),
         (
@@ -168,7 +170,10 @@ def measure(name: str, rows: int, run: Callable[[], object]) -> None:
     cpu, passed = time.process_time(), time.perf_counter()
     run()
     cpu, passed = time.process_time() - cpu, time.perf_counter() - passed
-    print(f"{name:42s} {cpu / rows * 1e6:7.1f} us CPU/row {passed / rows * 1e6:7.1f} us/row {rows / passed:9,.0f} rows/s", flush=True)
+    print(
+        f"{name:42s} {cpu / rows * 1e6:7.1f} us CPU/row {passed / rows * 1e6:7.1f} us/row {rows / passed:9,.0f} rows/s",
+        flush=True,
+    )
 
 
 def write(database: Database, ready: list[Batch]) -> None:
@@ -217,7 +222,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--payments", type=int, default=30_000)
     parser.add_argument("--broker", default="", help="a real broker, for the whole sink")
-    parser.add_argument("--sqlite-folder", default=None, help="where the SQLite file is made (default: the temporary folder)")
+    parser.add_argument(
+        "--sqlite-folder", default=None, help="where the SQLite file is made (default: the temporary folder)"
+    )
     arguments = parser.parse_args()
     codec = Codec()
     all_messages = messages(arguments.payments, codec)

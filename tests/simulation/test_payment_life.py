@@ -49,6 +49,10 @@ class PaymentLife(RuleBasedStateMachine):
         #: The model: the outcome that the first deciding event had, and the ask whose answer decides.
         self.first: str | None = None
         self.waits_for: int | None = None
+        #: The outcome of the first answer to ask 0 that came before the payment was routed.
+        self.early: str | None = None
+        #: The first ask that this life queues: 1 when the answer to ask 0, queued before a crash, came early.
+        self.first_ask = 0
         self.repeats_after_end = 0
         self.inputs: list[tuple[str, Any]] = []
         self.now_ms = 1_000_000
@@ -110,7 +114,9 @@ class PaymentLife(RuleBasedStateMachine):
 
     @invariant()
     def every_ask_is_queued_once_and_in_order(self) -> None:
-        assert [(attempt, ask) for attempt, ask, _ in self.queued] == [(1, n) for n in range(len(self.queued))]
+        assert [(attempt, ask) for attempt, ask, _ in self.queued] == [
+            (1, self.first_ask + n) for n in range(len(self.queued))
+        ]
         for _, ask, not_before_ms in self.queued:
             assert (not_before_ms == 0) == (ask == 0), "only the first ask is served at once"
 
@@ -164,14 +170,20 @@ class PaymentLife(RuleBasedStateMachine):
         decided = self.first is not None
         begun = decided or self.waits_for is not None
         if kind == "scored" and not begun:
-            if fields["outcome"] == "approved" and fields["pic"] == "simulator":
-                self.waits_for = 0
+            if fields["outcome"] != "approved":
+                self.first = fields["outcome"]
+            elif fields["pic"] != "simulator":
+                self.first = "refused"
+            elif self.early in ("paid", "declined"):
+                self.first = self.early
             else:
-                self.first = "refused" if fields["outcome"] == "approved" else fields["outcome"]
+                self.first_ask = self.waits_for = 0 if self.early is None else 1
         elif kind == "ended" and fields["request_kind"] == "first" and not begun:
             self.first = fields["outcome"]
         elif kind == "ended" and fields["request_kind"] == "repeat" and decided:
             self.repeats_after_end += 1
+        elif kind == "answered" and not begun and (fields["attempt"], fields["ask"]) == (1, 0):
+            self.early = self.early or fields["outcome"]
         elif kind == "answered" and self.waits_for is not None and fields["attempt"] == 1:
             if fields["ask"] != self.waits_for:
                 return
@@ -193,7 +205,7 @@ class PaymentLife(RuleBasedStateMachine):
         }
         if kind == "scored":
             scored = common | facts | {"reason": "", "score": 0.5, "score_reasons": [], "fee_minor": 0} | fields
-            return route(self.row, scored, CARRIED, pics=PICS)
+            return route(self.row, scored, CARRIED, pics=PICS, delays_s=DELAYS_S)
         if kind == "ended":
             sender: dict[str, Any] = {"sender_partition": 0, "sender_offset": 1, "stage": "screening"}
             return end(self.row, PaymentEnded(**(common | facts | sender | fields)))

@@ -183,6 +183,7 @@ class _Batch:
     process: Process
     tp: tuple[str, int]
     records: list[Record]
+    previous: int | None = None
 
     @property
     def topic(self) -> str:

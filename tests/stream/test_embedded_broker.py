@@ -10,8 +10,10 @@ import sys
 import time
 from pathlib import Path
 
+import pyarrow as pa
 from click.testing import CliRunner
 from confluent_kafka import Consumer, Producer, TopicPartition
+from pyarrow import parquet
 
 from connectors.broker import admin
 from connectors.broker.embedded import EmbeddedBroker, touch_topics
@@ -126,3 +128,23 @@ def test_submit_posts_to_the_embedded_broker(tmp_path: Path) -> None:
         assert result.exit_code == 0, result.output
         assert json.loads(result.stdout)["delivered"] == 1
         assert len(_read(broker.address, REQUESTED.name, 1)) == 1
+
+
+def test_submit_of_a_damaged_file_counts_what_was_posted(tmp_path: Path) -> None:
+    """A file that cannot be read to its end: what was read is posted and counted, and the error names the file."""
+    file = tmp_path / "p.parquet"
+    parquet.write_table(pa.table({"N": list(range(10_000))}), file, row_group_size=5_000, use_dictionary=False)
+    second = parquet.ParquetFile(file).metadata.row_group(1).column(0).data_page_offset
+    with file.open("r+b") as damaged:
+        damaged.seek(second)
+        damaged.write(b"\xff" * 200)
+    constants = ["tenant:=acme", "amount_minor:=1", "currency:=EUR", "requested_at_ms:=1764000000000"]
+    constants += [f"{p}.{name}:=x" for p in ("debtor", "creditor") for name in ("id", "name", "country")]
+    constants += ["instrument.kind:=card", "instrument.token:=t", "locality.country:=DE"]
+    rules = [option for rule in ["payment_id=N", *constants] for option in ("--map", rule)]
+    with EmbeddedBroker() as broker:
+        result = CliRunner().invoke(submit, [str(file), "--broker", broker.address, "--json", *rules])
+    assert result.exit_code == 1, result.output
+    assert "p.parquet cannot be read" in result.stderr
+    counts = json.loads(result.stdout)
+    assert (counts["read"], counts["delivered"]) == (5_000, 5_000)

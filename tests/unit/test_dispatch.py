@@ -162,7 +162,9 @@ def test_the_queued_event_is_built_from_head_and_carried_bytes() -> None:
     data, carried = codec.carrying_reader(PaymentScored, "fee_minor", "trace_id")(codec.encode(PaymentScored(**fields)))
     decision = route(None, data, carried, pics=PICS)
     assert isinstance(decision, Queue)
-    value = codec.carrying_writer(PaymentQueued, "fee_minor", PaymentScored)(decision.head(), decision.carried)
+    value = codec.carrying_writer(PaymentQueued, "fee_minor", PaymentScored)(
+        decision.head() | {"sender_partition": 0, "sender_offset": 7}, decision.carried
+    )
     queued = codec.decode(value, PaymentQueued)
     assert (queued.attempt, queued.ask, queued.not_before_ms, queued.rule_version) == (1, 0, 0, 3)
     assert (queued.tenant, queued.payment_id, queued.fee_minor, queued.pic) == ("aurora", "p1", 30, "simulator")
@@ -320,9 +322,50 @@ def test_only_the_answer_that_is_waited_for_counts(attempt: int, ask: int) -> No
 
 
 def test_an_answer_without_a_payment_or_to_an_ended_one_is_nothing() -> None:
-    """No row, an empty row, an ended row."""
-    for row in (None, Attempts(), paid_row()):
-        assert isinstance(settle(row, answer(outcome="declined"), delays_s=RETRY_DELAYS_S), Ignore)
+    """A look-up's answer to no row or an empty one, any answer to an ended one: the row stays as it is."""
+    for row, ask in ((None, 1), (Attempts(), 1), (paid_row(), 0)):
+        decision = settle(row, answer(ask=ask, outcome="declined"), delays_s=RETRY_DELAYS_S)
+        assert isinstance(decision, Ignore)
+        assert decision.row is row
+
+
+def early_row(**fields: Any) -> Attempts:
+    decision = settle(None, answer(**fields), delays_s=RETRY_DELAYS_S)
+    assert isinstance(decision, Ignore)
+    assert decision.row is not None
+    return decision.row
+
+
+def test_an_answer_before_its_row_is_kept_and_settles_the_payment_when_it_is_routed() -> None:
+    """After a crash: the first early answer counts, nothing is queued a second time, and the end is the usual one."""
+    row = early_row()
+    assert row.state == ""
+    second = settle(row, answer(outcome="declined"), delays_s=RETRY_DELAYS_S)
+    assert isinstance(second, Ignore)
+    assert second.row is row
+    decision = route(row, scored(), CARRIED, pics=PICS, delays_s=RETRY_DELAYS_S)
+    assert isinstance(decision, End)
+    assert decision.completed == PAID
+    assert decision.row == paid_row()
+
+
+def test_an_early_unknown_answer_is_asked_for_again() -> None:
+    """Answered at 50 s: ask 1 at 51 s, with the carried bytes of the record that is routed."""
+    row = early_row(outcome="pending", pic_reference="")
+    decision = route(row, scored(), CARRIED, pics=PICS, delays_s=(1, 5, 30))
+    assert isinstance(decision, AskAgain)
+    assert decision.head() == {"attempt": 1, "ask": 1, "not_before_ms": 51_000, "rule_version": 3}
+    assert (decision.row.state, decision.row.queued, decision.row.early) == ("pending", CARRIED, None)
+
+
+def test_an_early_answer_does_not_overrule_an_earlier_stage() -> None:
+    """What fraud or screening ended stays ended as they said, and the answer is not kept."""
+    for decision in (
+        route(early_row(), scored(outcome="declined"), CARRIED, pics=PICS, delays_s=RETRY_DELAYS_S),
+        end(early_row(), ended(outcome="declined")),
+    ):
+        assert isinstance(decision, End)
+        assert (decision.completed.outcome, decision.row.early) == ("declined", None)
 
 
 def test_there_is_no_completion_before_the_end() -> None:
