@@ -41,7 +41,7 @@ bench: $(VENV)/runtime  ## Measure on a real Kafka (needs Java 17 and Maven)
 	@$(BIN)/ptr bench $(ARGS)
 
 lock: $(VENV)/development  ## Write the lock files anew from setup.cfg
-	$(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-emit-index-url --python-version 3.11 --extra registry setup.cfg requirements-build.in -o requirements.lock
+	$(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-emit-index-url --python-version 3.11 setup.cfg requirements-build.in -o requirements.lock
 	$(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-emit-index-url --python-version 3.11 -c requirements.lock requirements-dev.in -o requirements-dev.lock
 
 clean:  ## Remove the environment and local state

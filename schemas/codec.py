@@ -207,8 +207,8 @@ class Codec:
                     stream.seek(10)
                     return build(_read(stream, schema, None))  # type: ignore[no-any-return]
                 return self._decode_other(fmt, value)  # type: ignore[no-any-return]
-            except UndecodableError:
-                raise
+            except (UndecodableError, ConnectionError):
+                raise  # A registry that is away is not the record's fault.
             except Exception as error:  # fastavro raises whatever the bytes provoke
                 raise UndecodableError(Error.UNREADABLE_VALUE, type(error).__name__) from None
 

@@ -276,6 +276,8 @@ class Runner:
                 handle(record, work)
             except UndecodableError as error:
                 work.dead_letter(record, error.error, error.detail)
+            except OSError:
+                raise  # Infrastructure (a registry, a disk) ends the process; the record is repeated.
             except Exception as error:
                 # A mistake of ours in one decision: the record is kept for a retry, and everybody else goes on.
                 work.dead_letter(record, Error.STAGE_FAILED, f"{type(error).__name__} at {_where(error)}")

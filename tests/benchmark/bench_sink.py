@@ -9,6 +9,7 @@ not in the first figure but is in the second.
 from __future__ import annotations
 
 import argparse
+import gc
 import random
 import secrets
 import tempfile
@@ -226,6 +227,8 @@ def main() -> None:
         "--sqlite-folder", default=None, help="where the SQLite file is made (default: the temporary folder)"
     )
     arguments = parser.parse_args()
+    gc.freeze()
+    gc.set_threshold(100_000, 20, 100)  # as `ptr audit-sink` does
     codec = Codec()
     all_messages = messages(arguments.payments, codec)
     rows = len(all_messages)
