@@ -124,10 +124,14 @@ def _readable_key(request: PaymentRequested) -> bytes:
     return payment_key(tenant, payment_id)
 
 
-def _again(request: PaymentRequested, record: RawRecord, row: PaymentRow, content: bytes, groups: bytes) -> PaymentEnded:
+def _again(
+    request: PaymentRequested, record: RawRecord, row: PaymentRow, content: bytes, groups: bytes
+) -> PaymentEnded:
     """A second request under one id: the same is answered again, another one is a conflict."""
     if content == row.content:
-        return _ended(request, record, Outcome(row.outcome) if row.outcome in _ENDS else Outcome.REFUSED, "", "", 0, kind="repeat")
+        return _ended(
+            request, record, Outcome(row.outcome) if row.outcome in _ENDS else Outcome.REFUSED, "", "", 0, kind="repeat"
+        )
     fields = differing_fields(row.groups, groups) or ["content"]
     safe = not isinstance(check_request(request, received_at_ms=record.timestamp), Refused)
     return _ended(
@@ -198,4 +202,3 @@ def _trace_id(record: RawRecord) -> str:
             if len(parts) == 4 and len(parts[1]) == 32 and parts[1].isalnum() and parts[1].isascii():
                 return parts[1].decode().lower()
     return ""
-

@@ -136,7 +136,12 @@ class WebServer:
     async def _tables(self, request: web.Request) -> web.Response:
         held = self._app.tables
         listed = [
-            {"table": name, "about": view.about, "path": f"/tables/{name}/" + "/".join(view.parts), "here": name in held}
+            {
+                "table": name,
+                "about": view.about,
+                "path": f"/tables/{name}/" + "/".join(view.parts),
+                "here": name in held,
+            }
             for name, view in VIEWS.items()
         ]
         about = "a tenant's configuration in force"
@@ -147,9 +152,15 @@ class WebServer:
         tenant = request.match_info["tenant"]
         versions = self._book.versions(tenant)
         if not versions:
-            return _problem(404, f"tenant {tenant} has no configuration" if TENANT_PATTERN.match(tenant) else "not an id")
+            return _problem(
+                404, f"tenant {tenant} has no configuration" if TENANT_PATTERN.match(tenant) else "not an id"
+            )
         latest = versions[-1]
-        data = {"version": latest.number, "in_force_at_ms": latest.in_force_at_ms, "rules": msgspec.to_builtins(latest.rules)}
+        data = {
+            "version": latest.number,
+            "in_force_at_ms": latest.in_force_at_ms,
+            "rules": msgspec.to_builtins(latest.rules),
+        }
         return _answer(request, f"tenant_rules {tenant}", data)
 
     async def _row(self, request: web.Request) -> web.Response:
@@ -170,7 +181,9 @@ class WebServer:
 
     def _own_row(self, request: web.Request, name: str, view: View, key: bytes, partition: int) -> web.Response:
         app = self._app
-        runner = next((r for r in app.runners.values() if r.group.table is not None and r.group.table.name == name), None)
+        runner = next(
+            (r for r in app.runners.values() if r.group.table is not None and r.group.table.name == name), None
+        )
         if runner is None or not app.is_ready:
             return _problem(503, "this worker is not ready: it is being assigned its partitions or recovers them")
         row = runner.rows(partition).peek(key)

@@ -153,7 +153,9 @@ class Worker(Child):
 class Rig:
     """Start with :meth:`prepare`, then workers and sink; leave the context to end everything."""
 
-    def __init__(self, broker: str, folder: Path, *, database: str = "", partitions: int = 4, **environment: str) -> None:
+    def __init__(
+        self, broker: str, folder: Path, *, database: str = "", partitions: int = 4, **environment: str
+    ) -> None:
         self.broker = broker
         self.folder = folder
         self.database = database or f"sqlite:///{folder}/audit.db"
@@ -172,7 +174,9 @@ class Rig:
     def __enter__(self) -> Rig:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.stop()
 
     def prepare(self, tenants: Sequence[TenantRules]) -> None:
@@ -279,4 +283,3 @@ def stage_metrics(worker: Worker, token: str) -> dict[str, dict[str, float]]:
                 stage = labels.split('stage="', 1)[1].split('"', 1)[0]
                 found.setdefault(stage, {})[name] = float(value)
     return found
-

@@ -39,7 +39,9 @@ def attempts_view(row: Attempts) -> dict[str, Any]:
     }
 
 
-def _profile_view(row: Profile, names: tuple[str, ...], features: Callable[[Profile, int], list[int]]) -> dict[str, Any]:
+def _profile_view(
+    row: Profile, names: tuple[str, ...], features: Callable[[Profile, int], list[int]]
+) -> dict[str, Any]:
     newest_ms = row.hours[-1] * HOUR_MS if row.hours else 0
     buckets = [
         {"hour": _iso(hour * HOUR_MS), "count": count, "amount_minor": amount, "chargebacks": chargebacks}
@@ -90,7 +92,11 @@ VIEWS: Mapping[str, View] = {
         "a payer's hourly buckets", profiles.PAYERS_CHANGELOG, ("tenant", "debtor"), payer_key, payer_view
     ),
     profiles.PAYEES: View(
-        "a payee's hourly buckets", profiles.PAYEES_CHANGELOG, ("tenant", "creditor", "[terminal]"), _payee_key, payee_view
+        "a payee's hourly buckets",
+        profiles.PAYEES_CHANGELOG,
+        ("tenant", "creditor", "[terminal]"),
+        _payee_key,
+        payee_view,
     ),
 }
 

@@ -85,9 +85,7 @@ class _Mixed:
         return low + (self._state >> 33) % (high - low)
 
 
-def post(
-    broker: str, load: Load, *, rate: float = 0.0, tick: Callable[[int], None] = lambda posted: None
-) -> int:
+def post(broker: str, load: Load, *, rate: float = 0.0, tick: Callable[[int], None] = lambda posted: None) -> int:
     """Post the load, at ``rate`` per second (0: as fast as it goes); returns how many records were posted."""
     producer = Producer(
         {

@@ -128,9 +128,7 @@ def _audit(database_url: str, payments: list[Any]) -> list[str]:
     finally:
         database.close()
     expected = {
-        (p.tenant, p.payment_id, event)
-        for p in payments
-        for event in (*EVENTS, f"{p.tenant}|{p.payment_id}|completed")
+        (p.tenant, p.payment_id, event) for p in payments for event in (*EVENTS, f"{p.tenant}|{p.payment_id}|completed")
     }
     found = []
     if len(rows) != len(set(rows)):

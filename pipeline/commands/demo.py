@@ -123,7 +123,9 @@ def _tidy(folder: Path) -> None:
             shutil.rmtree(entry, ignore_errors=True)
 
 
-def _load(file: Path | None, tenants_file: Path | None, payments: int, seed: int) -> tuple[list[Post], list[TenantRules]]:
+def _load(
+    file: Path | None, tenants_file: Path | None, payments: int, seed: int
+) -> tuple[list[Post], list[TenantRules]]:
     pics = ("simulator",)
     if file is None:
         text, name = (tenants_file.read_text(), str(tenants_file)) if tenants_file else (tenants_yaml(), "demo tenants")
@@ -189,9 +191,7 @@ def _run(
         posting = progress.add_task("posted", total=len(posts))
         settling = progress.add_task("payments with outcome", total=truth["payments"])
         started = time.monotonic()
-        posted = threading.Thread(
-            target=_post, args=(broker, posts, lambda: progress.advance(posting)), daemon=True
-        )
+        posted = threading.Thread(target=_post, args=(broker, posts, lambda: progress.advance(posting)), daemon=True)
         posted.start()
         answered = _settle(rig, truth, before, lambda done: progress.update(settling, completed=done), posted)
         seconds = time.monotonic() - started

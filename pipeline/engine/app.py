@@ -300,5 +300,3 @@ def make_app(
     )
     app.prepare(settings, groups, codec, metrics or Metrics(), side_inputs)
     return app
-
-

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+from pipeline.engine.stage import RawRecord
 from schemas.card_numbers import mask_card_numbers
 from schemas.codec import Codec
 from schemas.limits import VALUE_BYTES_MAX
 from schemas.records import DeadLetter
-
-from pipeline.engine.stage import RawRecord
 
 #: Of an oversize value this much is kept, to see what it was.
 OVERSIZE_KEPT_BYTES = 1024

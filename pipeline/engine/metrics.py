@@ -13,7 +13,9 @@ class Metrics:
         self.seconds = Counter("ptr_stage_seconds", "Wall time in handlers", ["stage"], registry=registry)
         self.cpu_seconds = Counter("ptr_stage_cpu_seconds", "CPU time in handlers", ["stage"], registry=registry)
         self.dead = Counter("ptr_dead_letters", "Records given up", ["stage", "error"], registry=registry)
-        self.reposted = Counter("ptr_reposted", "Records posted again under the right key", ["stage"], registry=registry)
+        self.reposted = Counter(
+            "ptr_reposted", "Records posted again under the right key", ["stage"], registry=registry
+        )
         self.batch_records = Histogram(
             "ptr_batch_records", "Records in a batch", ["stage"], buckets=(1, 4, 16, 64, 256, 1000), registry=registry
         )

@@ -162,7 +162,9 @@ class Runner:
         source = (batch.topic, batch.partition)
         if batch.previous is not None and batch.previous != self._last.get(source):
             # Acknowledging what follows would commit past it.
-            self._fail(f"{batch.topic} partition {batch.partition}: records before offset {batch.previous} went missing")
+            self._fail(
+                f"{batch.topic} partition {batch.partition}: records before offset {batch.previous} went missing"
+            )
             return
         self._last[source] = batch.records[-1].offset
         self._waiting.append(batch)
@@ -363,5 +365,3 @@ def _where(error: BaseException) -> str:
     if traceback is None:
         return "unknown"
     return f"{traceback.tb_frame.f_code.co_name}:{traceback.tb_lineno}"
-
-

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
 import faust
+from faust.transport.consumer import RecordMap
 from faust.transport.drivers import TRANSPORTS
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
@@ -24,6 +25,8 @@ BATCH_RECORDS_MAX = 1_000
 #: wait until it returns. Short waits keep latency low, and an idle worker at a few dozen requests a second.
 FETCH_WAIT_MS = 25
 IDLE_FETCH_WAIT_MS = 250
+#: How long a fetch may wait with the partitions that were active when it began.
+FETCH_TIMEOUT_S = 0.2
 
 
 class ConsumerThread(driver.AIOKafkaConsumerThread):
@@ -59,7 +62,11 @@ class Consumer(driver.Consumer):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        #: Last offset yielded per partition since its position was set.
+        #: Next offset to yield, per source partition; what is read beyond it is read again from there.
+        self._next: dict[TP, int] = {}
+        #: Gaps that were read twice: the log itself has nothing there (retention, transaction markers).
+        self._gap_confirmed: dict[TP, int] = {}
+        #: Last offset yielded per partition since its position was set, for the runner's own check.
         self._yielded: dict[TP, int] = {}
         #: Source partitions that may be read again once the flow is resumed.
         self._held: set[TP] = set()
@@ -82,9 +89,36 @@ class Consumer(driver.Consumer):
         super().resume_partitions(held & self.assignment())
         super().resume_flow()
 
+    async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> RecordMap:
+        # A copy: Faust empties this set while a fetch waits with it, and an empty set means "from every partition".
+        return await super()._getmany(active_partitions and set(active_partitions), min(timeout, FETCH_TIMEOUT_S))
+
     async def perform_seek(self) -> None:
+        """Set every partition to its committed offset; a source partition without one to its beginning."""
         await super().perform_seek()
         self._yielded.clear()
+        self._next.clear()
+        self._gap_confirmed.clear()
+        for tp in self.assignment():
+            if tp.topic in self.app.sources:
+                committed = self._read_offset[tp] or 0
+                self._next[tp] = committed
+                if not committed:
+                    await self._seek(tp, 0)  # aiokafka leaves the position where it is.
+
+    async def _contiguous(self, tp: TP, batch: list[Any]) -> list[Any]:
+        """The part of ``batch`` that comes next; nothing when records before it were read and not yielded."""
+        expected = self._next.get(tp)
+        if expected is None:
+            return []  # Not positioned yet.
+        first = batch[0].offset
+        if first < expected:
+            return [record for record in batch if record.offset >= expected]
+        if first > expected and self._gap_confirmed.get(tp) != expected:
+            self._gap_confirmed[tp] = expected
+            await self._seek(tp, expected)
+            return []
+        return batch
 
     def _new_consumer_thread(self) -> ConsumerThread:
         return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
@@ -107,7 +141,7 @@ class Consumer(driver.Consumer):
         if not self.flow_active:
             await self.perform_seek()
             return
-        batched = self.app.batched_topics
+        batched, sources = self.app.batched_topics, self.app.sources
         singles = {}
         for tp, batch in records.items():
             if tp.topic not in batched:
@@ -115,6 +149,8 @@ class Consumer(driver.Consumer):
                 continue
             if active is not None and tp not in active and tp not in self._buffered_partitions:
                 continue
+            if tp.topic in sources:
+                batch = await self._contiguous(tp, batch)
             for start in range(0, len(batch), BATCH_RECORDS_MAX):
                 if not self.flow_active or self.app.consumer_generation_id != generation:
                     return
@@ -122,6 +158,7 @@ class Consumer(driver.Consumer):
                 last = part[-1]
                 previous = self._yielded.get(tp)
                 self._yielded[tp] = last.offset
+                self._next[tp] = last.offset + 1
                 yield (
                     tp,
                     ConsumerMessage(

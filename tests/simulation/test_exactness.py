@@ -147,9 +147,9 @@ def check(world: World, ledger: MemoryLedger, requests: list[tuple[int, int, int
     outcomes: dict[str, set[tuple[str, str]]] = {}
     for event in completed:
         outcomes.setdefault(event.event_id, set()).add((event.outcome, event.reason))
-    assert {
-        event_id: said for event_id, said in outcomes.items() if event_id.endswith("|completed")
-    } == {f"t1|p{n}|completed": {EXPECTED[post[4]]} for n, post in first.items()}
+    assert {event_id: said for event_id, said in outcomes.items() if event_id.endswith("|completed")} == {
+        f"t1|p{n}|completed": {EXPECTED[post[4]]} for n, post in first.items()
+    }
     refusals = [event_id for event_id in outcomes if "|refused|" in event_id]
     assert len(refusals) == len(conflicts)
 
@@ -173,9 +173,7 @@ def check(world: World, ledger: MemoryLedger, requests: list[tuple[int, int, int
 
     # One call per attempt, and none for what was ended before.
     called = {attempt: entry.calls for attempt, entry in ledger.entries().items()}
-    assert called == {
-        attempt_id("t1", f"p{n}", 1): 1 for n, post in first.items() if post[4] in ("plain", "decline")
-    }
+    assert called == {attempt_id("t1", f"p{n}", 1): 1 for n, post in first.items() if post[4] in ("plain", "decline")}
     states = {key: row.state for key, row in rows_of(world, attempts.NAME, Attempts).items()}
     assert states == {payment_key("t1", f"p{n}"): "ended" for n in first}
     assert not world.broker.all(topics.DEAD_LETTERS.name)
@@ -194,9 +192,7 @@ def test_whatever_dies_each_payment_has_one_outcome_and_each_count_is_exact(
 def test_every_stage_dies_at_every_point() -> None:
     """A fixed walk: each group is killed once at each point of the cycle while it holds work."""
     requests = [(n % 12, n % 3, n % 2, 1 + n % 3, "plain") for n in range(30)]
-    drawn = [
-        (group, 3, point, 0.5, group % 2 == 0) for point in POINTS for _ in range(3) for group in range(10)
-    ]
+    drawn = [(group, 3, point, 0.5, group % 2 == 0) for point in POINTS for _ in range(3) for group in range(10)]
     world, ledger = asyncio.run(run(requests, drawn))
     assert world.kills > 20
     check(world, ledger, requests)

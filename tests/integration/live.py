@@ -1,0 +1,180 @@
+"""A whole pipeline for one test on the session's Kafka: topics emptied before, counts and waits with bounds."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+
+from connectors.pic.ledger import SqliteLedger
+from connectors.sinks.database import DatabaseError, open_database
+from pipeline import topics
+from pipeline.bench.load import Load, post
+from pipeline.bench.recount import mistakes
+from pipeline.rig import Rig, RigError
+
+FRONT = ("screening", "localization", "dispatch", "plugin")
+FRAUD = ("payer", "payee")
+#: Upper bound of any wait: far above what is expected, so that it is reached only by what will never come.
+TIMEOUT_S = 120.0
+TOKEN = "token-of-the-tests"
+#: Topics that hold one event per payment when nothing was repeated.
+ONCE = (
+    topics.REQUESTED.name,
+    topics.SCREENED.name,
+    topics.LOCALIZED.name,
+    topics.PROFILED.name,
+    topics.SCORED.name,
+    topics.queue("simulator").name,
+    topics.ANSWERED.name,
+    topics.COMPLETED.name,
+)
+
+
+def until(what: str, done: Callable[[], bool], timeout_s: float = TIMEOUT_S, pause_s: float = 0.05) -> float:
+    """Wait until ``done``; gives the seconds that it took. Fails naming ``what`` when it never comes."""
+    started = time.monotonic()
+    while not done():
+        assert time.monotonic() - started < timeout_s, f"not within {timeout_s:g} s: {what}"
+        time.sleep(pause_s)
+    return time.monotonic() - started
+
+
+def empty(address: str) -> None:
+    """Remove the pipeline's topics and worker groups, so that a test counts only what is its own."""
+    admin = AdminClient({"bootstrap.servers": address, "log_level": 3})
+
+    def ours() -> list[str]:
+        return [name for name in admin.list_topics(timeout=10).topics if name.startswith(("payments.", "tenants."))]
+
+    def groups() -> list[str]:
+        listed = admin.list_consumer_groups(request_timeout=10).result()
+        return [group.group_id for group in listed.valid if group.group_id.startswith("ptr")]
+
+    if found := ours():
+        for future in admin.delete_topics(found, request_timeout=30).values():
+            future.result()
+    until("topics of an earlier test are gone", lambda: not ours())
+    for group in groups():
+        until(f"group {group} of an earlier test is gone", lambda group=group: _deleted(admin, group), pause_s=0.5)  # type: ignore[misc]
+
+
+def _deleted(admin: AdminClient, group: str) -> bool:
+    try:
+        admin.delete_consumer_groups([group])[group].result()
+    except KafkaException as error:
+        return str(error.args[0].name()) == "GROUP_ID_NOT_FOUND"  # else members of it still count as alive
+    return True
+
+
+def a_load(payments: int, **named: object) -> Load:
+    """A load whose newest payment is now."""
+    return Load(payments, now_ms=int(time.time() * 1000), **named)  # type: ignore[arg-type]
+
+
+@contextmanager
+def pipeline(address: str, folder: Path, load: Load, **environment: str) -> Iterator[Rig]:
+    """A prepared pipeline without workers; its PIC keeps its ledger in a file."""
+    empty(address)
+    with Rig(address, folder, PTR_SIMULATOR_LEDGER=str(folder / "pic.db"), PTR_WEB_TOKEN=TOKEN, **environment) as rig:
+        rig.prepare(load.tenants())
+        yield rig
+
+
+@contextmanager
+def posting(address: str, load: Load, rate: float) -> Iterator[threading.Thread]:
+    """Posts ``load`` beside the test; has ended when the block is left."""
+    failed: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            post(address, load, rate=rate)
+        except BaseException as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    try:
+        yield thread
+    finally:
+        thread.join(TIMEOUT_S)
+    assert not thread.is_alive() and not failed, failed
+
+
+def completed(rig: Rig) -> int:
+    """Records in the outcome topic."""
+    return rig.count(topics.COMPLETED.name)
+
+
+def audited(rig: Rig) -> int:
+    """Payments with an outcome in the audit tables."""
+    try:
+        database = open_database(rig.database)
+    except DatabaseError:
+        return 0
+    try:
+        return int(database.query("SELECT count(*) FROM payments WHERE outcome <> ''")[0][0])
+    except DatabaseError:
+        return 0
+    finally:
+        database.close()
+
+
+def settle(rig: Rig, load: Load, tend: Callable[[], None] | None = None) -> None:
+    """Return when every payment has its outcome in the audit tables and nothing moves any more.
+
+    ``tend`` stands in for a supervisor; without it a process that ended fails the test.
+    """
+    last, since, deadline = (-1, -1), time.monotonic(), time.monotonic() + TIMEOUT_S
+    while True:
+        (tend or rig.check)()
+        now = (completed(rig), audited(rig))
+        if now != last:
+            last, since = now, time.monotonic()
+        if now[1] >= load.payments and time.monotonic() - since > 1.5:
+            return
+        if time.monotonic() > deadline:
+            raise RigError(
+                f"{now[0]} completed and {now[1]} audited of {load.payments}:\n"
+                + "\n".join(f"--- {child.name}\n{child.log_tail()}" for child in rig.children)
+            )
+        time.sleep(0.1)
+
+
+def exact(rig: Rig, load: Load) -> list[str]:
+    """What is not as the input alone says, after everything has ended."""
+    rig.stop()
+    return mistakes(rig.broker, rig.database, str(rig.folder / "pic.db"), load)
+
+
+def supervisor(rig: Rig) -> Callable[[], None]:
+    """Restarts what ended, a second later, as systemd or a container engine would."""
+    ended: dict[str, float] = {}
+
+    def tend() -> None:
+        for child in rig.children:
+            if child.running():
+                ended.pop(child.name, None)
+            elif time.monotonic() - ended.setdefault(child.name, time.monotonic()) > 1.0:
+                child.start()
+
+    return tend
+
+
+def calls(rig: Rig) -> dict[str, int]:
+    """How often the PIC was called, by attempt id."""
+    ledger = SqliteLedger(rig.folder / "pic.db")
+    try:
+        return {attempt: entry.calls for attempt, entry in ledger.entries().items()}
+    finally:
+        ledger.close()
+
+
+def no_traceback(log: str) -> bool:
+    """Whether a log speaks to an operator and not to a programmer."""
+    return "Traceback (most recent call last)" not in log

@@ -1,0 +1,232 @@
+"""Workers start, stop, die and change their number under load, on a real Kafka."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from connectors.broker.local import LocalKafka
+from pipeline.rig import Worker
+from tests.integration.live import (
+    ONCE,
+    TIMEOUT_S,
+    a_load,
+    completed,
+    exact,
+    no_traceback,
+    pipeline,
+    posting,
+    settle,
+    until,
+)
+
+pytestmark = pytest.mark.kafka
+
+#: Generous: a stop that hangs is found, a slow machine is not punished.
+STOP_TIMEOUT_S = 60.0
+
+
+def end(worker: Worker, how: signal.Signals) -> tuple[int, float]:
+    """Send a signal and wait: exit code and seconds."""
+    assert worker.process is not None
+    started = time.monotonic()
+    worker.process.send_signal(how)
+    code = worker.process.wait(STOP_TIMEOUT_S)
+    return code, time.monotonic() - started
+
+
+def test_sigterm_and_ctrl_c_finish_the_cycle_commit_and_exit_0(kafka: LocalKafka, tmp_path: Path) -> None:
+    """A worker that is stopped under load publishes nothing twice after its restart, and nothing is lost."""
+    load = a_load(2400)
+    with pipeline(kafka.address, tmp_path, load) as rig:
+        worker = rig.worker("one")
+        rig.audit_sink()
+        rig.wait_ready()
+        with posting(kafka.address, load, rate=200):
+            for how, after in ((signal.SIGTERM, 150), (signal.SIGINT, 600)):
+                until(f"{after} outcomes", lambda after=after: completed(rig) >= after)  # type: ignore[misc]
+                code, seconds = end(worker, how)
+                print(f"{how.name}: exit {code} after {seconds:.1f} s")
+                assert code == 0, worker.log_tail()
+                worker.start()
+                rig.wait_ready()
+        settle(rig, load)
+        assert {topic: rig.count(topic) for topic in ONCE} == dict.fromkeys(ONCE, load.payments)
+        assert exact(rig, load) == []
+        assert no_traceback(worker.log.read_text()), worker.log_tail(40)
+
+
+def test_a_killed_worker_works_again_with_its_datadir(kafka: LocalKafka, tmp_path: Path) -> None:
+    """kill -9 in mid-stream, the same datadir again: it is ready soon and everything is exact."""
+    load = a_load(1500)
+    with pipeline(kafka.address, tmp_path, load) as rig:
+        worker = rig.worker("one")
+        rig.audit_sink()
+        rig.wait_ready()
+        with posting(kafka.address, load, rate=200):
+            until("300 outcomes", lambda: completed(rig) >= 300)
+            worker.kill(signal.SIGKILL)
+            before, started = completed(rig), time.monotonic()
+            worker.start()
+            rig.wait_ready()
+            ready_s = time.monotonic() - started
+            until("a new outcome", lambda: completed(rig) > before)
+            print(f"after kill -9: ready {ready_s:.1f} s, first outcome {time.monotonic() - started:.1f} s")
+        settle(rig, load)
+        assert exact(rig, load) == []
+
+
+def test_another_worker_takes_over_from_one_that_stays_dead(kafka: LocalKafka, tmp_path: Path) -> None:
+    """Partitions of a worker that was killed and is not restarted are served by the other one of its group."""
+    load = a_load(400)
+    with pipeline(kafka.address, tmp_path, load) as rig:
+        dead, survivor = rig.worker("one"), rig.worker("two")
+        rig.audit_sink()
+        rig.wait_ready()
+        until("both in one group", lambda: owners(rig) == 2)
+        with posting(kafka.address, load, rate=200):
+            until("100 outcomes", lambda: completed(rig) >= 100)
+            dead.kill(signal.SIGKILL)
+            killed = time.monotonic()
+            rig.children.remove(dead)
+        settle(rig, load)
+        print(f"takeover: last outcome {time.monotonic() - killed - 1.5:.1f} s after the kill -9 of the other worker")
+        assert survivor.running()
+        assert exact(rig, load) == []
+
+
+def owners(rig) -> int:  # type: ignore[no-untyped-def]
+    """Members of the worker group that own partitions."""
+    described = rig._admin.describe_consumer_groups(["ptr"], request_timeout=10)["ptr"].result()
+    return sum(bool(member.assignment.topic_partitions) for member in described.members)
+
+
+def test_a_rebalance_under_load_loses_and_doubles_nothing(kafka: LocalKafka, tmp_path: Path) -> None:
+    """A third worker joins and one leaves while payments flow."""
+    load = a_load(2400, repeat_share=0.05)
+    with pipeline(kafka.address, tmp_path, load) as rig:
+        first = rig.worker("one")
+        rig.worker("two")
+        rig.audit_sink()
+        rig.wait_ready()
+        with posting(kafka.address, load, rate=200):
+            until("200 outcomes", lambda: completed(rig) >= 200)
+            third = rig.worker("three")
+            until("the third is ready", third.ready)
+            until("it has partitions", lambda: owners(rig) == 3)
+            seen = completed(rig)
+            until("more outcomes", lambda: completed(rig) >= seen + 100)
+            assert end(first, signal.SIGTERM)[0] == 0, first.log_tail()
+            rig.children.remove(first)
+            rig.children.append(first)
+            rig.children.pop()
+        settle(rig, load)
+        assert exact(rig, load) == []
+        for worker in (first, third):
+            assert no_traceback(worker.log.read_text()), worker.log_tail(40)
+
+
+def test_two_workers_with_one_datadir_do_no_damage(kafka: LocalKafka, tmp_path: Path) -> None:
+    """The second worker on a datadir in use says so and ends; the first one goes on."""
+    load = a_load(600)
+    with pipeline(kafka.address, tmp_path, load) as rig:
+        first = rig.worker("one")
+        rig.audit_sink()
+        rig.wait_ready()
+        with posting(kafka.address, load, rate=200):
+            until("50 outcomes", lambda: completed(rig) >= 50)
+            second = rig.worker("second", PTR_DATADIR=str(first.datadir))
+            rig.children.remove(second)
+            try:
+                assert second.process is not None
+                code = second.process.wait(TIMEOUT_S)
+            finally:
+                second.kill()
+            assert code not in (0, None)
+            assert str(first.datadir) in second.log_tail(3), second.log_tail(40)
+            assert no_traceback(second.log.read_text()), second.log_tail(40)
+        settle(rig, load)
+        assert first.running() and first.starts == 1
+        assert exact(rig, load) == []
+
+
+def test_two_workers_with_one_instance_name_do_no_damage(kafka: LocalKafka, tmp_path: Path) -> None:
+    """Kafka gives the partitions to the newer one; the older one ends with a message that names the setting."""
+    load = a_load(600)
+    with pipeline(kafka.address, tmp_path, load, PTR_INSTANCE="same") as rig:
+        first = rig.worker("one")
+        rig.audit_sink()
+        rig.wait_ready()
+        with posting(kafka.address, load, rate=100):
+            until("50 outcomes", lambda: completed(rig) >= 50)
+            rig.worker("two")
+            assert first.process is not None
+            code = first.process.wait(TIMEOUT_S)
+            rig.children.remove(first)
+            assert code not in (0, None)
+            assert "PTR_INSTANCE" in first.log_tail(3), first.log_tail(40)
+        settle(rig, load)
+        assert exact(rig, load) == []
+
+
+def test_a_stuck_handler_ends_the_worker_with_a_message(kafka: LocalKafka, tmp_path: Path) -> None:
+    """The watchdog names topic and partition; after the cause is gone, a restart goes on and nothing is doubled."""
+    load = a_load(200)
+    with pipeline(kafka.address, tmp_path, load, PTR_WATCHDOG_S="5") as rig:
+        worker = rig.worker("one")
+        rig.audit_sink()
+        rig.wait_ready()
+        lock = sqlite3.connect(tmp_path / "pic.db", isolation_level=None)
+        try:
+            lock.execute("BEGIN IMMEDIATE")
+            with posting(kafka.address, load, rate=0):
+                assert worker.process is not None
+                started = time.monotonic()
+                code = worker.process.wait(TIMEOUT_S)
+                print(f"watchdog (5 s): ended after {time.monotonic() - started:.1f} s")
+        finally:
+            lock.close()
+        said = worker.log_tail(3)
+        assert code == 70, said
+        assert "payments.queue.simulator.v1 partition " in said and "PTR_WATCHDOG_S=5" in said, said
+        worker.start()
+        settle(rig, load)
+        assert exact(rig, load) == []
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "named"),
+    [
+        ("PTR_STAGES", "screening,nothing", "PTR_STAGES"),
+        ("PTR_SESSION_TIMEOUT_S", "3", "PTR_SESSION_TIMEOUT_S"),
+        ("PTR_PARTITIONS", "many", "PTR_PARTITIONS"),
+        ("PTR_PICS", "unheard-of", "unheard-of"),
+        ("PTR_LISTS", "ofac=/nowhere", "/nowhere"),
+        ("PTR_DATADIR", "/dev/null/state", "/dev/null/state"),
+        ("PTR_WEB_PORT", "70000", "PTR_WEB_PORT"),
+        ("PTR_LOG_LEVEL", "loud", "PTR_LOG_LEVEL"),
+        ("PTR_BROKER", "nonsense", "PTR_BROKER"),
+        ("PTR_WEB_TOKEN_FILE", "/nowhere/token", "PTR_WEB_TOKEN_FILE"),
+    ],
+)
+def test_a_wrong_setting_is_one_clear_line(variable: str, value: str, named: str, tmp_path: Path) -> None:
+    """A worker with a wrong setting ends at once with a code that is not 0 and a line that names it; no traceback."""
+    settings = {"PTR_BROKER": "127.0.0.1:1", "PTR_DATADIR": str(tmp_path / "state")} | {variable: value}
+    done = subprocess.run(
+        [sys.executable, "-m", "pipeline.cli", "worker"],
+        env=os.environ | settings,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+    )
+    assert done.returncode not in (0, -signal.SIGKILL)
+    assert named in done.stderr.strip().splitlines()[-1], done.stderr
+    assert no_traceback(done.stderr), done.stderr
