@@ -48,7 +48,13 @@ PROFILED = _log("payments.profiled.v1", "with the payer's features, keyed by pay
 SCORED = _log("payments.scored.v1", "fraud's answers, keyed by payment")
 ENDED = _log("payments.ended.v1", "ended before dispatch, and repeats; keyed by payment")
 ANSWERED = _log("payments.answered.v1", "what PICs said, keyed by payment")
-COMPLETED = _log("payments.completed.v1", "the outcome of each payment, keyed by payment", retention_days=30)
+# Latency is measured between two times of the broker.
+COMPLETED = _log(
+    "payments.completed.v1",
+    "the outcome of each payment, keyed by payment",
+    retention_days=30,
+    message_timestamp_type="LogAppendTime",
+)
 CHARGEBACKS = _log("payments.chargebacks.v1", "disputes, keyed by payee", retention_days=30)
 DEAD_LETTERS = _log("payments.dead-letter.v1", "records that no stage can handle", retention_days=30)
 TENANTS = Topic(
