@@ -108,7 +108,12 @@ class Record:
     def __init__(self, event: Any) -> None:
         message = event.message
         self.topic, self.partition, self.offset = message.topic, message.partition, message.offset
-        self.timestamp, self.key, self.value, self.headers = int(message.timestamp * 1000), message.key, message.value, ()
+        self.timestamp, self.key, self.value, self.headers = (
+            int(message.timestamp * 1000),
+            message.key,
+            message.value,
+            (),
+        )
 
 
 outputs: dict[str, Any] = {}
@@ -116,9 +121,7 @@ outputs: dict[str, Any] = {}
 
 def topic_named(name: str) -> Any:
     if name not in outputs:
-        outputs[name] = app.topic(
-            name, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw"
-        )
+        outputs[name] = app.topic(name, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw")
     return outputs[name]
 
 
@@ -126,7 +129,11 @@ def agent(name: str, stages: Sequence[Stage], table_name: str = "", row_type: ty
     rows = None
     if table_name:
         table = app.Table(
-            f"plain_{table_name}", partitions=settings.partitions, key_type=bytes, value_type=bytes, options=dict(OPTIONS)
+            f"plain_{table_name}",
+            partitions=settings.partitions,
+            key_type=bytes,
+            value_type=bytes,
+            options=dict(OPTIONS),
         )
         table.key_serializer = table.value_serializer = "raw"
         rows = Rows(table, row_type)
