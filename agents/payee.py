@@ -22,7 +22,7 @@ CHARGEBACKS = "chargebacks"
 def make(context: Context) -> Stage:
     """The scoring stage, bound to its topics, table and decision."""
     codec, tenants = context.codec, context.tenants
-    read = codec.carrying_reader(PaymentProfiled, "payer_features", until="trace_id")
+    read = codec.carrying_reader(PaymentProfiled, "payer_features", until="received_at_ms")
     write = codec.carrying_writer(PaymentScored, "payer_features", PaymentProfiled)
     target = topics.SCORED.name
 

@@ -45,7 +45,7 @@ class _Plugin:
         self._pic = pic
         self._name = name
         self._decode = context.codec.decoder(PaymentQueued)
-        self._encode = context.codec.encoder(PaymentAnswered)
+        self._encode = context.codec.dict_encoder(PaymentAnswered)
 
     async def serve_queue(self, records: Sequence[RawRecord], work: Work) -> None:
         """First asks: each intent once."""
@@ -100,19 +100,19 @@ class _Plugin:
                 self._answer(queued, answer, work, called=True)
 
     def _answer(self, queued: PaymentQueued, answer: Answer, work: Work, *, called: bool) -> None:
-        event = PaymentAnswered(
-            attempt=queued.attempt,
-            ask=queued.ask,
-            outcome=answer.outcome,
-            reason=answer.reason,
-            pic_reference=answer.pic_reference,
-            answered_at_ms=int(time.time() * 1000),
-            called=called,
-            pic=self._name,
-            tenant=queued.tenant,
-            payment_id=queued.payment_id,
-            trace_id=queued.trace_id,
-        )
+        event = {
+            "attempt": queued.attempt,
+            "ask": queued.ask,
+            "outcome": answer.outcome,
+            "reason": answer.reason,
+            "pic_reference": answer.pic_reference,
+            "answered_at_ms": int(time.time() * 1000),
+            "called": called,
+            "pic": self._name,
+            "tenant": queued.tenant,
+            "payment_id": queued.payment_id,
+            "trace_id": queued.trace_id,
+        }
         work.emit(topics.ANSWERED.name, self._encode(event), payment_key(queued.tenant, queued.payment_id))
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from msgspec.structs import asdict
+
 from agents.context import Context
 from pipeline import topics
 from pipeline.engine.stage import RawRecord, Stage, Work
@@ -28,7 +30,7 @@ def make(context: Context) -> Stage:
     """The stage, bound to its topics and decision."""
     codec, tenants, lists = context.codec, context.tenants, context.watchlists
     decode = codec.decoder(PaymentRequested)
-    encode_screened, encode_ended = codec.encoder(PaymentScreened), codec.encoder(PaymentEnded)
+    encode_screened, encode_ended = codec.dict_encoder(PaymentScreened), codec.encoder(PaymentEnded)
     header = codec.header(PaymentRequested)
     header_length = len(header)
     screened_topic, ended_topic = topics.SCREENED.name, topics.ENDED.name
@@ -61,7 +63,7 @@ def make(context: Context) -> Stage:
         screened, ended_first = _first(request, record, value, suspect)
         row.offset, row.content, row.groups = record.offset, content, groups
         if screened is not None:
-            row.outcome, row.reason = screened.outcome, screened.reason
+            row.outcome, row.reason = screened["outcome"], screened["reason"]
             work.rows.save(key, row)
             work.emit(screened_topic, encode_screened(screened), key)
         if ended_first is not None:
@@ -72,7 +74,7 @@ def make(context: Context) -> Stage:
 
     def _first(
         request: PaymentRequested, record: RawRecord, value: bytes, suspect: bool
-    ) -> tuple[PaymentScreened | None, PaymentEnded | None]:
+    ) -> tuple[dict[str, Any] | None, PaymentEnded | None]:
         received_at_ms = record.timestamp
         checked = check_request(request, received_at_ms=received_at_ms, suspect_card_number=suspect)
         if isinstance(checked, Refused):
@@ -84,28 +86,28 @@ def make(context: Context) -> Stage:
         answer = screen(request.debtor.name, request.creditor.name, lists=lists, rules=rules.screening)
         body = value[header_length:] if value.startswith(header) else encode_request(request)
         outcome, reason, evidence = _words(answer)
-        screened = PaymentScreened(
-            sender_partition=record.partition,
-            sender_offset=record.offset,
-            rule_version=version,
-            outcome=outcome,
-            reason=reason,
-            list_version=list_version,
-            evidence=evidence,
-            requested_at_ms=request.requested_at_ms,
-            amount_minor=request.amount_minor,
-            tenant=request.tenant,
-            payment_id=request.payment_id,
-            creditor_id=request.creditor.id,
-            terminal_id=request.terminal_id,
-            currency=request.currency,
-            debtor_id=request.debtor.id,
-            country=request.locality.country,
-            method=request.instrument.kind,
-            received_at_ms=received_at_ms,
-            trace_id=_trace_id(record),
-            request=body,
-        )
+        screened = {
+            "sender_partition": record.partition,
+            "sender_offset": record.offset,
+            "rule_version": version,
+            "outcome": outcome,
+            "reason": reason,
+            "list_version": list_version,
+            "evidence": None if evidence is None else asdict(evidence),
+            "requested_at_ms": request.requested_at_ms,
+            "amount_minor": request.amount_minor,
+            "tenant": request.tenant,
+            "payment_id": request.payment_id,
+            "creditor_id": request.creditor.id,
+            "terminal_id": request.terminal_id,
+            "currency": request.currency,
+            "debtor_id": request.debtor.id,
+            "country": request.locality.country,
+            "method": request.instrument.kind,
+            "received_at_ms": received_at_ms,
+            "trace_id": _trace_id(record),
+            "request": body,
+        }
         if isinstance(answer, Clear):
             return screened, None
         detail = f"{evidence.party} resembles {evidence.list} {evidence.entry_id}" if evidence is not None else ""

@@ -30,8 +30,9 @@ log = logging.getLogger("ptr.web")
 FORWARD_TIMEOUT_S = 3.0
 COOKIE = "ptr-token"
 FORWARDED = "X-Ptr-Forwarded"
-_CSP = "default-src 'none'; style-src 'sha256-{}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'".format(
-    base64.b64encode(hashlib.sha256(style_source().encode()).digest()).decode()
+_STYLE_HASH = base64.b64encode(hashlib.sha256(style_source().encode()).digest()).decode()
+_CSP = (
+    f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 _HEADERS = {
     "Content-Security-Policy": _CSP,

@@ -13,7 +13,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -154,8 +154,16 @@ class Rig:
     """Start with :meth:`prepare`, then workers and sink; leave the context to end everything."""
 
     def __init__(
-        self, broker: str, folder: Path, *, database: str = "", partitions: int = 4, **environment: str
+        self,
+        broker: str,
+        folder: Path,
+        environment: Mapping[str, str] | None = None,
+        *,
+        database: str = "",
+        partitions: int = 4,
+        **more: str,
     ) -> None:
+        environment = dict(environment or {}) | more
         self.broker = broker
         self.folder = folder
         self.database = database or f"sqlite:///{folder}/audit.db"

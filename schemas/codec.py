@@ -191,6 +191,18 @@ class Codec:
 
         return write
 
+    def dict_encoder(self, record: type[Record]) -> Callable[[dict[str, Any]], bytes]:
+        """A function that encodes a record given as a dict of all its fields: no record has to be built first."""
+        header, schema = self.header(record), _FORMATS[record].schema
+
+        def encode(values: dict[str, Any]) -> bytes:
+            out = BytesIO()
+            out.write(header)
+            _write(out, schema, values)
+            return out.getvalue()
+
+        return encode
+
     def encode(self, value: Record) -> bytes:
         """Encode one record."""
         return self.encoder(type(value))(value)

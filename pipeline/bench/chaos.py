@@ -120,7 +120,7 @@ def run(
     ledger = folder / "pic.db"
     environment = {"PTR_SIMULATOR_LEDGER": str(ledger), "PTR_SESSION_TIMEOUT_S": str(SESSION_TIMEOUT_S)}
     started = time.monotonic()
-    with Rig(broker, folder, database=database, **environment) as rig:
+    with Rig(broker, folder, environment, database=database) as rig:
         rig.prepare(load.tenants())
         for name in ("front-1", "front-2"):
             rig.worker(name, FRONT)

@@ -44,7 +44,7 @@ def _wait(what: str, done: Callable[[], bool], rig: Rig) -> None:
 
 def _times(broker: str, topic: str, *, first: bool) -> float:
     """Broker or producer time of the first or last record, seconds."""
-    stamps = [message.timestamp()[1] for message in read_all(broker, topic)]
+    stamps: list[int] = [message.timestamp()[1] for message in read_all(broker, topic)]
     return (min(stamps) if first else max(stamps)) / 1000
 
 

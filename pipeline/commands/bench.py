@@ -75,10 +75,10 @@ def bench(
         figures |= _spread("completed_ptr_per_s", completed) | _spread("audited_ptr_per_s", audited)
         if control:
             with _fresh(folder, "control") as (kafka, place):
-                rate = measure.plain_faust(kafka, place, max(payments // 20, 1000), say)
-            figures["plain_faust_ptr_per_s"] = rate
-            if rate:
-                figures["ratio_to_plain_faust"] = round(figures["completed_ptr_per_s"] / rate, 1)
+                control_rate = measure.plain_faust(kafka, place, max(payments // 20, 1000), say)
+            figures["plain_faust_ptr_per_s"] = control_rate
+            if control_rate:
+                figures["ratio_to_plain_faust"] = round(figures["completed_ptr_per_s"] / control_rate, 1)
         figures["latency"] = {}
         for rate in wanted:
             with _fresh(folder, f"latency-{rate:g}") as (kafka, place):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import gc
 import logging
 import os
@@ -14,10 +15,12 @@ from typing import Any, NoReturn
 import faust
 import faust.streams
 import faust.transport.conductor
+from confluent_kafka import KafkaException
 from faust.types import TP
 from yarl import URL
 
 from pipeline.engine import store as _store  # registers payrocks://
+from pipeline.engine.assignor import Assignor
 from pipeline.engine.lease import Lease
 from pipeline.engine.metrics import GroupMetrics, Metrics
 from pipeline.engine.offsets import adopt_offsets
@@ -33,6 +36,7 @@ log = logging.getLogger("ptr.engine")
 
 #: Exit codes, sysexits.h: 70 internal error or stall, 75 try again (lease lost, broker away).
 EXIT_FAILED = 70
+EXIT_TRY_AGAIN = 75
 WATCHDOG_INTERVAL_S = 2.0
 #: Recovery of large tables takes its time; this many watchdog periods without becoming ready is a stall.
 RECOVERY_PERIODS = 20
@@ -75,6 +79,7 @@ class PipelineApp(faust.App):
 
     lease: Lease
     batched_topics: frozenset[str]
+    end_process = staticmethod(end_process)
 
     def prepare(
         self, settings: Settings, groups: Sequence[Group], codec: Codec, metrics: Metrics, side_inputs: Sequence[Any]
@@ -126,11 +131,12 @@ class PipelineApp(faust.App):
                 # In batches of a thousand records, so that recovery holds a few thousand rows and not a million.
                 recovery_buffer_size=4,
             )
-            table.key_serializer = table.value_serializer = "raw"  # type: ignore[attr-defined]
+            table.key_serializer = table.value_serializer = "raw"
 
         def store_of(partition: int) -> _store.PartitionStore:
             assert table is not None
-            return table.data.partition(partition)  # type: ignore[attr-defined,no-any-return]
+            store: _store.Store = table.data
+            return store.partition(partition)
 
         async def run(stream: Any) -> None:
             runner = self.runners.get(group.name)
@@ -158,18 +164,36 @@ class PipelineApp(faust.App):
 
     async def on_start(self) -> None:
         """Before the first record: side inputs are read to their end, offsets of other groups are taken over."""
-        if faust.streams._CStreamIterator is None or faust.transport.conductor.ConductorHandler is None:  # type: ignore[attr-defined]
+        if faust.streams._CStreamIterator is None or faust.transport.conductor.ConductorHandler is None:
             end_process("Faust's compiled parts are missing: reinstall faust-streaming from its wheel")
-        self.settings.datadir.mkdir(parents=True, exist_ok=True)
+        try:
+            self._lock_datadir()
+            await self._catch_up()
+        except (OSError, RuntimeError, KafkaException) as error:
+            end_process(f"{error}", EXIT_TRY_AGAIN)
+        for service in self.services:
+            await service.start(self)
+        await super().on_start()
+
+    def _lock_datadir(self) -> None:
+        """Held until the process ends, however it ends."""
+        datadir = self.settings.datadir
+        try:
+            datadir.mkdir(parents=True, exist_ok=True)
+            self._datadir_lock = (datadir / "worker.lock").open("w")
+            fcntl.flock(self._datadir_lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            end_process(f"another worker runs in {datadir}: give each its own PTR_DATADIR", EXIT_TRY_AGAIN)
+        except OSError as error:
+            end_process(f"PTR_DATADIR: {datadir} cannot be used: {error.strerror}")
+
+    async def _catch_up(self) -> None:
         loop = asyncio.get_running_loop()
         for side_input in self.side_inputs:
             side_input.start()
         for side_input in self.side_inputs:
             await loop.run_in_executor(None, side_input.wait_caught_up, 30.0)
         await loop.run_in_executor(None, adopt_offsets, self.settings, sorted(self.sources))
-        for service in self.services:
-            await service.start(self)
-        await super().on_start()
 
     async def on_stop(self) -> None:
         """Finish the cycles, commit, and leave within seconds."""
@@ -294,6 +318,7 @@ def make_app(
         broker_commit_interval=1.0,
         stream_buffer_maxsize=64,
         stream_wait_empty=False,
+        PartitionAssignor=Assignor,
         web_enabled=False,
         web_tables_enabled=False,
         web_router_enabled=False,

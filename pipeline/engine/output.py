@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 from confluent_kafka import KafkaError, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
@@ -77,9 +78,10 @@ class KafkaOutput:
             futures = self._admin.list_offsets(wanted, request_timeout=10)
             return {(tp.topic, tp.partition): future.result().offset for tp, future in futures.items()}
 
-        return await self._in_thread(ask)
+        found: dict[tuple[str, int], int] = await self._in_thread(ask)
+        return found
 
-    async def _in_thread(self, call: Callable[..., object]) -> object:  # type: ignore[misc]
+    async def _in_thread(self, call: Callable[[], Any]) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._thread, call)
 
     def close(self) -> None:

@@ -6,7 +6,7 @@ rows for one key, the one with the higher version has seen more and wins in reco
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
@@ -54,8 +54,8 @@ class Rows(Generic[R]):
         self.partition = partition
         self.changelog = changelog
         self._store = store
-        self._new = row_type
-        self._decode = msgspec.msgpack.Decoder(row_type, strict=False).decode
+        self._new: Callable[[], R] = row_type
+        self._decode: Callable[[bytes], R] = msgspec.msgpack.Decoder(row_type, strict=False).decode
         self._cache: dict[bytes, R] = {}
         self._changed: set[bytes] = set()
         self._sealed: dict[bytes, bytes] = {}
@@ -63,9 +63,11 @@ class Rows(Generic[R]):
     def get(self, key: bytes) -> R:
         """The row of ``key``, a new one when there is none. Change it, then :meth:`save` it."""
         row = self._cache.get(key)
-        if row is None:
-            stored = self._store.get(key)
-            row = self._cache[key] = self._new() if stored is None else self._decode(stored)
+        if row is not None:
+            return row
+        stored = self._store.get(key)
+        row = self._new() if stored is None else self._decode(stored)
+        self._cache[key] = row
         return row
 
     def save(self, key: bytes, row: R) -> None:

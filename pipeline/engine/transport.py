@@ -7,6 +7,7 @@ records, its offset the last one's, and it is acknowledged whole (docs/decisions
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Iterable
 from typing import Any
@@ -46,7 +47,32 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
             return answered
 
         coordinator._do_heartbeat = heartbeat_and_renew
+        send = coordinator._send_req
+
+        async def send_and_look(request: Any) -> Any:
+            response = await send(request)
+            if isinstance(request, HeartbeatRequest) and response.error_code == UnknownMemberIdError.errno:
+                self._membership_lost(lease)
+            return response
+
+        coordinator._send_req = send_and_look
+        coordinator._coordination_task.add_done_callback(self._coordination_ended)
+        self.app.assignor.rejoin = coordinator.request_rejoin
         self.fetch_wait(FETCH_WAIT_MS)
+
+    def _membership_lost(self, lease: Lease) -> None:
+        # Long before our session was over: Kafka gave our place to another process that goes by our name.
+        if not lease.lost():
+            settings = self.app.settings
+            self.app.end_process(
+                f"another worker of group {settings.worker_group} goes by the same name, {settings.worker_instance}: "
+                "give each its own PTR_INSTANCE (or a PTR_DATADIR with another name)"
+            )
+
+    def _coordination_ended(self, task: asyncio.Task[None]) -> None:
+        # Without it there are no heartbeats and no assignments, and nothing else would tell.
+        if not task.cancelled() and (error := task.exception()) is not None and not self.should_stop:
+            self.app.end_process(f"group membership failed: {error}")
 
     def fetch_wait(self, milliseconds: int) -> None:
         """How long the broker may hold a fetch that finds nothing."""
