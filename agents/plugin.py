@@ -14,7 +14,7 @@ from connectors.pic.base import Answer, Call, Pic
 from pipeline import topics
 from pipeline.engine.fence import repeated
 from pipeline.engine.stage import Group, RawRecord, Stage, Table, Work
-from schemas.codec import UndecodableError, decode_request
+from schemas.codec import UndecodableError
 from schemas.identity import attempt_id, payment_key
 from schemas.records import PaymentAnswered, PaymentQueued
 from tables import intents
@@ -121,14 +121,13 @@ def _attempt_of(queued: PaymentQueued) -> str:
 
 
 def _call_of(queued: PaymentQueued) -> Call:
-    request = decode_request(queued.request)
     return Call(
         attempt_id=_attempt_of(queued),
         tenant=queued.tenant,
         payment_id=queued.payment_id,
         amount_minor=queued.amount_minor,
         currency=queued.currency,
-        token=request.instrument.token,
-        method=request.instrument.kind,
-        metadata=request.metadata,
+        token=queued.token,
+        method=queued.method,
+        request=queued.request,
     )

@@ -104,6 +104,7 @@ def make(context: Context) -> Stage:
             "debtor_id": request.debtor.id,
             "country": request.locality.country,
             "method": request.instrument.kind,
+            "token": request.instrument.token,
             "received_at_ms": received_at_ms,
             "trace_id": _trace_id(record),
             "request": body,

@@ -88,6 +88,7 @@ class PaymentScreened(Record, frozen=True, kw_only=True):
     debtor_id: str
     country: str
     method: str
+    token: str
     received_at_ms: int
     trace_id: str = ""
     request: bytes
@@ -113,6 +114,7 @@ class PaymentLocalized(Record, frozen=True, kw_only=True):
     debtor_id: str
     country: str
     method: str
+    token: str
     received_at_ms: int
     trace_id: str = ""
     request: bytes
@@ -139,6 +141,7 @@ class PaymentProfiled(Record, frozen=True, kw_only=True):
     debtor_id: str
     country: str
     method: str
+    token: str
     received_at_ms: int
     trace_id: str = ""
     request: bytes
@@ -168,6 +171,7 @@ class PaymentScored(Record, frozen=True, kw_only=True):
     debtor_id: str
     country: str
     method: str
+    token: str
     received_at_ms: int
     trace_id: str = ""
     request: bytes
@@ -194,6 +198,7 @@ class PaymentQueued(Record, frozen=True, kw_only=True):
     debtor_id: str
     country: str
     method: str
+    token: str
     received_at_ms: int
     trace_id: str = ""
     request: bytes

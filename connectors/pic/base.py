@@ -20,7 +20,9 @@ from typing import Final, Literal, Protocol, TypeVar
 import msgspec
 
 from connectors.pic.breaker import Breaker
+from schemas.codec import decode_request
 from schemas.reasons import Reason
+from schemas.records import PaymentRequested
 
 #: Calls in flight to one PIC from one worker: what a PIC takes from one client without throttling it.
 CALLS_IN_FLIGHT_MAX: Final = 64
@@ -45,8 +47,12 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     token: str
     #: Kind of the instrument: card, bank_account, wallet ...
     method: str
-    order_reference: str = ""
-    metadata: dict[str, str] = {}
+    #: The whole PTR, for a plugin that needs more of it: :meth:`ptr`. Most need nothing more, so it is not decoded.
+    request: bytes = b""
+
+    def ptr(self) -> PaymentRequested:
+        """The PTR as it was accepted."""
+        return decode_request(self.request)
 
 
 class Answer(msgspec.Struct, frozen=True):

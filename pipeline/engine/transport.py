@@ -14,6 +14,8 @@ from typing import Any
 
 import faust
 from faust.transport.consumer import RecordMap
+from aiokafka.errors import UnknownMemberIdError
+from aiokafka.protocol.group import HeartbeatRequest
 from faust.transport.drivers import TRANSPORTS
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP

@@ -78,6 +78,7 @@ def records_of(number: int, rng: random.Random) -> list[tuple[str, Record]]:
         "debtor_id": request.debtor.id,
         "country": "DE",
         "method": "card",
+        "token": "tok_1",
         "received_at_ms": request.requested_at_ms + 5,
         "trace_id": f"{rng.getrandbits(128):032x}",
         "request": encode_request(request),

@@ -37,6 +37,7 @@ _FACTS: dict[str, Any] = _IDS | {
     "debtor_id": "d-1",
     "country": "DE",
     "method": "card",
+    "token": "tok_1",
     "received_at_ms": 1_760_000_000_123,
     "trace_id": "0af7651916cd43dd8448eb211c80319c",
     "request": b"\x00\x01\xff",

@@ -65,6 +65,7 @@ def common(**named: Any) -> dict[str, Any]:
         "debtor_id": "d1",
         "country": "DE",
         "method": "card",
+        "token": "tok_1",
         "received_at_ms": NOON_MS + 5,
         "trace_id": TRACE,
         "request": encode_request(a_request()),

@@ -158,7 +158,7 @@ def test_the_queued_event_is_built_from_head_and_carried_bytes() -> None:
     """What the shell reads of a real ``PaymentScored`` is enough to write a real ``PaymentQueued``."""
     codec = Codec()
     fields = scored() | {"payee_features": [1, 2], "payer_features": [3], "creditor_id": "c1", "terminal_id": "t1"}
-    fields |= {"debtor_id": "d1", "country": "DE", "method": "card", "request": b"\x01body"}
+    fields |= {"debtor_id": "d1", "country": "DE", "method": "card", "token": "tok_1", "request": b"\x01body"}
     data, carried = codec.carrying_reader(PaymentScored, "fee_minor", "trace_id")(codec.encode(PaymentScored(**fields)))
     decision = route(None, data, carried, pics=PICS)
     assert isinstance(decision, Queue)

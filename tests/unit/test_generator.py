@@ -160,7 +160,7 @@ def test_every_scene_is_there_and_is_what_it_says() -> None:
     for about in ("garbage", "cut_off"):
         with pytest.raises(UndecodableError):
             request_of(by_about[about][0])
-    for behaviour in ("decline", "slow", "lost", "error", "never"):
+    for behaviour in ("decline", "slow", "lost", "error"):
         for post in by_about[f"pic_{behaviour}"]:
             assert request_of(post).instrument.token.startswith(f"tok_{behaviour}_")
 
