@@ -15,7 +15,7 @@ from pipeline import topics
 from pipeline.engine.stage import RawRecord, Stage, Work
 from pipeline.stages.request_check import Refused, check_request, content_of, differing_fields
 from pipeline.stages.screening import Blocked, Clear, Referred, screen
-from schemas.card_numbers import holds_card_number, may_hold_card_number
+from schemas.card_numbers import DIGITS_MIN, holds_card_number, may_hold_card_number
 from schemas.codec import UndecodableError, encode_request
 from schemas.identity import ID_PATTERN, TENANT_PATTERN, partition_of, payment_key
 from schemas.limits import VALUE_BYTES_MAX
@@ -124,6 +124,8 @@ def _readable_key(request: PaymentRequested) -> bytes:
         raise UndecodableError(Error.NO_PAYMENT_ID, "tenant or payment_id is not a valid id")
     if not payment_id.isalpha() and holds_card_number(payment_id):
         raise UndecodableError(Error.CARD_NUMBER_IN_ID, "payment_id")
+    if len(tenant) >= DIGITS_MIN and holds_card_number(tenant):
+        raise UndecodableError(Error.CARD_NUMBER_IN_ID, "tenant")
     return payment_key(tenant, payment_id)
 
 

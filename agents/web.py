@@ -11,6 +11,7 @@ import hashlib
 import hmac
 import logging
 from typing import Any
+from urllib.parse import unquote
 
 import aiohttp
 import msgspec
@@ -119,7 +120,7 @@ class WebServer:
     def _authorized(self, request: web.Request) -> bool:
         kind, _, bearer = request.headers.get("Authorization", "").partition(" ")
         given = bearer if kind == "Bearer" else request.query.get("token") or request.cookies.get(COOKIE, "")
-        return hmac.compare_digest(given.encode(), self._settings.web_token.encode())
+        return hmac.compare_digest(given.encode(errors="surrogateescape"), self._settings.web_token.encode())
 
     # -- pages --------------------------------------------------------------------------------------------------------
 
@@ -165,7 +166,8 @@ class WebServer:
         return _answer(request, f"tenant_rules {tenant}", data)
 
     async def _row(self, request: web.Request) -> web.Response:
-        name, parts = request.match_info["table"], request.match_info["key"].split("/")
+        # As it came: an id may hold an encoded slash.
+        name, parts = request.match_info["table"], [unquote(part) for part in request.rel_url.raw_path.split("/")[3:]]
         view = VIEWS.get(name)
         if view is None:
             return _problem(404, f"there is no table of that name; there are {', '.join(VIEWS)} and tenant_rules")
@@ -210,7 +212,8 @@ class WebServer:
         return answer
 
     async def _forward(self, request: web.Request, base: URL) -> web.Response:
-        hops = int(request.headers.get(FORWARDED, "0")) if request.headers.get(FORWARDED, "0").isdigit() else 9
+        said = request.headers.get(FORWARDED, "0")
+        hops = int(said) if said in ("0", "1", "2") else 9
         if hops >= 2 or base == self.url:
             return _problem(503, "the owner of this key is changing: try again")
         assert self._session is not None

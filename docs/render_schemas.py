@@ -25,9 +25,10 @@ NAMES = (
 )
 HEAD = """# Records
 
-Written from the schemas in `schemas/avro/` by `docs/render_schemas.py`; do not edit. Which topic holds which record is in
-[reference/topics.md](reference/topics.md). Amounts are in minor units of the currency, times in epoch milliseconds. A field with a
-default may be left out by a writer. Every version of every schema is kept in `schemas/history/` and stays readable, both ways.
+Written from the schemas in `schemas/avro/` by `docs/render_schemas.py`; do not edit. Which topic holds which record is
+in [reference/topics.md](reference/topics.md). Amounts are in minor units of the currency, times in epoch milliseconds.
+A field with a default may be left out by a writer. Every version of every schema is kept in `schemas/history/` and
+stays readable, both ways.
 
 | record | what it is |
 |---|---|

@@ -9,11 +9,13 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import ClassVar
 
 STAGES: tuple[str, ...] = ("screening", "localization", "payer", "payee", "dispatch", "plugin")
+
+LOG_LEVELS: tuple[str, ...] = ("debug", "info", "warning", "error")
 
 
 class SettingsError(ValueError):
@@ -61,7 +63,7 @@ class Settings:
     pic_timeout_s: float = 5.0
     log_level: str = "warning"
 
-    SECRETS: ClassVar[frozenset[str]] = frozenset({"web_token", "database"})
+    SECRETS: ClassVar[frozenset[str]] = frozenset({"web_token", "database", "schema_registry_url"})
 
     @property
     def worker_group(self) -> str:
@@ -95,6 +97,20 @@ def _pairs(text: str) -> tuple[tuple[str, str], ...]:
     return pairs  # type: ignore[return-value]
 
 
+def _log_level(text: str) -> str:
+    if text.lower() not in LOG_LEVELS:
+        raise ValueError(f"choose from {', '.join(LOG_LEVELS)}")
+    return text.lower()
+
+
+def _brokers(text: str) -> str:
+    for address in text.split(","):
+        host, _, port = address.strip().rpartition(":")
+        if not host or not port.isdecimal() or not 0 < int(port) < 65536:
+            raise ValueError("takes HOST:PORT[,HOST:PORT]")
+    return text
+
+
 def _between(low: float, high: float) -> object:
     def read(text: str) -> float:
         value = float(text)
@@ -108,7 +124,9 @@ def _between(low: float, high: float) -> object:
 _READ = {
     "partitions": lambda text: int(_between(1, 1024)(text)),  # type: ignore[operator]
     "replication": lambda text: int(_between(1, 9)(text)),  # type: ignore[operator]
+    "broker": _brokers,
     "stages": _stages,
+    "log_level": _log_level,
     "datadir": Path,
     "pics": _words,
     "lists": _pairs,
@@ -127,7 +145,7 @@ def load(environment: Mapping[str, str] | None = None, **overrides: object) -> S
     Raises :class:`SettingsError` naming the variable.
     """
     environment = os.environ if environment is None else environment
-    known = set(Settings.__dataclass_fields__)
+    known = {field.name for field in fields(Settings)}
     values: dict[str, object] = {}
     for name in sorted(known):
         variable = f"PTR_{name.upper()}"

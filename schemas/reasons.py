@@ -48,7 +48,6 @@ class Reason(StrEnum):
     UNKNOWN_PIC = "unknown_pic"
     PIC_DECLINED = "pic_declined"
     PIC_ANSWER_UNKNOWN = "pic_answer_unknown"
-    PIC_NOT_FOUND = "pic_not_found"
 
 
 class Error(StrEnum):

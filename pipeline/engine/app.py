@@ -23,7 +23,7 @@ from pipeline.engine import store as _store  # registers payrocks://
 from pipeline.engine.assignor import Assignor
 from pipeline.engine.lease import Lease
 from pipeline.engine.metrics import GroupMetrics, Metrics
-from pipeline.engine.offsets import adopt_offsets
+from pipeline.engine.offsets import StageRunsElsewhereError, adopt_offsets
 from pipeline.engine.output import KafkaOutput
 from pipeline.engine.runner import Runner
 from pipeline.engine.stage import Group, RawRecord
@@ -167,13 +167,17 @@ class PipelineApp(faust.App):
         if faust.streams._CStreamIterator is None or faust.transport.conductor.ConductorHandler is None:
             end_process("Faust's compiled parts are missing: reinstall faust-streaming from its wheel")
         try:
-            self._lock_datadir()
             await self._catch_up()
         except (OSError, RuntimeError, KafkaException) as error:
             end_process(f"{error}", EXIT_TRY_AGAIN)
         for service in self.services:
             await service.start(self)
         await super().on_start()
+
+    async def on_first_start(self) -> None:
+        """Before anything is written."""
+        self._lock_datadir()
+        await super().on_first_start()
 
     def _lock_datadir(self) -> None:
         """Held until the process ends, however it ends."""
@@ -193,7 +197,16 @@ class PipelineApp(faust.App):
             side_input.start()
         for side_input in self.side_inputs:
             await loop.run_in_executor(None, side_input.wait_caught_up, 30.0)
-        await loop.run_in_executor(None, adopt_offsets, self.settings, sorted(self.sources))
+        # A worker that has just ended counts as running until its session is over.
+        deadline = time.monotonic() + self.settings.session_timeout_s + 2.0
+        while True:
+            try:
+                await loop.run_in_executor(None, adopt_offsets, self.settings, sorted(self.sources))
+                return
+            except StageRunsElsewhereError:
+                if time.monotonic() > deadline:
+                    raise
+                await asyncio.sleep(1.0)
 
     async def on_stop(self) -> None:
         """Finish the cycles, commit, and leave within seconds."""

@@ -47,13 +47,13 @@ def measure(rows: int) -> dict[str, float]:
             started = time.monotonic()
             rig.wait_ready()
             empty_s = time.monotonic() - started
-            worker.kill()
+            worker.kill(signal.SIGTERM)
             shutil.rmtree(worker.datadir)
             write_changelog(kafka.address, ((key_of(n), encode(a_profile(n))) for n in range(rows)))
             rebuild_s = start(rig, worker)
             assert shown(worker, rows - 1)["version"] == 3
             rebuild_mb = peak_memory_mb(worker.pid)
-            worker.kill()
+            worker.kill(signal.SIGTERM)
             restart_s = start(rig, worker)
             assert shown(worker, rows - 1)["version"] == 3
             worker.kill(signal.SIGKILL)

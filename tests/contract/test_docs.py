@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import runpy
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from pipeline.settings import Settings
 from pipeline.topics import all_topics
 from schemas.reasons import Error, Outcome, Reason
 
+SETTINGS = [field.name for field in fields(Settings)]
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 OPERATIONS = (DOCS / "operations.md").read_text()
@@ -50,8 +52,8 @@ def test_every_setting_is_documented_with_its_default() -> None:
     """The table has each variable with the default that the program has, and no other; secrets are marked."""
     rows = _rows(OPERATIONS, "Settings")
     defaults = Settings()
-    assert set(rows) == {f"PTR_{name.upper()}" for name in Settings.__dataclass_fields__}
-    for name in Settings.__dataclass_fields__:
+    assert set(rows) == {f"PTR_{name.upper()}" for name in SETTINGS}
+    for name in SETTINGS:
         cells = rows[f"PTR_{name.upper()}"]
         assert cells[1] == _shown(getattr(defaults, name)), name
         assert cells[0].endswith("†") == (name in Settings.SECRETS), name
@@ -69,6 +71,40 @@ def test_every_metric_is_documented_with_its_labels() -> None:
         name = family.name + ("_total" if family.type == "counter" else "")
         known[name] = (family.type, ", ".join(metric._labelnames))
     assert {name: (cells[1], cells[2]) for name, cells in rows.items()} == known
+
+
+@pytest.mark.parametrize(
+    ("source", "says", "heading"),
+    [
+        ("pipeline/engine/lease.py", "no heartbeat was answered for a whole session", None),
+        ("pipeline/engine/output.py", "was not delivered", None),
+        ("pipeline/engine/output.py", "the producer failed for good", None),
+        ("pipeline/engine/app.py", "nothing was committed", None),
+        ("pipeline/engine/app.py", "not ready for", None),
+        ("pipeline/engine/app.py", "partitions are taken away and a cycle did not end in time", None),
+        ("pipeline/engine/app.py", "another worker runs in", None),
+        ("pipeline/engine/app.py", "Faust's compiled parts are missing", None),
+        ("pipeline/engine/runner.py", "went missing", None),
+        ("pipeline/engine/transport.py", "goes by the same name", None),
+        ("pipeline/engine/transport.py", "group membership failed", None),
+        ("pipeline/app.py", "tenants' configurations are no longer read", None),
+        ("pipeline/engine/offsets.py", "stop its workers first", "another group reads its topics"),
+    ],
+)
+def test_every_end_of_a_worker_has_a_heading(source: str, says: str, heading: str | None) -> None:
+    """Whatever a worker says when it ends itself is still what the program says, and is a heading of "What to do when"."""
+    assert says in (ROOT / source).read_text()
+    headings = re.findall(r"^### (.+)$", OPERATIONS, re.MULTILINE)
+    assert any((heading or says) in each for each in headings), headings
+
+
+def test_no_end_of_a_worker_is_forgotten() -> None:
+    """The engine ends its process at as many places as the test above knows; a new one needs a heading."""
+    files = [ROOT / "pipeline/app.py", *(ROOT / "pipeline/engine").glob("*.py")]
+    calls = [
+        line for file in files for line in file.read_text().splitlines() if re.search(r"(?<!def )end_process\(", line)
+    ]
+    assert len(calls) == 10, calls
 
 
 def test_every_topic_is_documented() -> None:
@@ -96,7 +132,7 @@ def test_every_topic_is_documented() -> None:
 )
 def test_every_code_is_documented(headings: tuple[str, ...], codes: set[str]) -> None:
     """The reference has each code once, and no other; a reason's outcome is one that exists."""
-    rows = {}
+    rows: dict[str, list[str]] = {}
     for heading in headings:
         rows |= _rows(REASONS, heading)
     assert set(rows) == {str(code) for code in codes}

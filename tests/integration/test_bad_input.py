@@ -452,7 +452,7 @@ def test_a_card_number_gets_nowhere(world: World) -> None:
     audited_to_the_end(world)
     hidden = re.compile(rb"4111[ -]?1111[ -]?1111[ -]?1111|5555[ -]?5555[ -]?5555[ -]?4444")
     for topic in topics.all_topics(["simulator"]):
-        if topic.name == REQUESTED:
+        if topic in (topics.REQUESTED, topics.TENANTS):  # where it was posted, and where no request gets
             continue
         for message in records(world.address, topic.name):
             for part in (message.key(), message.value(), *(value for _, value in message.headers() or ())):

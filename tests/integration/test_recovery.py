@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -96,11 +97,11 @@ def test_rows_are_equal_after_a_restart_and_after_the_loss_of_the_disk(kafka: Lo
         rig.wait_ready()
         print(f"{rows} rows from the changelog: ready after {time.monotonic() - started:.1f} s")
         first = check(worker, rows)
-        worker.kill()
+        worker.kill(signal.SIGTERM)
         assert worker.process is not None and worker.process.returncode == 0, worker.log_tail()
         print(f"on its own disk: ready after {start(rig, worker):.1f} s")
         assert check(worker, rows) == first
-        worker.kill()
+        worker.kill(signal.SIGTERM)
         shutil.rmtree(worker.datadir)
         print(f"disk lost: ready after {start(rig, worker):.1f} s")
         assert check(worker, rows) == first

@@ -1,0 +1,132 @@
+"""The wheel is tested, not the checkout: built, installed in an environment of its own, used from another directory."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import venv
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from pipeline.settings import STAGES
+from schemas.codec import schema_file_name
+from schemas.records import RECORDS
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = ("agents", "connectors", "pipeline", "schemas", "tables")
+TIMEOUT_S = 120
+
+
+@dataclass(frozen=True)
+class Installed:
+    wheel: Path
+    bin: Path
+    elsewhere: Path
+
+    def run(self, *command: str) -> str:
+        """Output of a command of the environment, run in a directory that is not the checkout."""
+        environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "PTR_"))}
+        ended = subprocess.run(
+            [self.bin / command[0], *command[1:]],
+            cwd=self.elsewhere,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT_S,
+        )
+        assert ended.returncode == 0, ended.stdout + ended.stderr
+        return ended.stdout
+
+
+def run(*command: str | Path) -> None:
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
+    """The wheel of a copy of the tree, installed alone; its dependencies are those that run the tests."""
+    folder = tmp_path_factory.mktemp("wheel")
+    tree = folder / "tree"
+    tree.mkdir()
+    for name in ("setup.cfg", "pyproject.toml", "LICENSE", "README.md"):
+        if (ROOT / name).exists():
+            shutil.copy(ROOT / name, tree)
+    for package in PACKAGES:
+        shutil.copytree(ROOT / package, tree / package, ignore=shutil.ignore_patterns("__pycache__"))
+    if not (tree / "README.md").exists():
+        (tree / "README.md").write_text("missing\n")
+    run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder / "dist", tree)
+    (wheel,) = (folder / "dist").glob("*.whl")
+    home = folder / "venv"
+    venv.create(home, with_pip=False, symlinks=True)
+    site = next(home.glob("lib/python*/site-packages"))
+    # Dependencies come last on the path; .pth files in there (an editable install of ours) are not followed.
+    (site / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    python = home / "bin" / "python"
+    run(sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-deps", "--no-index", wheel)
+    elsewhere = folder / "elsewhere"
+    elsewhere.mkdir()
+    return Installed(wheel, home / "bin", elsewhere)
+
+
+def test_the_command_says_its_version(installed: Installed) -> None:
+    """`ptr --version` is the version of setup.cfg, also where there is no checkout."""
+    (line,) = (line for line in (ROOT / "setup.cfg").read_text().splitlines() if line.startswith("version = "))
+    assert installed.run("ptr", "--version").strip() == f"ptr, version {line.removeprefix('version = ')}"
+
+
+def test_the_command_shows_its_help(installed: Installed) -> None:
+    """Every command is listed, with examples."""
+    shown = installed.run("ptr", "--help")
+    assert "Examples:" in shown
+    for name in ("demo", "worker", "submit", "show", "tenants", "dead-letters"):
+        assert f"  {name}" in shown
+
+
+def test_what_runs_is_the_wheel(installed: Installed) -> None:
+    """Not the checkout that the tests are in."""
+    where = installed.run("python", "-c", "import pipeline.app; print(pipeline.app.__file__)").strip()
+    assert Path(where).is_relative_to(installed.bin.parent)
+
+
+def test_faust_finds_the_app_and_lists_its_agents(installed: Installed) -> None:
+    """`faust -A pipeline.app agents` names every stage's agent, from another directory."""
+    shown = installed.run("python", "-m", "faust", "-A", "pipeline.app", "agents")
+    for stage in STAGES:
+        assert stage in shown
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(f"schemas/avro/{schema_file_name(record)}.avsc" for record in RECORDS),
+        *(f"schemas/history/{schema_file_name(record)}/1.avsc" for record in RECORDS),
+        "connectors/broker/pom.xml",
+        "connectors/demo/tenants.yaml",
+        "connectors/lists/sample.csv",
+    ],
+)
+def test_data_files_are_in_the_wheel(installed: Installed, name: str) -> None:
+    """What the code reads at run time."""
+    assert name in zipfile.ZipFile(installed.wheel).namelist()
+
+
+def test_the_wheel_holds_every_file_of_the_packages_and_nothing_else(installed: Installed) -> None:
+    """Migrations and all: what is in the tree is in the wheel; tests and tools are not."""
+    there = {
+        str(path.relative_to(ROOT))
+        for package in PACKAGES
+        for path in (ROOT / package).rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    packed = {name for name in zipfile.ZipFile(installed.wheel).namelist() if ".dist-info/" not in name}
+    assert any("migrations/sqlite" in name for name in packed)
+    assert any("migrations/postgresql" in name for name in packed)
+    assert packed == there

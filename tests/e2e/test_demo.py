@@ -1,0 +1,125 @@
+"""``ptr demo`` as a user starts it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from connectors.broker.local import LocalKafka
+from tests.integration.live import empty
+
+TIMEOUT_S = 180.0
+PAYMENTS = 600
+
+
+def start(*options: str, folder: Path) -> subprocess.Popen[str]:
+    """Start the demo in a session of its own, marked so that whatever it leaves behind is found."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "pipeline.cli", "demo", *options],
+        env=os.environ | {"TMPDIR": str(folder), "PTR_TEST_MARK": str(folder)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def left_running(folder: Path) -> list[str]:
+    """Processes with this test's mark in their environment."""
+    mark = f"PTR_TEST_MARK={folder}".encode()
+    found = []
+    for process in Path("/proc").iterdir():
+        if process.name.isdigit():
+            try:
+                if mark in (process / "environ").read_bytes().split(b"\0"):
+                    found.append(f"{process.name} {(process / 'cmdline').read_bytes()[:200]!r}")
+            except OSError:
+                continue
+    return found
+
+
+def finish(process: subprocess.Popen[str]) -> tuple[str, str]:
+    """Its output, when it has ended."""
+    try:
+        return process.communicate(timeout=TIMEOUT_S)
+    finally:
+        process.kill()
+        process.wait()
+
+
+def check(report: dict[str, object]) -> None:
+    """What must be true of every demo of 600 posts."""
+    assert report["exactly_one_outcome"] is True
+    assert report["problems"] == []
+    assert report["posts"] == PAYMENTS
+    outcomes = report["outcomes"]
+    assert isinstance(outcomes, list)
+    assert sum(row["count"] for row in outcomes if row["outcome"]) >= report["payments"]  # type: ignore[operator]
+    assert {row["tenant"] for row in outcomes if row["outcome"] == "paid"} >= {"aurora"}
+
+
+def test_the_demo_ends_well_and_leaves_nothing_running(tmp_path: Path) -> None:
+    """Exit 0, JSON alone on standard output, each payment one outcome, no process left."""
+    started = time.monotonic()
+    process = start("--payments", str(PAYMENTS), "--json", folder=tmp_path)
+    out, err = finish(process)
+    print(f"ptr demo --payments {PAYMENTS}: {time.monotonic() - started:.1f} s")
+    assert process.returncode == 0, err
+    check(json.loads(out))
+    assert "Traceback" not in err
+    assert left_running(tmp_path) == []
+
+
+def test_the_demo_on_a_real_kafka(kafka: LocalKafka, tmp_path: Path) -> None:
+    """``--broker`` gives the same there."""
+    empty(kafka.address)
+    process = start("--payments", str(PAYMENTS), "--json", "--broker", kafka.address, folder=tmp_path)
+    out, err = finish(process)
+    assert process.returncode == 0, err
+    check(json.loads(out))
+    assert left_running(tmp_path) == []
+
+
+@pytest.mark.parametrize("after_s", [0.7, 8.0])
+def test_ctrl_c_leaves_nothing_running(tmp_path: Path, after_s: float) -> None:
+    """Interrupted while it starts or in the middle: exit 130, a word, and no child process."""
+    process = start("--payments", "20000", folder=tmp_path)
+    try:
+        time.sleep(after_s)
+        process.send_signal(signal.SIGINT)
+    finally:
+        out, err = finish(process)
+    assert process.returncode == 130, (out, err)
+    assert "Traceback" not in out + err
+    assert left_running(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "named"),
+    [
+        (["--paymets", "5"], 2, "--payments"),
+        (["--payments", "5"], 2, "100"),
+        (["--file", "no-such-file.jsonl"], 2, "no-such-file.jsonl"),
+        (["--file", "bad.jsonl"], 1, "bad.jsonl"),
+        (["--broker", "127.0.0.1:1"], 1, "127.0.0.1:1"),
+        (["--broker", "nonsense"], None, "nonsense"),
+        (["--tenants", "bad.jsonl"], 1, "bad.jsonl"),
+    ],
+)
+def test_a_mistake_is_answered_in_a_line(tmp_path: Path, options: list[str], code: int | None, named: str) -> None:
+    """A wrong flag, a file that is none, a broker that is away: an exit code, what is wrong, no traceback, nothing left."""
+    (tmp_path / "bad.jsonl").write_text("{this is no JSON\n")
+    options = [str(tmp_path / word) if word.endswith(".jsonl") else word for word in options]
+    process = start(*options, folder=tmp_path)
+    out, err = finish(process)
+    assert process.returncode not in (0, None) and (code is None or process.returncode == code), (out, err)
+    assert named in out + err
+    assert "Traceback" not in out + err
+    assert left_running(tmp_path) == []

@@ -1,0 +1,78 @@
+"""A stage moves from one worker group to another, with its state and its position."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import pytest
+
+from connectors.broker.local import LocalKafka
+from pipeline.bench.load import Load, post
+from tests.integration.live import (
+    FRAUD,
+    FRONT,
+    ONCE,
+    TIMEOUT_S,
+    a_load,
+    calls,
+    completed,
+    exact,
+    no_traceback,
+    pipeline,
+    posting,
+    settle,
+    until,
+)
+
+pytestmark = pytest.mark.kafka
+
+
+def test_stages_move_between_groups_and_keep_state_and_position(kafka: LocalKafka, tmp_path: Path) -> None:
+    """All in one group, then in two, then in one again: nothing is repeated, no bucket begins anew, the PIC is called
+    once for each payment."""
+    load = a_load(900)
+    with pipeline(kafka.address, tmp_path, load) as rig:
+        whole = rig.worker("whole")
+        rig.audit_sink()
+        rig.wait_ready()
+        with posting(kafka.address, load, rate=150):
+            until("150 outcomes", lambda: completed(rig) >= 150)
+            assert whole.kill(signal.SIGTERM) == 0, whole.log_tail()
+            rig.children.remove(whole)
+            split = [rig.worker("front", FRONT), rig.worker("fraud", FRAUD)]
+            rig.wait_ready()
+            until("450 outcomes", lambda: completed(rig) >= 450)
+            for worker in split:
+                assert worker.kill(signal.SIGTERM) == 0, worker.log_tail()
+                rig.children.remove(worker)
+            rig.children.append(whole)
+            whole.start()
+            rig.wait_ready()
+        settle(rig, load)
+        assert {topic: rig.count(topic) for topic in ONCE} == dict.fromkeys(ONCE, load.payments)
+        assert set(calls(rig).values()) == {1}
+        assert exact(rig, load) == []
+
+
+def test_a_second_group_for_a_running_stage_is_refused(kafka: LocalKafka, tmp_path: Path) -> None:
+    """Two groups on one stage would double its effects: the later one is told which group has it, and ends."""
+    load = Load(50, now_ms=a_load(1).now_ms)
+    with pipeline(kafka.address, tmp_path, load) as rig:
+        rig.worker("whole")
+        rig.audit_sink()
+        rig.wait_ready()
+        second = rig.worker("second", FRAUD)
+        rig.children.remove(second)
+        try:
+            assert second.process is not None
+            code = second.process.wait(TIMEOUT_S)
+        finally:
+            second.kill()
+        said = second.log_tail(1)
+        assert code not in (0, None)
+        assert "worker group ptr reads" in said and "PTR_GROUP=ptr" in said, second.log_tail(30)
+        assert no_traceback(second.log.read_text()), second.log_tail(40)
+        post(kafka.address, load)
+        settle(rig, load)
+        assert exact(rig, load) == []

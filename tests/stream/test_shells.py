@@ -1,0 +1,451 @@
+"""Each shell alone: what goes in, what comes out, under which key, and what a repeat, a conflict or a wrong key does."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from pipeline import topics
+from pipeline.stages.dispatch import Attempts
+from pipeline.stages.profiles import HOUR_MS, Profile
+from schemas.codec import decode_request, encode_request
+from schemas.identity import attempt_id, partition_of, payee_key, payer_key, payment_key
+from schemas.records import (
+    ChargebackReceived,
+    PaymentAnswered,
+    PaymentCompleted,
+    PaymentEnded,
+    PaymentLocalized,
+    PaymentProfiled,
+    PaymentQueued,
+    PaymentRequested,
+    PaymentScored,
+    PaymentScreened,
+)
+from tables import attempts, profiles
+from tables.payments import NAME as PAYMENTS
+from tables.payments import PaymentRow
+from tests.builders import a_request
+from tests.simulation.world import NOW_MS, PARTITIONS
+from tests.stream.shell import CODEC, LISTED, Shell, written_to
+
+KEY = payment_key("t1", "p1")
+WRONG_KEY = b"somebody else"
+
+
+def a_fact(record: type[Any], **named: Any) -> Any:
+    """An event between two stages; defaults of every field."""
+    request = a_request(requested_at_ms=NOW_MS)
+    fields: dict[str, Any] = {
+        "sender_partition": 0,
+        "sender_offset": 0,
+        "rule_version": 1,
+        "outcome": {PaymentScreened: "clear", PaymentLocalized: "accepted", PaymentScored: "approved"}.get(record, "x"),
+        "fee_minor": 7,
+        "pic": "simulator",
+        "payer_features": [0] * 9,
+        "payee_features": [0] * 10,
+        "score": 0.0,
+        "score_reasons": [],
+        "attempt": 1,
+        "ask": 0,
+        "not_before_ms": 0,
+        "requested_at_ms": NOW_MS,
+        "amount_minor": 1250,
+        "tenant": "t1",
+        "payment_id": "p1",
+        "creditor_id": "c1",
+        "terminal_id": "term-1",
+        "currency": "EUR",
+        "debtor_id": "d1",
+        "country": "DE",
+        "method": "card",
+        "token": "tok_1",
+        "received_at_ms": NOW_MS,
+        "trace_id": "0af7651916cd43dd8448eb211c80319c",
+        "request": encode_request(request),
+    }
+    return record(**{name: value for name, value in (fields | named).items() if name in record.__struct_fields__})
+
+
+# -- screening --------------------------------------------------------------------------------------------------------
+
+
+def test_screening_passes_a_request_on() -> None:
+    """Under the payment's key, with the coordinates of the request, its time of receipt, and the PTR as it came."""
+    shell, request = Shell("screening"), a_request()
+    kept = shell.ask(request)
+    shell.run()
+    ((key, event),) = shell.out(topics.SCREENED.name, PaymentScreened)
+    assert key == KEY
+    assert (event.sender_partition, event.sender_offset) == (kept.partition, kept.offset)
+    assert (event.outcome, event.rule_version, event.received_at_ms) == ("clear", 1, NOW_MS)
+    assert event.request == encode_request(request)
+    assert written_to(shell) == {topics.REQUESTED.name, topics.SCREENED.name}
+
+
+def test_screening_ends_who_is_listed() -> None:
+    """The event says blocked, with its evidence, and settlement is told."""
+    shell = Shell("screening")
+    shell.ask(a_request(debtor_name=LISTED))
+    shell.run()
+    ((_, event),) = shell.out(topics.SCREENED.name, PaymentScreened)
+    ((key, ended),) = shell.out(topics.ENDED.name, PaymentEnded)
+    assert (event.outcome, event.evidence.entry_id) == ("blocked", "1")
+    assert (key, ended.outcome, ended.reason, ended.request_kind) == (
+        KEY,
+        "blocked",
+        "party_on_sanctions_list",
+        "first",
+    )
+    assert LISTED not in ended.detail
+
+
+def test_screening_refuses_without_screening() -> None:
+    """What is no payment is not screened: one end, no PaymentScreened, and the row knows it."""
+    shell = Shell("screening")
+    shell.ask(a_request(amount_minor=0))
+    shell.run()
+    ((_, ended),) = shell.out(topics.ENDED.name, PaymentEnded)
+    assert (ended.outcome, ended.reason) == ("refused", "amount_not_positive")
+    assert shell.rows(PAYMENTS, PaymentRow)[KEY].reason == "amount_not_positive"
+    assert topics.SCREENED.name not in written_to(shell)
+
+
+def test_a_repeat_is_told_to_settlement_and_a_conflict_names_what_differs() -> None:
+    """The same id: same content is a repeat; other content is refused under the hash of that content."""
+    shell = Shell("screening")
+    for request in (a_request(), a_request(), a_request(amount_minor=1), a_request(creditor_id="c2", currency="USD")):
+        shell.ask(request)
+    shell.run()
+    assert len(shell.out(topics.SCREENED.name, PaymentScreened)) == 1
+    ended = [event for _, event in shell.out(topics.ENDED.name, PaymentEnded)]
+    assert [event.request_kind for event in ended] == ["repeat", "conflict", "conflict"]
+    assert [event.detail for event in ended] == ["", "differs in amount", "differs in amount, creditor"]
+    assert ended[1].request_id != ended[2].request_id
+
+
+def test_screening_drops_what_it_handled_before_a_crash() -> None:
+    """Read again from the beginning with its rows: nothing comes out a second time."""
+    shell = Shell("screening")
+    shell.ask(a_request())
+    shell.ask(a_request(payment_id="p2"))
+    shell.run()
+    shell.again()
+    assert len(shell.out(topics.SCREENED.name, PaymentScreened)) == 2
+    assert shell.out(topics.ENDED.name, PaymentEnded) == []
+
+
+@pytest.mark.parametrize("wrong", ["key", "partition"])
+def test_a_wrong_key_or_partition_is_posted_again_once_and_counted(wrong: str) -> None:
+    """Under the right key, in its partition; then it is handled as any other, with the new coordinates."""
+    shell, right = Shell("screening"), partition_of(KEY, PARTITIONS)
+    if wrong == "key":
+        shell.ask(a_request(), key=WRONG_KEY, partition=right)
+    else:
+        shell.ask(a_request(), partition=1 - right)
+    shell.run()
+    ((_, event),) = shell.out(topics.SCREENED.name, PaymentScreened)
+    posted = [kept for kept in shell.world.broker.all(topics.REQUESTED.name) if kept.headers]
+    assert [(kept.key, kept.partition) for kept in posted] == [(KEY, right)]
+    assert (event.sender_partition, event.sender_offset) == (posted[0].partition, posted[0].offset)
+    assert shell.reposted("screening") == 1
+
+
+def test_still_wrong_after_that_is_a_dead_letter() -> None:
+    """It is not posted for ever."""
+    shell = Shell("screening")
+    shell.world.broker.append(
+        topics.REQUESTED.name, CODEC.encode(a_request()), WRONG_KEY, headers=[("ptr-reposted", b"0:0")]
+    )
+    shell.run()
+    assert [letter.error for letter in shell.letters()] == ["wrong_partition_twice"]
+    assert shell.reposted("screening") == 0
+
+
+@pytest.mark.parametrize(
+    ("value", "key", "error"),
+    [
+        (None, KEY, "empty_value"),
+        (b"x" * 70_000, KEY, "value_too_large"),
+        (b"garbage", KEY, "not_avro"),
+        (a_request(), None, "no_key"),
+        (a_request(payment_id="4111111111111111"), KEY, "card_number_in_id"),
+        (a_request(tenant="4111111111111111"), KEY, "card_number_in_id"),
+    ],
+)
+def test_what_screening_cannot_read_is_a_dead_letter_and_the_next_goes_on(
+    value: Any, key: bytes | None, error: str
+) -> None:
+    """One letter with the coordinates; the payment behind it passes."""
+    shell = Shell("screening")
+    kept = shell.give(topics.REQUESTED.name, value, key, partition_of(KEY, PARTITIONS))
+    shell.ask(a_request())
+    shell.run()
+    (letter,) = shell.letters()
+    assert (letter.topic, letter.partition, letter.offset) == (kept.topic, kept.partition, kept.offset)
+    assert (letter.stage, letter.error) == ("screening", error)
+    assert len(shell.out(topics.SCREENED.name, PaymentScreened)) == 1
+
+
+# -- localization -----------------------------------------------------------------------------------------------------
+
+
+def test_localization_passes_on_keyed_by_payer() -> None:
+    """With the coordinates of its own sender, for it has no table: the next one fences."""
+    shell = Shell("localization")
+    shell.give(topics.SCREENED.name, a_fact(PaymentScreened, sender_partition=1, sender_offset=42), KEY)
+    shell.run()
+    ((key, event),) = shell.out(topics.LOCALIZED.name, PaymentLocalized)
+    assert key == payer_key("t1", "d1")
+    assert (event.outcome, event.pic, event.sender_partition, event.sender_offset) == ("accepted", "simulator", 1, 42)
+    assert event.request == encode_request(a_request(requested_at_ms=NOW_MS))
+
+
+def test_localization_ends_what_the_tenant_does_not_take() -> None:
+    """Rejected, told to settlement under the payment's key; and still an event, for the story."""
+    shell = Shell("localization")
+    shell.give(topics.SCREENED.name, a_fact(PaymentScreened, currency="USD"), KEY)
+    shell.run()
+    ((key, ended),) = shell.out(topics.ENDED.name, PaymentEnded)
+    assert (key, ended.outcome, ended.reason, ended.stage) == (KEY, "rejected", "currency_not_allowed", "localization")
+    assert [event.outcome for _, event in shell.out(topics.LOCALIZED.name, PaymentLocalized)] == ["rejected"]
+
+
+def test_localization_leaves_alone_what_screening_ended() -> None:
+    """Nothing comes out."""
+    shell = Shell("localization")
+    shell.give(topics.SCREENED.name, a_fact(PaymentScreened, outcome="blocked"), KEY)
+    shell.run()
+    assert written_to(shell) == {topics.SCREENED.name}
+
+
+# -- payer and payee --------------------------------------------------------------------------------------------------
+
+
+def test_payer_counts_once_and_passes_on_keyed_by_payee() -> None:
+    """An event of the same sender at or below the last one is a repeat: not counted, not passed on."""
+    shell, key = Shell("payer"), payer_key("t1", "d1")
+    for offset in (5, 5, 6, 4):
+        shell.give(topics.LOCALIZED.name, a_fact(PaymentLocalized, sender_offset=offset), key)
+    shell.run()
+    passed = shell.out(topics.PROFILED.name, PaymentProfiled)
+    assert [key for key, _ in passed] == [payee_key("t1", "c1", "term-1")] * 2
+    assert [event.payer_features[0] for _, event in passed] == [1, 2]
+    assert [event.sender_offset for _, event in passed] == [0, 2]
+    assert shell.rows(profiles.PAYERS, Profile)[key].counts == [2]
+
+
+def test_payee_scores_keyed_by_payment_again() -> None:
+    """With the payee's features, the score, and the coordinates of the record it handled."""
+    shell, key = Shell("payee"), payee_key("t1", "c1", "term-1")
+    for offset in (0, 0):
+        shell.give(topics.PROFILED.name, a_fact(PaymentProfiled, sender_offset=offset), key)
+    shell.run()
+    ((at, event),) = shell.out(topics.SCORED.name, PaymentScored)
+    assert (at, event.outcome, event.fee_minor) == (KEY, "approved", 7)
+    assert event.payee_features[:3] == [1, 1, 1]
+    assert shell.rows(profiles.PAYEES, Profile)[key].counts == [1]
+
+
+def a_chargeback(**named: Any) -> ChargebackReceived:
+    fields: dict[str, Any] = {
+        "tenant": "t1",
+        "payment_id": "p1",
+        "creditor_id": "c1",
+        "terminal_id": "term-1",
+        "amount_minor": 1250,
+        "currency": "EUR",
+        "paid_at_ms": NOW_MS - HOUR_MS,
+        "charged_back_at_ms": NOW_MS,
+    }
+    return ChargebackReceived(**(fields | named))
+
+
+def test_a_chargeback_counts_once_per_payment() -> None:
+    """Whoever posts it how often, in the hour in which it was paid; chargebacks come out nowhere."""
+    shell, key = Shell("payee"), payee_key("t1", "c1", "term-1")
+    for chargeback in (a_chargeback(), a_chargeback(), a_chargeback(payment_id="p2")):
+        shell.give(topics.CHARGEBACKS.name, chargeback, key)
+    shell.run()
+    shell.again()
+    row = shell.rows(profiles.PAYEES, Profile)[key]
+    assert (row.hours, row.chargebacks) == ([NOW_MS // HOUR_MS - 1], [2])
+    assert written_to(shell) == {topics.CHARGEBACKS.name}
+
+
+def test_a_chargeback_under_a_wrong_key_is_posted_again_once() -> None:
+    """And then counted, under the payee's key."""
+    shell = Shell("payee")
+    shell.give(topics.CHARGEBACKS.name, a_chargeback(), WRONG_KEY)
+    shell.run()
+    assert shell.rows(profiles.PAYEES, Profile)[payee_key("t1", "c1", "term-1")].chargebacks == [1]
+    assert shell.reposted("chargebacks") == 1
+
+
+@pytest.mark.parametrize(
+    ("value", "error"),
+    [
+        (None, "empty_value"),
+        (b"x" * 70_000, "value_too_large"),
+        (b"garbage", "not_avro"),
+        (a_chargeback(creditor_id="a b"), "no_payment_id"),
+        (a_chargeback(paid_at_ms=NOW_MS + 10 * HOUR_MS), "unreadable_value"),
+        (a_chargeback(paid_at_ms=-1), "unreadable_value"),
+    ],
+)
+def test_a_bad_chargeback_is_a_dead_letter(value: Any, error: str) -> None:
+    """A time in the future would age everything that is kept."""
+    shell = Shell("payee")
+    shell.give(topics.CHARGEBACKS.name, value, payee_key("t1", "c1", "term-1"))
+    shell.run()
+    assert [(letter.stage, letter.error) for letter in shell.letters()] == [("chargebacks", error)]
+
+
+# -- dispatch, ending, settlement -------------------------------------------------------------------------------------
+
+
+def an_answer(**named: Any) -> PaymentAnswered:
+    fields: dict[str, Any] = {
+        "attempt": 1,
+        "ask": 0,
+        "outcome": "paid",
+        "pic_reference": "sim-1",
+        "answered_at_ms": NOW_MS,
+        "called": True,
+        "pic": "simulator",
+        "tenant": "t1",
+        "payment_id": "p1",
+    }
+    return PaymentAnswered(**(fields | named))
+
+
+def test_dispatch_queues_the_first_ask_once() -> None:
+    """On the PIC's queue under the payment's key, with the coordinates of the scored record; a second one is a repeat."""
+    shell = Shell("dispatch")
+    kept = shell.give(topics.SCORED.name, a_fact(PaymentScored), KEY)
+    shell.give(topics.SCORED.name, a_fact(PaymentScored), KEY)
+    shell.run()
+    ((key, queued),) = shell.out(topics.queue("simulator").name, PaymentQueued)
+    assert (key, queued.attempt, queued.ask, queued.fee_minor) == (KEY, 1, 0, 7)
+    assert (queued.sender_partition, queued.sender_offset) == (kept.partition, kept.offset)
+    assert shell.rows(attempts.NAME, Attempts)[KEY].state == "queued"
+
+
+def test_settlement_completes_once() -> None:
+    """The first explicit word is the outcome; a second answer changes nothing."""
+    shell = Shell("dispatch")
+    shell.give(topics.SCORED.name, a_fact(PaymentScored), KEY)
+    shell.run()
+    shell.give(topics.ANSWERED.name, an_answer(), KEY)
+    shell.give(topics.ANSWERED.name, an_answer(outcome="declined"), KEY)
+    shell.run()
+    ((key, event),) = shell.out(topics.COMPLETED.name, PaymentCompleted)
+    assert (key, event.event_id, event.outcome, event.pic_reference, event.attempts) == (
+        KEY,
+        "t1|p1|completed",
+        "paid",
+        "sim-1",
+        1,
+    )
+
+
+def test_settlement_asks_again_on_the_retry_topic() -> None:
+    """An unknown answer is asked for after the first delay, as the next ask of the same attempt."""
+    shell = Shell("dispatch")
+    shell.give(topics.SCORED.name, a_fact(PaymentScored), KEY)
+    shell.run()
+    shell.give(topics.ANSWERED.name, an_answer(outcome="pending"), KEY)
+    shell.run()
+    first_delay_s, first_topic = topics.RETRY_DELAYS_S[0], topics.retries("simulator")[0].name
+    ((_, queued),) = shell.out(first_topic, PaymentQueued)
+    assert (queued.attempt, queued.ask, queued.not_before_ms) == (1, 1, NOW_MS + 1000 * first_delay_s)
+    assert shell.out(topics.COMPLETED.name, PaymentCompleted) == []
+
+
+def test_ending_answers_first_repeat_and_conflict() -> None:
+    """One outcome; a repeat gets it again, marked; a conflict is refused under an event id of its own."""
+    shell = Shell("dispatch")
+    ended = PaymentEnded(
+        sender_partition=0,
+        sender_offset=0,
+        rule_version=1,
+        outcome="blocked",
+        reason="party_on_sanctions_list",
+        stage="screening",
+        request_kind="first",
+        requested_at_ms=NOW_MS,
+        amount_minor=1,
+        currency="EUR",
+        tenant="t1",
+        payment_id="p1",
+        received_at_ms=NOW_MS,
+    )
+    conflict = {"outcome": "refused", "reason": "conflicting_request", "request_kind": "conflict", "request_id": "ff"}
+    for event in (
+        ended,
+        msgspec.structs.replace(ended, request_kind="repeat"),
+        msgspec.structs.replace(ended, **conflict),
+    ):
+        shell.give(topics.ENDED.name, event, KEY)
+    shell.run()
+    events = [event for _, event in shell.out(topics.COMPLETED.name, PaymentCompleted)]
+    assert [(event.event_id, event.outcome, event.repeat) for event in events] == [
+        ("t1|p1|completed", "blocked", False),
+        ("t1|p1|completed", "blocked", True),
+        ("t1|p1|refused|ff", "refused", False),
+    ]
+
+
+# -- plugin -----------------------------------------------------------------------------------------------------------
+
+
+def test_plugin_calls_once_for_each_intent_and_answers_keyed_by_payment() -> None:
+    """The second of two equal intents is dropped by the queue's fence; the call carries the attempt id."""
+    shell, queue = Shell("plugin"), topics.queue("simulator").name
+    for offset in (3, 3):
+        shell.give(queue, a_fact(PaymentQueued, sender_offset=offset), KEY)
+    shell.run()
+    ((key, answer),) = shell.out(topics.ANSWERED.name, PaymentAnswered)
+    assert (key, answer.outcome, answer.attempt, answer.ask, answer.called) == (KEY, "paid", 1, 0, True)
+    assert {attempt: entry.calls for attempt, entry in shell.ledger.entries().items()} == {attempt_id("t1", "p1", 1): 1}
+
+
+def test_plugin_looks_up_what_an_earlier_owner_may_have_called() -> None:
+    """After a crash before anything was stored the intent is looked up, found, and not called again."""
+    shell, queue = Shell("plugin"), topics.queue("simulator").name
+    shell.give(queue, a_fact(PaymentQueued), KEY)
+    shell.run()
+    for disk in shell.world.disks.values():
+        disk.rows.clear()
+    shell.world.broker.logs = type(shell.world.broker.logs)(
+        list, {at: log for at, log in shell.world.broker.logs.items() if ".table." not in at[0]}
+    )
+    for disk in shell.world.disks.values():
+        disk.offset = -1
+    shell.again()
+    answers = [event for _, event in shell.out(topics.ANSWERED.name, PaymentAnswered)]
+    assert [answer.called for answer in answers] == [True, False]
+    assert [entry.calls for entry in shell.ledger.entries().values()] == [1]
+
+
+def test_plugin_gives_up_what_it_cannot_read_and_serves_the_rest() -> None:
+    """A dead letter, and the intent behind it is called."""
+    shell, queue = Shell("plugin"), topics.queue("simulator").name
+    shell.give(queue, b"garbage", KEY)
+    shell.give(queue, a_fact(PaymentQueued), KEY)
+    shell.run()
+    assert [letter.error for letter in shell.letters()] == ["not_avro"]
+    assert len(shell.out(topics.ANSWERED.name, PaymentAnswered)) == 1
+
+
+def test_a_request_decodes_from_what_travels() -> None:
+    """The PTR inside an event is the one that was posted."""
+    shell = Shell("screening")
+    shell.ask(a_request(metadata={"k": "ü"}))
+    shell.run()
+    ((_, event),) = shell.out(topics.SCREENED.name, PaymentScreened)
+    decoded: PaymentRequested = decode_request(event.request)
+    assert decoded == a_request(metadata={"k": "ü"})
