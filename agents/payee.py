@@ -9,6 +9,7 @@ from pipeline.engine.fence import repeated
 from pipeline.engine.stage import RawRecord, Stage, Work
 from pipeline.stages.fraud import Approved, assess
 from pipeline.stages.profiles import PAYEE_KEEP_HOURS, add_chargeback, add_payment, payee_features
+from schemas.card_numbers import holds_card_number
 from schemas.codec import UndecodableError
 from schemas.identity import ID_PATTERN, TENANT_PATTERN, partition_of, payee_key, payment_key
 from schemas.limits import REQUESTED_AHEAD_MS_MAX, VALUE_BYTES_MAX
@@ -71,6 +72,8 @@ def make_chargebacks(context: Context) -> Stage:
         ids = (chargeback.payment_id, chargeback.creditor_id)
         if not TENANT_PATTERN.match(chargeback.tenant) or not all(ID_PATTERN.match(text) for text in ids):
             raise UndecodableError(Error.NO_PAYMENT_ID, "tenant, payment_id or creditor_id is not a valid id")
+        if any(holds_card_number(text) for text in (chargeback.tenant, *ids, chargeback.terminal_id)):
+            raise UndecodableError(Error.CARD_NUMBER_IN_ID, "one of the ids")
         if not 0 <= chargeback.paid_at_ms <= record.timestamp + REQUESTED_AHEAD_MS_MAX:
             raise UndecodableError(Error.UNREADABLE_VALUE, "paid_at_ms is not a time in the past")
         key = payee_key(chargeback.tenant, chargeback.creditor_id, chargeback.terminal_id)

@@ -214,7 +214,7 @@ def _raise_unless_passing(error: Any) -> None:
         KafkaError.CLUSTER_AUTHORIZATION_FAILED,
         KafkaError.SASL_AUTHENTICATION_FAILED,
         KafkaError._AUTHENTICATION,
-        KafkaError.INVALID_TOPIC_EXCEPTION,
+        KafkaError.TOPIC_EXCEPTION,
     )
     if error.fatal() or error.code() in lasting:
         raise KafkaException(error)

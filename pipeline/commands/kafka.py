@@ -27,6 +27,11 @@ def kafka() -> None:
 
     It needs Java 17 and, for the first time, Maven (40 MB from Maven Central, kept in the user's cache). One broker, on
     loopback only, without replication: not for production.
+
+    \b
+    Examples:
+      ptr kafka up
+      ptr kafka down
     """
 
 

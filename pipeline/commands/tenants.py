@@ -31,6 +31,11 @@ def tenants() -> None:
 
     Each change is a new version. Payments are decided by the version in force when they were received, so a change
     never touches a payment that is on its way, and the version that decided is in every event.
+
+    \b
+    Examples:
+      ptr tenants apply tenants.yaml
+      ptr tenants list
     """
 
 

@@ -18,7 +18,13 @@ from pipeline.topics import Topic, all_topics
 
 @click.group()
 def topics() -> None:
-    """Make the topics that the pipeline needs, and show them."""
+    """Make the topics that the pipeline needs, and show them.
+
+    \b
+    Examples:
+      ptr topics apply
+      ptr topics list
+    """
 
 
 def _settings(broker: str | None, partitions: int | None, replication: int | None) -> settings.Settings:

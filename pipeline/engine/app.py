@@ -158,6 +158,8 @@ class PipelineApp(faust.App):
                 await runner.room()
 
         topic = self.topic(*[stage.source for stage in group.stages], schema=RawBatches())
+        # Stock topics of several names have none, and `faust agents` ends with a traceback.
+        topic.get_topic_name = lambda: ", ".join(topic.topics)
         self.agent(topic, name=group.name)(run)
 
     # -- life ---------------------------------------------------------------------------------------------------------

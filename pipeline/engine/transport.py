@@ -26,7 +26,7 @@ from pipeline.engine.lease import Lease
 BATCH_RECORDS_MAX = 1_000
 #: A fetch that is waiting at the broker covers only the partitions that were empty when it was sent; records for the others
 #: wait until it returns. Short waits keep latency low, and an idle worker at a few dozen requests a second.
-FETCH_WAIT_MS = 25
+FETCH_WAIT_MS = 10
 IDLE_FETCH_WAIT_MS = 250
 #: How long a fetch may wait with the partitions that were active when it began.
 FETCH_TIMEOUT_S = 0.2

@@ -31,22 +31,15 @@ class Installed:
 
     def run(self, *command: str) -> str:
         """Output of a command of the environment, run in a directory that is not the checkout."""
-        environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "PTR_"))}
-        ended = subprocess.run(
-            [self.bin / command[0], *command[1:]],
-            cwd=self.elsewhere,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=TIMEOUT_S,
-        )
-        assert ended.returncode == 0, ended.stdout + ended.stderr
-        return ended.stdout
+        return run(self.bin / command[0], *command[1:], cwd=self.elsewhere)
 
 
-def run(*command: str | Path) -> None:
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S)
+def run(*command: str | Path, cwd: Path) -> str:
+    """Output of a command that succeeds; it sees neither the checkout nor settings of whoever runs the tests."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "PTR_"))}
+    ended = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S)
     assert ended.returncode == 0, ended.stdout + ended.stderr
+    return ended.stdout
 
 
 @pytest.fixture(scope="module")
@@ -62,15 +55,15 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
         shutil.copytree(ROOT / package, tree / package, ignore=shutil.ignore_patterns("__pycache__"))
     if not (tree / "README.md").exists():
         (tree / "README.md").write_text("missing\n")
-    run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder / "dist", tree)
+    run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder / "dist", tree, cwd=folder)
     (wheel,) = (folder / "dist").glob("*.whl")
     home = folder / "venv"
-    venv.create(home, with_pip=False, symlinks=True)
+    venv.create(home, with_pip=True, symlinks=True)
+    run(home / "bin" / "python", "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", wheel, cwd=folder)
+    # Only now: pip must not see what runs the tests. Dependencies come last on the path, and .pth files among them (an
+    # editable install of ours) are not followed.
     site = next(home.glob("lib/python*/site-packages"))
-    # Dependencies come last on the path; .pth files in there (an editable install of ours) are not followed.
     (site / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
-    python = home / "bin" / "python"
-    run(sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-deps", "--no-index", wheel)
     elsewhere = folder / "elsewhere"
     elsewhere.mkdir()
     return Installed(wheel, home / "bin", elsewhere)

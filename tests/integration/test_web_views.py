@@ -124,8 +124,15 @@ def test_health_pages_are_open_and_everything_else_is_closed(live: Live) -> None
     for worker in (*live.front, live.fraud):
         assert ask(worker, "/live")[0] == 200
         status, _, body = ask(worker, "/ready")
-        assert status == 200 and json.loads(body)["ready"] is True
-        for path in ("/tables/", "/tables/payments/bench0/pay_000000000", "/tables/tenant_rules/bench0", "/metrics", "/x"):
+        assert status == 200
+        assert json.loads(body)["ready"] is True
+        for path in (
+            "/tables/",
+            "/tables/payments/bench0/pay_000000000",
+            "/tables/tenant_rules/bench0",
+            "/metrics",
+            "/x",
+        ):
             for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": f"Basic {TOKEN}"}):
                 status, answered, body = ask(worker, path, **headers)
                 assert status == 401, (path, headers, status)
@@ -141,9 +148,11 @@ def test_a_browser_gets_a_cookie_and_a_clean_address(live: Live) -> None:
     assert status == 302
     assert TOKEN not in headers["location"]
     cookie = headers["set-cookie"]
-    assert "HttpOnly" in cookie and "SameSite=Strict" in cookie
+    assert "HttpOnly" in cookie
+    assert "SameSite=Strict" in cookie
     status, _, body = ask(live.fraud, headers["location"], Cookie=cookie.split(";")[0])
-    assert status == 200 and json.loads(body)["tables"]
+    assert status == 200
+    assert json.loads(body)["tables"]
 
 
 @pytest.mark.parametrize("number", range(4))
@@ -156,19 +165,20 @@ def test_a_payment_looks_the_same_from_whichever_worker_is_asked(live: Live, num
     assert first["table"] == "attempts"
     assert (first["state"], first["outcome"], first["reason"]) == ("ended", "paid", "")
     assert (first["amount_minor"], first["currency"]) == (wanted.amount_minor, "EUR")
-    assert first["pic"] == "simulator" and first["attempt"] == 1 and first["rule_version"] == 1
+    assert first["pic"] == "simulator"
+    assert first["attempt"] == 1
+    assert first["rule_version"] == 1
     request = [see(worker, f"/tables/payments/{wanted.tenant}/{wanted.payment_id}") for worker in live.front]
     assert request[0] == request[1]
-    assert request[0]["version"] == 1 and re.fullmatch("[0-9a-f]+", request[0]["content_hash"])
+    assert request[0]["version"] == 1
+    assert re.fullmatch("[0-9a-f]+", request[0]["content_hash"])
 
 
 def test_the_keys_that_were_asked_for_have_both_owners(live: Live) -> None:
     """The four payments above lie on partitions of both workers, else the test before proves nothing."""
     described = live.rig._admin.describe_consumer_groups(["ptr-" + "-".join(FRONT)])
     members = next(iter(described.values())).result().members
-    owned = [
-        {tp.partition for tp in m.assignment.topic_partitions if tp.topic == topics.SCORED.name} for m in members
-    ]
+    owned = [{tp.partition for tp in m.assignment.topic_partitions if tp.topic == topics.SCORED.name} for m in members]
     asked = {
         partition_of(payment_key(p.tenant, p.payment_id), live.rig.partitions) for p in map(live.load.payment, range(4))
     }
@@ -188,7 +198,8 @@ def test_profiles_are_answered_by_another_group(live: Live) -> None:
         assert see(worker, path)["buckets_total"] >= 1
     # The other way there is no peer: said, and not asked in circles.
     status, _, body = ask(live.fraud, "/tables/payments/bench0/pay_000000000", Authorization=f"Bearer {TOKEN}")
-    assert status == 404 and "PTR_WEB_PEERS" in json.loads(body)["error"]
+    assert status == 404
+    assert "PTR_WEB_PEERS" in json.loads(body)["error"]
 
 
 def test_a_tenants_rules_are_shown_by_every_worker(live: Live) -> None:
@@ -196,7 +207,11 @@ def test_a_tenants_rules_are_shown_by_every_worker(live: Live) -> None:
     for worker in (*live.front, live.fraud):
         view = see(worker, "/tables/tenant_rules/bench3")
         assert view["version"] == 1
-        assert (view["rules"]["tenant"], view["rules"]["pic"], view["rules"]["currencies"]) == ("bench3", "simulator", ["EUR"])
+        assert (view["rules"]["tenant"], view["rules"]["pic"], view["rules"]["currencies"]) == (
+            "bench3",
+            "simulator",
+            ["EUR"],
+        )
         assert ask(worker, "/tables/tenant_rules/nobody", Authorization=f"Bearer {TOKEN}")[0] == 404
 
 
@@ -204,20 +219,29 @@ def test_pages_are_readable_and_escape_whatever_they_show(live: Live) -> None:
     """HTML of a payment with a hostile id, as any payer may choose one: nothing of it is markup, the style is allowed by
     the policy's hash and nothing else is."""
     key = payment_key("bench0", HOSTILE)
-    for path in (f"/tables/attempts/bench0/{quote(HOSTILE, safe='')}", f"/tables/payments/bench0/{quote(HOSTILE, safe='')}"):
+    for path in (
+        f"/tables/attempts/bench0/{quote(HOSTILE, safe='')}",
+        f"/tables/payments/bench0/{quote(HOSTILE, safe='')}",
+    ):
         for worker in live.front:
             text = page(worker, path)
-            assert "<script" not in text and HOSTILE in unescape(text)
+            assert "<script" not in text
+            assert HOSTILE in unescape(text)
             style = text.split("<style>", 1)[1].split("</style>", 1)[0]
             digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
             _, headers, _ = ask(worker, path, Authorization=f"Bearer {TOKEN}", Accept="text/html")
             policy = headers["content-security-policy"]
-            assert "default-src 'none'" in policy and f"'sha256-{digest}'" in policy and "unsafe" not in policy
-            assert headers["x-content-type-options"] == "nosniff" and headers["cache-control"] == "no-store"
+            assert "default-src 'none'" in policy
+            assert f"'sha256-{digest}'" in policy
+            assert "unsafe" not in policy
+            assert headers["x-content-type-options"] == "nosniff"
+            assert headers["cache-control"] == "no-store"
     assert key.decode() in unescape(page(live.front[0], f"/tables/attempts/bench0/{quote(HOSTILE, safe='')}"))
     for worker in (*live.front, live.fraud):
         profile = page(worker, f"/tables/payer_profiles/bench0/{quote(HOSTILE, safe='')}")
-        assert "<script" not in profile and HOSTILE in unescape(profile) and "4200" in profile
+        assert "<script" not in profile
+        assert HOSTILE in unescape(profile)
+        assert "4200" in profile
         assert "4200" in page(worker, f"/tables/payer_profiles/bench0/{quote(FOREIGN)}")
 
 
@@ -254,7 +278,8 @@ def test_a_wrong_path_is_refused_and_never_an_error_of_ours(live: Live, path: st
     for worker in (*live.front, live.fraud):
         status, headers, body = ask(worker, path, Authorization=f"Bearer {TOKEN}", Accept="text/html")
         assert status in (400, 404), (path, status, body)
-        assert b"root:" not in body and b"<script>" not in body
+        assert b"root:" not in body
+        assert b"<script>" not in body
         assert "content-security-policy" in headers
 
 

@@ -153,7 +153,8 @@ def test_two_workers_with_one_datadir_do_no_damage(kafka: LocalKafka, tmp_path: 
             assert str(first.datadir) in second.log_tail(3), second.log_tail(40)
             assert no_traceback(second.log.read_text()), second.log_tail(40)
         settle(rig, load)
-        assert first.running() and first.starts == 1
+        assert first.running()
+        assert first.starts == 1
         assert exact(rig, load) == []
 
 

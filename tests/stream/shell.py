@@ -31,7 +31,7 @@ RULES = TenantRules(tenant="t1", pic="simulator", currencies=["EUR"], fraud=Frau
 class Shell:
     """The group that runs ``stage``; give it records, see what comes out."""
 
-    def __init__(self, stage: str, rules: TenantRules = RULES) -> None:
+    def __init__(self, stage: str, rules: TenantRules = RULES, codec: Codec = CODEC) -> None:
         self.ledger = MemoryLedger()
         book = TenantBook()
         document = document_of(rules)
@@ -40,12 +40,12 @@ class Shell:
             NOW_MS - 1,
         )
         context = Context(
-            codec=CODEC,
+            codec=codec,
             tenants=book,
             watchlists=Watchlists([ListEntry("test", "1", "person", (LISTED,))]),
             pics={"simulator": Simulator("simulator", self.ledger)},
         )
-        self.world = World(lambda: flow(context)[stage], CODEC)
+        self.world = World(lambda: flow(context)[stage], codec)
 
     def give(self, topic: str, event: Record | bytes | None, key: bytes | None, partition: int = -1) -> Kept:
         """Append one record; where it is."""
@@ -68,9 +68,9 @@ class Shell:
             self.world.kill(name)
         self.run()
 
-    def out(self, topic: str, record: type[Any]) -> list[tuple[bytes | None, Any]]:
+    def out(self, topic: str, record: type[Any], codec: Codec = CODEC) -> list[tuple[bytes | None, Any]]:
         """Key and event of every record of ``topic``."""
-        return [(kept.key, CODEC.decode(kept.value or b"", record)) for kept in self.world.broker.all(topic)]
+        return [(kept.key, codec.decode(kept.value or b"", record)) for kept in self.world.broker.all(topic)]
 
     def letters(self) -> list[DeadLetter]:
         """Dead letters."""

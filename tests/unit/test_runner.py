@@ -1,0 +1,261 @@
+"""The cycle: in which order things are published, stored and acknowledged, and what ends the process."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from pipeline.engine.lease import Lease, LeaseLostError
+from pipeline.engine.metrics import GroupMetrics, Metrics
+from pipeline.engine.rows import Row
+from pipeline.engine.runner import Runner
+from pipeline.engine.stage import Group, RawRecord, Stage, Table, Work
+from schemas.codec import Codec, UndecodableError
+from schemas.reasons import Error
+from schemas.records import DeadLetter
+from tests.simulation.world import Record
+
+CODEC = Codec()
+LETTERS = "letters"
+
+
+@dataclass
+class Batch:
+    """Records of one partition."""
+
+    journal: list[str]
+    records: Sequence[RawRecord]
+    topic: str = "in"
+    partition: int = 0
+    previous: int | None = None
+
+    def ack(self) -> None:
+        self.journal.append(f"ack {self.records[-1].offset}")
+
+
+class Journal:
+    """Output and store that write down what is done to them, in order."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.values: list[bytes] = []
+
+    def produce(self, topic: str, value: bytes, key: bytes, partition: int = -1, headers: Any = ()) -> None:
+        self.lines.append(f"produce {topic} {key.decode()}")
+        self.values.append(value)
+
+    async def delivered(self) -> None:
+        self.lines.append("delivered")
+
+    async def ends(self, partitions: Iterable[tuple[str, int]]) -> dict[tuple[str, int], int]:
+        return {tp: 9 for tp in partitions}
+
+    def get(self, key: bytes) -> bytes | None:
+        return None
+
+    def write(self, rows: dict[bytes, bytes], changelog_offset: int | None) -> None:
+        self.lines.append("store " + ",".join(key.decode() for key in rows))
+
+
+def a_runner(
+    handle: Callable[[Any, Work], None],
+    journal: Journal,
+    *,
+    table: bool = True,
+    failures: list[str] | None = None,
+    lease: Lease | None = None,
+) -> Runner:
+    group = Group(
+        name="g",
+        stages=(Stage(name="s", source="in", handle=handle),),
+        table=Table(name="t", changelog="changes", row_type=Row) if table else None,
+    )
+    return Runner(
+        group,
+        output=journal,  # type: ignore[arg-type]
+        store_of=lambda partition: journal,  # type: ignore[arg-type,return-value]
+        lease=lease or Lease(3600.0),
+        codec=CODEC,
+        metrics=GroupMetrics(Metrics(CollectorRegistry()), ("s",)),
+        partitions=1,
+        dead_letter_topic=LETTERS,
+        fail=(failures if failures is not None else []).append,
+    )
+
+
+def records(*offsets: int, value: bytes = b"v") -> list[Any]:
+    return [Record("in", 0, offset, 0, b"k%d" % offset, value) for offset in offsets]
+
+
+def count(record: RawRecord, work: Work) -> None:
+    """A decision: one row and one event a record."""
+    assert record.key is not None
+    work.rows.save(record.key, work.rows.get(record.key))
+    work.emit("out", b"event", record.key)
+
+
+def test_published_then_delivered_then_stored_then_acknowledged() -> None:
+    """Outputs of a cycle are durable before the row that says done, its changelog before the row, the row before the offset."""
+    journal = Journal()
+    runner = a_runner(count, journal)
+
+    async def cycles() -> None:
+        await runner.step([Batch(journal.lines, records(0))])
+        journal.lines.append("-- second")
+        await runner.step([Batch(journal.lines, records(1))])
+        journal.lines.append("-- third")
+        await runner.step([])
+
+    asyncio.run(cycles())
+    assert journal.lines == [
+        "produce out k0",
+        "delivered",
+        "-- second",
+        "produce out k1",
+        "produce changes k0",
+        "delivered",
+        "store k0",
+        "ack 0",
+        "-- third",
+        "produce changes k1",
+        "delivered",
+        "store k1",
+        "ack 1",
+    ]
+
+
+def test_without_a_table_a_batch_is_acknowledged_when_its_outputs_are_delivered() -> None:
+    """There is no row to wait for."""
+    journal = Journal()
+    runner = a_runner(lambda record, work: work.emit("out", b"event", record.key), journal, table=False)
+    asyncio.run(runner.step([Batch(journal.lines, records(0, 1))]))
+    assert journal.lines == ["produce out k0", "produce out k1", "delivered", "ack 1"]
+
+
+def test_a_decision_that_fails_is_a_dead_letter_and_the_batch_goes_on() -> None:
+    """With the place in the code and not the text of the error, which may hold content; the others are handled."""
+    journal = Journal()
+
+    def handle(record: RawRecord, work: Work) -> None:
+        if record.offset == 1:
+            raise KeyError("somebody's secret")
+        count(record, work)
+
+    asyncio.run(a_runner(handle, journal).step([Batch(journal.lines, records(0, 1, 2))]))
+    assert journal.lines[:3] == ["produce out k0", f"produce {LETTERS} k1", "produce out k2"]
+    letter = CODEC.decode(journal.values[1], DeadLetter)
+    assert (letter.error, letter.stage, letter.offset, letter.value) == ("stage_failed", "s", 1, b"v")
+    assert letter.detail.startswith("KeyError at handle:")
+    assert "secret" not in letter.detail
+
+
+def test_bytes_that_cannot_be_read_say_why() -> None:
+    """The decoder's own error is the letter's."""
+    journal = Journal()
+
+    def handle(record: RawRecord, work: Work) -> None:
+        raise UndecodableError(Error.NOT_AVRO, "no header")
+
+    asyncio.run(a_runner(handle, journal).step([Batch(journal.lines, records(0))]))
+    letter = CODEC.decode(journal.values[0], DeadLetter)
+    assert (letter.error, letter.detail) == ("not_avro", "no header")
+
+
+@pytest.mark.parametrize("error", [ConnectionError("registry"), OSError(28, "No space left on device")])
+def test_infrastructure_ends_the_process(error: OSError) -> None:
+    """A registry that is away or a full disk is not the record's fault: nothing is given up, nothing acknowledged."""
+    journal, failures = Journal(), list[str]()
+
+    def handle(record: RawRecord, work: Work) -> None:
+        raise error
+
+    async def run() -> None:
+        runner = a_runner(handle, journal, failures=failures)
+        runner.start()
+        runner.add(Batch(journal.lines, records(0)))
+        async with asyncio.timeout(10):
+            while not failures:
+                await asyncio.sleep(0.01)
+
+    asyncio.run(run())
+    assert len(failures) == 1
+    assert failures[0].startswith(f"g: {type(error).__name__}")
+    assert journal.lines == []
+
+
+def test_a_store_that_fails_acknowledges_nothing() -> None:
+    """The offset stays where it was, so that a restart begins before the rows that were not stored."""
+
+    class Full(Journal):
+        def write(self, rows: dict[bytes, bytes], changelog_offset: int | None) -> None:
+            raise OSError(28, "No space left on device")
+
+    journal = Full()
+    runner = a_runner(count, journal)
+
+    async def cycles() -> None:
+        await runner.step([Batch(journal.lines, records(0))])
+        await runner.step([])
+
+    with pytest.raises(OSError, match="No space"):
+        asyncio.run(cycles())
+    assert not any(line.startswith("ack") for line in journal.lines)
+
+
+def test_a_batch_that_went_missing_ends_the_process() -> None:
+    """Acknowledging what follows would commit past it; what follows is not even taken."""
+    journal, failures = Journal(), list[str]()
+
+    async def run() -> Runner:
+        runner = a_runner(count, journal, failures=failures)
+        runner.add(Batch(journal.lines, records(0, 1)))
+        runner.add(Batch(journal.lines, records(2), previous=1))
+        runner.add(Batch(journal.lines, records(7), previous=6))
+        return runner
+
+    runner = asyncio.run(run())
+    assert failures == ["in partition 0: records before offset 6 went missing"]
+    assert [batch.records[-1].offset for batch in runner._waiting] == [1, 2]
+
+
+def test_a_lost_lease_publishes_nothing() -> None:
+    """Neither outputs nor rows: somebody else may own the partitions."""
+    now = [0.0]
+    lease = Lease(10.0, clock=lambda: now[0])
+    journal = Journal()
+    runner = a_runner(count, journal, lease=lease)
+    asyncio.run(runner.step([Batch(journal.lines, records(0))]))
+    journal.lines.clear()
+    now[0] = 100.0
+    with pytest.raises(LeaseLostError):
+        asyncio.run(runner.step([Batch(journal.lines, records(1))]))
+    assert journal.lines == []
+
+
+def test_after_draining_nothing_is_in_flight() -> None:
+    """What was begun is stored and acknowledged; what arrives later is not taken until partitions are assigned anew."""
+    journal = Journal()
+
+    async def run() -> Runner:
+        runner = a_runner(count, journal)
+        runner.start()
+        runner.add(Batch(journal.lines, records(0)))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        while runner._waiting:
+            await asyncio.sleep(0)
+        await runner.drain()
+        runner.add(Batch(journal.lines, records(1)))
+        assert not runner.busy
+        runner.resume({})
+        assert runner._task is not None
+        runner._task.cancel()
+        return runner
+
+    asyncio.run(run())
+    assert journal.lines[-2:] == ["store k0", "ack 0"]
