@@ -1,4 +1,4 @@
-"""Shell of fraud, payer side, with ``payer_profiles``: ``payments.localized.v1`` -> ``payments.profiled.v1``, re-keyed by payee."""
+"""Shell of fraud, payer side: ``payments.localized.v1`` -> ``payments.profiled.v1``, with ``payer_profiles``."""
 
 from __future__ import annotations
 

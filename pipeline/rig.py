@@ -76,7 +76,7 @@ class Child:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                preexec_fn=_die_with_parent,  # noqa: PLW1509
+                preexec_fn=_die_with_parent,
             )
 
     @property
@@ -131,7 +131,7 @@ class Worker(Child):
         """Ask its web server; status 0 while it does not listen."""
         try:
             port = int((self.datadir / "web-port").read_text())
-            request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", headers={"Accept": accept})  # noqa: S310
+            request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", headers={"Accept": accept})
             if token:
                 request.add_header("Authorization", f"Bearer {token}")
             with urllib.request.urlopen(request, timeout=5) as reply:  # noqa: S310

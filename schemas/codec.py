@@ -281,8 +281,7 @@ class Codec:
 
 def _to_data(value: Record) -> dict[str, Any]:
     """Nested records to nested dicts; bytes stay bytes."""
-    data = msgspec.to_builtins(value, builtin_types=(bytes,))
-    return data  # type: ignore[no-any-return]
+    return msgspec.to_builtins(value, builtin_types=(bytes,))  # type: ignore[no-any-return]
 
 
 #: Bodies of PTRs travel inside events without a header; these read and write them.

@@ -92,7 +92,7 @@ class _Monkey:
 
     def end(self) -> None:
         """Let everything run."""
-        for at, child in list(self._frozen):
+        for at, _ in list(self._frozen):
             while time.monotonic() < at:
                 time.sleep(0.1)
                 self.tend()

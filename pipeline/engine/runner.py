@@ -16,6 +16,7 @@ The runner knows no Faust: it is given its output, stores, lease and metrics, an
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
@@ -34,6 +35,8 @@ CYCLE_BATCHES_MAX = 24
 #: Records a small cycle: below it the next one waits a little, so that trickles do not cost a core.
 SMALL_CYCLE_RECORDS = 16
 SMALL_CYCLE_PAUSE_S = 0.002
+#: Rows of a cycle are published with the next cycle, or after this.
+ROWS_LINGER_S = 0.05
 #: How often the changelog's end is asked for; recovery after a kill reads what came later.
 CHECKPOINT_INTERVAL_S = 5.0
 #: A rebalance or a stop waits this long for the cycle under way.
@@ -205,10 +208,8 @@ class Runner:
 
     async def _run(self) -> None:
         while True:
-            if not self._waiting and not self._before:
-                self._idle.set()
-                self._wake.clear()
-                await self._wake.wait()
+            if not self._waiting:
+                await self._rest()
             self._idle.clear()
             taken = self._take()
             if self.group.parallel > 1:
@@ -217,6 +218,17 @@ class Runner:
             await self.step(taken)
             if taken and sum(len(batch.records) for batch in taken) < SMALL_CYCLE_RECORDS:
                 await asyncio.sleep(SMALL_CYCLE_PAUSE_S)
+
+    async def _rest(self) -> None:
+        """Until something arrives; rows of the last cycle wait a moment for company, for each flush holds up the next."""
+        self._wake.clear()
+        if not self._before:
+            self._idle.set()
+            await self._wake.wait()
+        elif not self.draining:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(ROWS_LINGER_S):
+                    await self._wake.wait()
 
     def _take(self) -> list[Batch]:
         taken = self._waiting[:CYCLE_BATCHES_MAX]
@@ -339,6 +351,8 @@ class Runner:
         self.draining = True
         self._waiting.clear()
         self._room.set()
+        if self._before:
+            self._wake.set()
         async with asyncio.timeout(DRAIN_TIMEOUT_S):
             self._checkpoint_at = 0.0
             if self._in_flight:

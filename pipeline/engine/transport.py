@@ -13,9 +13,9 @@ from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
 import faust
-from faust.transport.consumer import RecordMap
 from aiokafka.errors import UnknownMemberIdError
 from aiokafka.protocol.group import HeartbeatRequest
+from faust.transport.consumer import RecordMap
 from faust.transport.drivers import TRANSPORTS
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
