@@ -57,7 +57,7 @@ class WebServer:
         """Listen; the address is kept in the data folder so that a restart has the same one."""
         if self._settings.web_port < 0:
             return
-        self._app = app
+        self._app, self._settings = app, app.settings
         server = web.Application(middlewares=[self._guard], client_max_size=16 * 1024)
         server.router.add_get("/live", self._live)
         server.router.add_get("/ready", self._ready)

@@ -29,7 +29,9 @@ class ConfluentRegistry:
     def __init__(self, url: str, timeout_s: float = TIMEOUT_S) -> None:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError("PTR_SCHEMA_REGISTRY_URL takes http://HOST:PORT or https://HOST:PORT, with a path if need be")
+            raise ValueError(
+                "PTR_SCHEMA_REGISTRY_URL takes http://HOST:PORT or https://HOST:PORT, with a path if need be"
+            )
         host = parts.hostname if parts.port is None else f"{parts.hostname}:{parts.port}"
         self._base = urlunsplit((parts.scheme, host, parts.path.rstrip("/"), "", ""))
         self._headers = {"Accept": "application/json", "Content-Type": "application/vnd.schemaregistry.v1+json"}

@@ -17,7 +17,8 @@ from typing import Any
 
 import click
 import msgspec
-from confluent_kafka import Producer
+from confluent_kafka import KafkaException, Producer
+from confluent_kafka.admin import AdminClient
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -46,6 +47,7 @@ SEED = 7
 RATE = 400.0
 #: Unknown answers are asked for again after 1, 5 and 30 s; the demo's need one or two asks.
 SETTLE_TIMEOUT_S = 60.0
+REACH_TIMEOUT_S = 8.0
 FRONT = ("screening", "localization", "dispatch", "plugin")
 FRAUD = ("payer", "payee")
 
@@ -132,6 +134,8 @@ def _load(
         start_ms = int(time.time() * 1000)
         return list(generate(payments, seed=seed, start_ms=start_ms)), parse_tenants(text, name, pics=pics)
     posts = list(_posts_of(file))
+    if not posts:
+        raise FileError(f"{file} holds no payments")
     if tenants_file is not None:
         return posts, parse_tenants(tenants_file.read_text(), str(tenants_file), pics=pics)
     seen: dict[str, set[str]] = {}
@@ -148,9 +152,10 @@ def _posts_of(file: Path) -> Iterator[Post]:
     encode = Codec().encoder(PaymentRequested)
     for page in source.read(file, source.format_of(file), None):
         for item in page.items:
-            if isinstance(item, PaymentRequested):
-                key = payment_key(item.tenant, item.payment_id)
-                yield Post(key, encode(item), "file", (item.tenant, item.payment_id), item, "first")
+            if not isinstance(item, PaymentRequested):
+                raise FileError(f"{file}, line {item.row}: not a PTR ({item.why}); nothing was posted")
+            key = payment_key(item.tenant, item.payment_id)
+            yield Post(key, encode(item), "file", (item.tenant, item.payment_id), item, "first")
 
 
 def _run(
@@ -168,6 +173,7 @@ def _run(
         broker = stack.enter_context(EmbeddedBroker()).address
         console.print(f"embedded broker on {broker}: in memory, 4 partitions, for this demo only")
     else:
+        _reach(broker)
         console.print(f"Kafka on {broker}")
     token = secrets.token_urlsafe(16)
     rig = stack.enter_context(Rig(broker, folder, PTR_WEB_TOKEN=token))
@@ -196,6 +202,17 @@ def _run(
         answered = _settle(rig, truth, before, lambda done: progress.update(settling, completed=done), posted)
         seconds = time.monotonic() - started
     return _report(rig, front, token, truth, seconds, answered, posts, own_file, keep)
+
+
+def _reach(broker: str) -> None:
+    """Raise when nobody answers at ``broker``."""
+    client = AdminClient({"bootstrap.servers": broker, "log_level": 0})
+    try:
+        client.list_topics(timeout=REACH_TIMEOUT_S)
+    except KafkaException as error:
+        raise RigError(
+            f"no Kafka answers at {broker}: {error.args[0].str()}. Start one with 'ptr kafka up', or leave --broker out"
+        ) from error
 
 
 def _dead_letters_before(rig: Rig) -> int:

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import fcntl
 import gc
 import logging
 import os
 import sys
 import time
+import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 import faust
 import faust.streams
 import faust.transport.conductor
 from confluent_kafka import KafkaException
+from faust.exceptions import AlreadyConfiguredWarning
 from faust.types import TP
 from yarl import URL
 
@@ -178,8 +182,18 @@ class PipelineApp(faust.App):
 
     async def on_first_start(self) -> None:
         """Before anything is written."""
+        self._heed_faust_datadir()
         self._lock_datadir()
         await super().on_first_start()
+
+    def _heed_faust_datadir(self) -> None:
+        """``faust --datadir`` is told to the environment only after the app was made."""
+        if given := os.environ.get("F_DATADIR"):
+            self.settings = dataclasses.replace(self.settings, datadir=Path(given))
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", AlreadyConfiguredWarning)
+                self.conf.datadir = self.settings.datadir
+                self.conf.consumer_group_instance_id = self.settings.worker_instance
 
     def _lock_datadir(self) -> None:
         """Held until the process ends, however it ends."""
