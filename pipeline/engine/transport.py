@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Any
 
 import faust
@@ -134,6 +134,11 @@ class Consumer(driver.Consumer):
                 if not committed:
                     await self._seek(tp, 0)  # aiokafka leaves the position where it is.
 
+    async def seek_wait(self, partitions: Mapping[TP, int]) -> None:
+        """Set positions for recovery; what is read before the partition is active is read again from there."""
+        self._next.update(partitions)
+        await super().seek_wait(partitions)
+
     async def _contiguous(self, tp: TP, batch: list[Any]) -> list[Any]:
         """The part of ``batch`` that comes next; nothing when records before it were read and not yielded."""
         expected = self._next.get(tp)
@@ -176,6 +181,8 @@ class Consumer(driver.Consumer):
                 singles[tp] = batch
                 continue
             if active is not None and tp not in active and tp not in self._buffered_partitions:
+                if (expected := self._next.get(tp)) is not None:
+                    await self._seek(tp, expected)  # Read too early: it is read again once the partition is active.
                 continue
             if tp.topic in sources:
                 batch = await self._contiguous(tp, batch)
