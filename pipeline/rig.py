@@ -19,7 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
 
-from confluent_kafka import TopicPartition
+from confluent_kafka import KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from connectors.broker import admin, embedded
@@ -244,7 +244,12 @@ class Rig:
     def ends(self, topic: str) -> dict[int, int]:
         """End offset of each partition."""
         wanted = {TopicPartition(topic, p): OffsetSpec.latest() for p in range(self.partitions)}
-        return {tp.partition: future.result().offset for tp, future in self._admin.list_offsets(wanted).items()}
+        try:
+            return {tp.partition: future.result().offset for tp, future in self._admin.list_offsets(wanted).items()}
+        except KafkaException:
+            # A client that lived through an outage may keep saying that partitions have no leader.
+            self._admin = AdminClient({"bootstrap.servers": self.broker, "log_level": 3})
+            raise
 
     def count(self, topic: str) -> int:
         """Records that were ever written to ``topic``."""
