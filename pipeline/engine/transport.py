@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Any
 
 import faust
+from aiokafka.consumer.group_coordinator import OffsetCommitRequest
 from aiokafka.errors import UnknownMemberIdError
 from aiokafka.protocol.group import HeartbeatRequest
 from faust.transport.consumer import RecordMap
@@ -30,6 +31,15 @@ FETCH_WAIT_MS = 10
 IDLE_FETCH_WAIT_MS = 250
 #: How long a fetch may wait with the partitions that were active when it began.
 FETCH_TIMEOUT_S = 0.2
+
+
+def _member_errors(request: Any, response: Any) -> set[int]:
+    """What the coordinator says of our membership: to heartbeats, and to commits, which may come first."""
+    if isinstance(request, HeartbeatRequest):
+        return {response.error_code}
+    if isinstance(request, OffsetCommitRequest):
+        return {code for _, partitions in response.topics for _, code in partitions}
+    return set()
 
 
 class ConsumerThread(driver.AIOKafkaConsumerThread):
@@ -53,7 +63,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
 
         async def send_and_look(request: Any) -> Any:
             response = await send(request)
-            if isinstance(request, HeartbeatRequest) and response.error_code == UnknownMemberIdError.errno:
+            if UnknownMemberIdError.errno in _member_errors(request, response):
                 self._membership_lost(lease)
             return response
 
