@@ -10,8 +10,6 @@ import mode.loop
 
 from pipeline.engine.app import PipelineApp
 
-SWITCH_INTERVAL_S = 0.0005
-
 
 def use_uvloop() -> None:
     """Make uvloop the event loop of this process; before any loop exists."""
@@ -21,9 +19,6 @@ def use_uvloop() -> None:
 def run_worker(app: PipelineApp) -> NoReturn:
     """Run until SIGTERM or SIGINT, then finish the cycle, commit and exit 0."""
     use_uvloop()
-    # Three kinds of threads hand work to each other (fetching, deciding, flushing); with the default of 5 ms each hand-over
-    # to a busy interpreter costs that much.
-    sys.setswitchinterval(SWITCH_INTERVAL_S)
     app.finalize()
     worker = faust.Worker(
         app,
