@@ -245,10 +245,6 @@ class Codec:
             raise UndecodableError(Error.UNKNOWN_SCHEMA, "schema id names no record of this pipeline")
         raise UndecodableError(Error.NOT_AVRO, "no single-object or Confluent header")
 
-    def body(self, value: bytes) -> bytes:
-        """``value`` without its header; only for records that decoded."""
-        return value[10:] if value[:2] == SINGLE_OBJECT else value[5:]
-
     def _decode_other(self, fmt: _Format, value: bytes) -> Any:
         if value[:2] == SINGLE_OBJECT:
             writer, start = fmt.others.get(value[:10]), 10
