@@ -58,7 +58,7 @@ class Rows(Generic[R]):
         self._decode: Callable[[bytes], R] = msgspec.msgpack.Decoder(row_type, strict=False).decode
         self._cache: dict[bytes, R] = {}
         self._changed: set[bytes] = set()
-        self._sealed: dict[bytes, bytes] = {}
+        self._published: dict[bytes, bytes] = {}
 
     def get(self, key: bytes) -> R:
         """The row of ``key``, a new one when there is none. Change it, then :meth:`save` it."""
@@ -83,24 +83,25 @@ class Rows(Generic[R]):
             row = self._decode(stored)
         return row
 
-    def seal(self) -> None:
-        """Freeze what this cycle changed; the next cycle publishes and stores it."""
-        self._sealed = {key: _encode(self._cache[key]) for key in self._changed}
-        self._changed.clear()
-        if len(self._cache) > CACHED_ROWS_MAX:
-            # What is not stored yet must stay readable.
-            self._cache = {key: self._cache[key] for key in self._sealed}
+    def publish(self, changelog: Changelog) -> bool:
+        """Queue every changed row for the changelog, as it is now, one record per key; tell whether there was any.
 
-    def publish(self, changelog: Changelog) -> None:
-        """Queue the sealed rows for the changelog, one record per key."""
-        topic, partition = self.changelog, self.partition
-        for key, row in self._sealed.items():
+        What they say must be durable already. :meth:`store` them when the changelog has them, before publishing again.
+        """
+        cache, topic, partition = self._cache, self.changelog, self.partition
+        self._published |= {key: _encode(cache[key]) for key in self._changed}
+        self._changed.clear()
+        for key, row in self._published.items():
             changelog.produce(topic, row, key, partition)
+        return bool(self._published)
 
     def store(self, changelog_end: int | None) -> None:
-        """Store the sealed rows; ``changelog_end`` is the changelog's end offset when it is known to include just them."""
-        self._store.write(self._sealed, None if changelog_end is None else changelog_end - 1)
-        self._sealed = {}
+        """Store what was published; ``changelog_end`` is the changelog's end offset when known to include just that."""
+        self._store.write(self._published, None if changelog_end is None else changelog_end - 1)
+        self._published = {}
+        if len(self._cache) > CACHED_ROWS_MAX:
+            # What is not stored yet must stay readable.
+            self._cache = {key: self._cache[key] for key in self._changed}
 
 
 def newest(rows: Iterable[tuple[bytes, bytes | None]], stored: dict[bytes, bytes | None]) -> dict[bytes, bytes | None]:

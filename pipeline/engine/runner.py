@@ -2,13 +2,15 @@
 
 Per group, with N the current cycle:
 
-1. publish the rows of cycle N-1 to the changelog and the outputs of cycle N, and wait until the broker has them;
-2. store the rows of N-1 in RocksDB with their changelog offset, in one write;
-3. acknowledge the batches of N-1.
+1. publish the rows that the cycles before N changed to the changelog, decide N and publish its outputs, and wait until the
+   broker has all of them;
+2. store the rows of those cycles in RocksDB with their changelog offset, in one write;
+3. acknowledge the batches of those cycles.
 
-A crash before 1 has ended repeats N and N-1: their outputs may be in the topics twice, and the readers' fences drop the
-second. A crash between 1 and 3 repeats N-1, whose rows say so. Outputs are always durable before the row that says "done",
-and the row before the offset.
+A crash before 1 has ended repeats N and what came before it: their outputs may be in the topics twice, and the readers'
+fences drop the second. A crash between 1 and 3 repeats the cycles before N, whose rows say so. Outputs are always durable
+before the row that says "done", and the row before the offset. A large cycle records the one before it; after small ones
+the rows wait for each other, for each publication costs the broker a request per partition (:data:`ROWS_LINGER_S`).
 
 The runner knows no Faust: it is given its output, stores, lease and metrics, and runs in the simulation as it is.
 """
@@ -35,8 +37,9 @@ CYCLE_BATCHES_MAX = 24
 #: Records a small cycle: below it the next one waits a little, so that trickles do not cost a core.
 SMALL_CYCLE_RECORDS = 16
 SMALL_CYCLE_PAUSE_S = 0.002
-#: Rows of a cycle are published with the next cycle, or after this.
-ROWS_LINGER_S = 0.05
+#: Rows of small cycles are published together after this, or when this many records wait for it.
+ROWS_LINGER_S = 0.2
+ROWS_LINGER_RECORDS = 500
 #: How often the changelog's end is asked for; recovery after a kill reads what came later.
 CHECKPOINT_INTERVAL_S = 5.0
 #: A rebalance or a stop waits this long for the cycle under way.
@@ -145,16 +148,16 @@ class Runner:
         self._room = asyncio.Event()
         self._room.set()
         self._rows: dict[int, Rows[Any]] = {}
+        #: What was decided and delivered, and is not recorded yet.
         self._before: list[Batch] = []
-        self._before_rows: list[Rows[Any]] = []
+        self._before_records = 0
+        self._before_at = 0.0
         self._stages = {stage.source: stage for stage in group.stages}
         self._work = {stage.source: _Work(self, stage) for stage in group.stages}
         self._checkpoint_at = time.monotonic() + CHECKPOINT_INTERVAL_S
         self._task: asyncio.Task[None] | None = None
         self._idle = asyncio.Event()
         self._idle.set()
-        self._in_flight: set[asyncio.Task[None]] = set()
-        self._last_parallel: asyncio.Task[None] | None = None
 
     # -- taking -------------------------------------------------------------------------------------------------------
 
@@ -182,7 +185,7 @@ class Runner:
     @property
     def busy(self) -> bool:
         """Whether something was taken and is not acknowledged yet."""
-        return bool(self._waiting or self._before or self._in_flight or not self._idle.is_set())
+        return bool(self._waiting or self._before or not self._idle.is_set())
 
     def rows(self, partition: int) -> Rows[Any]:
         """The rows of an assigned partition."""
@@ -212,22 +215,24 @@ class Runner:
                 await self._rest()
             self._idle.clear()
             taken = self._take()
-            if self.group.parallel > 1:
-                await self._start_parallel(taken)
-                continue
-            await self.step(taken)
+            await self.step(taken, record=self._due())
             if taken and sum(len(batch.records) for batch in taken) < SMALL_CYCLE_RECORDS:
                 await asyncio.sleep(SMALL_CYCLE_PAUSE_S)
 
+    def _due(self) -> bool:
+        """Whether the rows of earlier cycles are to be recorded now."""
+        waited_s = time.monotonic() - self._before_at
+        return self.draining or self._before_records >= ROWS_LINGER_RECORDS or waited_s >= ROWS_LINGER_S
+
     async def _rest(self) -> None:
-        """Until something arrives; rows of the last cycle wait a moment for company, for each flush holds up the next."""
+        """Until something arrives or the rows of earlier cycles have waited long enough."""
         self._wake.clear()
         if not self._before:
             self._idle.set()
             await self._wake.wait()
         elif not self.draining:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(ROWS_LINGER_S):
+                async with asyncio.timeout(self._before_at + ROWS_LINGER_S - time.monotonic()):
                     await self._wake.wait()
 
     def _take(self) -> list[Batch]:
@@ -237,40 +242,45 @@ class Runner:
             self._room.set()
         return taken
 
-    async def step(self, taken: list[Batch]) -> None:
-        """One cycle: the module's docstring says in which order and why."""
+    async def step(self, taken: list[Batch], *, record: bool) -> None:
+        """One cycle, recording what came before it if told to; the module's docstring says in which order and why."""
+        recording: list[Rows[Any]] = []
+        if record and self._before:
+            await self.lease.hold()
+            recording = [rows for rows in self._rows.values() if rows.publish(self.output)]
         try:
-            touched = await self._decide(taken)
+            await self._decide(taken)
         except Abandoned:
-            return  # Nothing was recorded or acknowledged; the next owner begins there.
+            taken = []  # Not acknowledged; the next owner begins there.
         await self.lease.hold()
-        for rows in self._before_rows:
-            rows.publish(self.output)
         await self.output.delivered()
-        ends = await self._ends_when_due()
-        await self.lease.hold()
-        for rows in self._before_rows:
-            rows.store(ends.get((rows.changelog, rows.partition)))
-        for batch in self._before:
-            batch.ack()
-        for rows in touched:
-            rows.seal()
-        self._before, self._before_rows = taken, touched
-        if not touched:
-            # Without rows nothing has to be published first: the outputs are durable, so acknowledge at once.
-            for batch in self._before:
-                batch.ack()
-            self._before = []
+        if record and self._before:
+            ends = await self._ends_when_due(recording)
+            await self.lease.hold()
+            for rows in recording:
+                rows.store(ends.get((rows.changelog, rows.partition)))
+            self._acknowledge()
+        if taken:
+            if not self._before:
+                self._before_at = time.monotonic()
+            self._before += taken
+            self._before_records += sum(len(batch.records) for batch in taken)
+            if self.group.table is None:
+                self._acknowledge()  # There are no rows to come first.
         self.progress_at = time.monotonic()
 
-    async def _decide(self, taken: list[Batch]) -> list[Rows[Any]]:
-        touched: dict[int, Rows[Any]] = {}
+    def _acknowledge(self) -> None:
+        for batch in self._before:
+            batch.ack()
+        self._before, self._before_records = [], 0
+
+    async def _decide(self, taken: list[Batch]) -> None:
         for batch in taken:
             await asyncio.sleep(0)  # Other groups' cycles and the web get their turn.
             await self.lease.hold()
             stage, work = self._stages[batch.topic], self._work[batch.topic]
             if self.group.table is not None:
-                work.rows = touched[batch.partition] = self.rows(batch.partition)
+                work.rows = self.rows(batch.partition)
             started, cpu = time.perf_counter(), time.thread_time()
             if stage.handle_batch is not None:
                 await stage.handle_batch(batch.records, work)
@@ -280,7 +290,6 @@ class Runner:
             self.metrics.handled(
                 stage.name, len(batch.records), time.perf_counter() - started, time.thread_time() - cpu
             )
-        return list(touched.values())
 
     def _handle_each(self, stage: Stage, work: _Work, records: Sequence[RawRecord]) -> None:
         handle = stage.handle
@@ -296,50 +305,12 @@ class Runner:
                 # A mistake of ours in one decision: the record is kept for a retry, and everybody else goes on.
                 work.dead_letter(record, Error.STAGE_FAILED, f"{type(error).__name__} at {_where(error)}")
 
-    async def _ends_when_due(self) -> dict[tuple[str, int], int]:
+    async def _ends_when_due(self, recording: list[Rows[Any]]) -> dict[tuple[str, int], int]:
         # Exact only now: what was published is delivered, and it is what is about to be stored.
-        if not self._before_rows or time.monotonic() < self._checkpoint_at:
+        if not recording or time.monotonic() < self._checkpoint_at:
             return {}
         self._checkpoint_at = time.monotonic() + CHECKPOINT_INTERVAL_S
-        return await self.output.ends((rows.changelog, rows.partition) for rows in self._before_rows)
-
-    # -- several cycles at once, without a table ----------------------------------------------------------------------
-
-    async def _start_parallel(self, taken: list[Batch]) -> None:
-        loop = asyncio.get_running_loop()
-        for batch in taken:
-            task = loop.create_task(self._parallel_step(batch, self._last_parallel))
-            self._last_parallel = task
-            self._in_flight.add(task)
-            task.add_done_callback(self._parallel_ended)
-            while len(self._in_flight) >= self.group.parallel:
-                await asyncio.wait(self._in_flight, return_when=asyncio.FIRST_COMPLETED)
-        self.progress_at = time.monotonic()
-
-    def _parallel_ended(self, task: asyncio.Task[None]) -> None:
-        self._in_flight.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            self._fail(f"{self.group.name}: {type(error).__name__}: {error}")
-
-    async def _parallel_step(self, batch: Batch, earlier: asyncio.Task[None] | None) -> None:
-        try:
-            await self._decide([batch])
-        except Abandoned:
-            self._abandon()
-            return
-        await self.lease.hold()
-        await self.output.delivered()
-        if earlier is not None:
-            # Batches are acknowledged in their order: the highest acknowledged offset is what is committed.
-            await asyncio.wait([earlier])
-        if not self._abandoned:
-            batch.ack()
-            self.progress_at = time.monotonic()
-
-    _abandoned = False
-
-    def _abandon(self) -> None:
-        self._abandoned = True
+        return await self.output.ends((rows.changelog, rows.partition) for rows in recording)
 
     # -- giving partitions away ---------------------------------------------------------------------------------------
 
@@ -355,8 +326,6 @@ class Runner:
             self._wake.set()
         async with asyncio.timeout(DRAIN_TIMEOUT_S):
             self._checkpoint_at = 0.0
-            if self._in_flight:
-                await asyncio.wait(self._in_flight)
             await self._idle.wait()
         self._rows.clear()
 
@@ -364,8 +333,6 @@ class Runner:
         """Partitions were assigned and recovered."""
         self._rows.clear()
         self._last.clear()
-        self._abandoned = False
-        self._last_parallel = None
         self.owned_from = owned_from
         self.progress_at = time.monotonic()
         self.draining = False

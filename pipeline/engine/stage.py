@@ -86,10 +86,5 @@ class Group:
     name: str
     stages: tuple[Stage, ...]
     table: Table | None = None
-    #: Cycles that may be under way at once; more than one only without a table, where calls leave the process.
-    parallel: int = 1
     #: Records may wait in it on purpose, so lag is not a sign of a stall.
     waits: bool = False
-
-    def __post_init__(self) -> None:
-        assert self.parallel == 1 or self.table is None, "cycles of a table are one after the other"

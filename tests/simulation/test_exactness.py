@@ -50,13 +50,15 @@ posts = st.lists(
     max_size=24,
 )
 POINTS = ("deliver", "delivered", "store", "ack", "end")
-#: (which group, how many records it takes, where it is killed, how much the broker has by then, checkpoint)
+#: (which group, how many records it takes, where it is killed, how much the broker has by then, checkpoint, whether earlier
+#: cycles are recorded)
 moves = st.lists(
     st.tuples(
         st.integers(0, 9),
         st.integers(1, 5),
         st.sampled_from((None, None, *POINTS)),
         st.floats(0, 0.99),
+        st.booleans(),
         st.booleans(),
     ),
     max_size=60,
@@ -99,7 +101,7 @@ def world_and_ledger() -> tuple[World, MemoryLedger]:
 
 
 async def run(
-    requests: list[tuple[int, int, int, int, str]], drawn: list[tuple[int, int, str | None, float, bool]]
+    requests: list[tuple[int, int, int, int, str]], drawn: list[tuple[int, int, str | None, float, bool, bool]]
 ) -> tuple[World, MemoryLedger]:
     world, ledger = world_and_ledger()
     for post in requests:
@@ -108,9 +110,9 @@ async def run(
             topics.REQUESTED.name, CODEC.encode(request), payment_key(request.tenant, request.payment_id)
         )
     names = list(world.processes)
-    for number, take, point, share, checkpoint in drawn:
+    for number, take, point, share, checkpoint, record in drawn:
         crash_at = None if point is None else (point, share)
-        await world.step(names[number % len(names)], take, crash_at, checkpoint)
+        await world.step(names[number % len(names)], take, crash_at, checkpoint, record)
     await world.settle()
     return world, ledger
 
@@ -182,7 +184,7 @@ def check(world: World, ledger: MemoryLedger, requests: list[tuple[int, int, int
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
 @given(requests=posts, drawn=moves)
 def test_whatever_dies_each_payment_has_one_outcome_and_each_count_is_exact(
-    requests: list[tuple[int, int, int, int, str]], drawn: list[tuple[int, int, str | None, float, bool]]
+    requests: list[tuple[int, int, int, int, str]], drawn: list[tuple[int, int, str | None, float, bool, bool]]
 ) -> None:
     """Kills at any step of any cycle of any stage leave outcomes, windows and calls as if nothing had died."""
     world, ledger = asyncio.run(run(requests, drawn))
@@ -192,7 +194,12 @@ def test_whatever_dies_each_payment_has_one_outcome_and_each_count_is_exact(
 def test_every_stage_dies_at_every_point() -> None:
     """A fixed walk: each group is killed once at each point of the cycle while it holds work."""
     requests = [(n % 12, n % 3, n % 2, 1 + n % 3, "plain") for n in range(30)]
-    drawn = [(group, 3, point, 0.5, group % 2 == 0) for point in POINTS for _ in range(3) for group in range(10)]
+    drawn = [
+        (group, 3, point, 0.5, group % 2 == 0, again != 1)
+        for point in POINTS
+        for again in range(3)
+        for group in range(10)
+    ]
     world, ledger = asyncio.run(run(requests, drawn))
     assert world.kills > 20
     check(world, ledger, requests)

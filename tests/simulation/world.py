@@ -163,8 +163,8 @@ class Process:
     def lag(self) -> int:
         return sum(len(self.world.broker.logs[tp]) - at for tp, at in self.position.items())
 
-    async def step(self, take: int, crash_at: tuple[str, float] | None, checkpoint: bool) -> None:
-        """One cycle over at most ``take`` records of each partition."""
+    async def step(self, take: int, crash_at: tuple[str, float] | None, checkpoint: bool, record: bool) -> None:
+        """One cycle over at most ``take`` records of each partition; ``record`` what came before it, or let it wait."""
         self.crash_at = crash_at
         if checkpoint:
             self.runner._checkpoint_at = 0.0
@@ -174,7 +174,7 @@ class Process:
             if records:
                 batches.append(_Batch(self, tp, records))
                 self.position[tp] = at + len(records)
-        await self.runner.step(batches)  # type: ignore[arg-type]
+        await self.runner.step(batches, record=record)  # type: ignore[arg-type]
         self.maybe_crash("end")
 
 
@@ -221,11 +221,16 @@ class World:
         self.processes[name] = Process(self, group)
 
     async def step(
-        self, name: str, take: int = 1000, crash_at: tuple[str, float] | None = None, checkpoint: bool = False
+        self,
+        name: str,
+        take: int = 1000,
+        crash_at: tuple[str, float] | None = None,
+        checkpoint: bool = False,
+        record: bool = True,
     ) -> None:
         """One cycle of one process; a crash in it kills and restarts it."""
         try:
-            await self.processes[name].step(take, crash_at, checkpoint)
+            await self.processes[name].step(take, crash_at, checkpoint, record)
         except Crash:
             self.kill(name)
 

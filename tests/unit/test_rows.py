@@ -1,4 +1,4 @@
-"""Rows between cycles: read through a cache, sealed, published, stored; and what recovery keeps."""
+"""Rows between cycles: read through a cache, published, stored; and what recovery keeps."""
 
 from __future__ import annotations
 
@@ -46,14 +46,13 @@ def encoded(version: int, count: int = 0) -> bytes:
     return msgspec.msgpack.encode(Counter(version=version, count=count))
 
 
-def test_a_row_is_stored_one_cycle_after_it_was_sealed() -> None:
-    """Sealing freezes it; publishing names its own partition; storing notes the changelog's last offset."""
+def test_a_row_is_stored_as_it_was_published() -> None:
+    """Publishing freezes it and names its own partition; storing notes the changelog's last offset."""
     disk = Disk()
     rows = a_table(disk)
     add(rows, b"a")
-    rows.seal()
-    add(rows, b"a")
     rows.publish(disk)
+    add(rows, b"a")
     rows.store(changelog_end=8)
     assert disk.published == [("changes", b"a", 3)]
     assert disk.rows == {b"a": encoded(1, 1)}
@@ -67,8 +66,7 @@ def test_one_changelog_record_per_key_and_cycle() -> None:
     rows = a_table(disk)
     for _ in range(5):
         add(rows, b"a")
-    rows.seal()
-    rows.publish(disk)
+    assert rows.publish(disk)
     assert len(disk.published) == 1
     rows.store(None)
     assert (disk.rows[b"a"], disk.offset) == (encoded(5, 5), None)
@@ -82,23 +80,25 @@ def test_the_cache_is_emptied_but_for_what_is_not_stored_yet(monkeypatch: pytest
     rows = a_table(disk)
     for n in range(9):
         rows.get(b"k%d" % n)
+    rows.publish(disk)
     add(rows, b"k0")
-    rows.seal()
+    rows.store(None)
     assert set(rows._cache) == {b"k0"}
     assert rows.get(b"k0").count == 11
     assert rows.get(b"k5").count == 10
 
 
-def test_what_changes_while_the_cycle_before_is_sealed_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_changes_while_earlier_rows_are_under_way_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every increment of thirty cycles arrives, with a cache of one row."""
     monkeypatch.setattr(rows_module, "CACHED_ROWS_MAX", 1)
     disk = Disk()
     rows = a_table(disk)
     for cycle in range(30):
+        rows.publish(disk)
         add(rows, b"k%d" % (cycle % 4))
         add(rows, b"always")
         rows.store(None)
-        rows.seal()
+    rows.publish(disk)
     rows.store(None)
     counts = {key: msgspec.msgpack.decode(row, type=Counter).count for key, row in disk.rows.items()}
     assert counts == {b"always": 30, b"k0": 8, b"k1": 8, b"k2": 7, b"k3": 7}
@@ -121,7 +121,7 @@ def test_every_applied_record_raises_the_version() -> None:
     rows = a_table(disk)
     for _ in range(3):
         add(rows, b"a")
-    rows.seal()
+    rows.publish(disk)
     rows.store(None)
     assert version_of(disk.rows[b"a"]) == 3
 

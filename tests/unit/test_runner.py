@@ -105,19 +105,19 @@ def test_published_then_delivered_then_stored_then_acknowledged() -> None:
     runner = a_runner(count, journal)
 
     async def cycles() -> None:
-        await runner.step([Batch(journal.lines, records(0))])
+        await runner.step([Batch(journal.lines, records(0))], record=True)
         journal.lines.append("-- second")
-        await runner.step([Batch(journal.lines, records(1))])
+        await runner.step([Batch(journal.lines, records(1))], record=True)
         journal.lines.append("-- third")
-        await runner.step([])
+        await runner.step([], record=True)
 
     asyncio.run(cycles())
     assert journal.lines == [
         "produce out k0",
         "delivered",
         "-- second",
-        "produce out k1",
         "produce changes k0",
+        "produce out k1",
         "delivered",
         "store k0",
         "ack 0",
@@ -129,11 +129,30 @@ def test_published_then_delivered_then_stored_then_acknowledged() -> None:
     ]
 
 
+def test_rows_of_small_cycles_are_recorded_together() -> None:
+    """One changelog record per key for all of them, and nothing is acknowledged before."""
+    journal = Journal()
+    runner = a_runner(count, journal)
+
+    async def cycles() -> None:
+        await runner.step([Batch(journal.lines, records(0))], record=False)
+        await runner.step([Batch(journal.lines, [*records(1), *records(0)])], record=False)
+        assert not any(line.startswith(("produce changes", "store", "ack")) for line in journal.lines)
+        journal.lines.clear()
+        await runner.step([], record=True)
+
+    asyncio.run(cycles())
+    changes = ["produce changes k0", "produce changes k1"]
+    assert (sorted(journal.lines[:2]), journal.lines[2]) == (changes, "delivered")
+    assert journal.lines[3] in ("store k0,k1", "store k1,k0")
+    assert journal.lines[4:] == ["ack 0", "ack 0"]
+
+
 def test_without_a_table_a_batch_is_acknowledged_when_its_outputs_are_delivered() -> None:
     """There is no row to wait for."""
     journal = Journal()
     runner = a_runner(lambda record, work: work.emit("out", b"event", record.key), journal, table=False)
-    asyncio.run(runner.step([Batch(journal.lines, records(0, 1))]))
+    asyncio.run(runner.step([Batch(journal.lines, records(0, 1))], record=True))
     assert journal.lines == ["produce out k0", "produce out k1", "delivered", "ack 1"]
 
 
@@ -146,7 +165,7 @@ def test_a_decision_that_fails_is_a_dead_letter_and_the_batch_goes_on() -> None:
             raise KeyError("somebody's secret")
         count(record, work)
 
-    asyncio.run(a_runner(handle, journal).step([Batch(journal.lines, records(0, 1, 2))]))
+    asyncio.run(a_runner(handle, journal).step([Batch(journal.lines, records(0, 1, 2))], record=True))
     assert journal.lines[:3] == ["produce out k0", f"produce {LETTERS} k1", "produce out k2"]
     letter = CODEC.decode(journal.values[1], DeadLetter)
     assert (letter.error, letter.stage, letter.offset, letter.value) == ("stage_failed", "s", 1, b"v")
@@ -161,7 +180,7 @@ def test_bytes_that_cannot_be_read_say_why() -> None:
     def handle(record: RawRecord, work: Work) -> None:
         raise UndecodableError(Error.NOT_AVRO, "no header")
 
-    asyncio.run(a_runner(handle, journal).step([Batch(journal.lines, records(0))]))
+    asyncio.run(a_runner(handle, journal).step([Batch(journal.lines, records(0))], record=True))
     letter = CODEC.decode(journal.values[0], DeadLetter)
     assert (letter.error, letter.detail) == ("not_avro", "no header")
 
@@ -199,8 +218,8 @@ def test_a_store_that_fails_acknowledges_nothing() -> None:
     runner = a_runner(count, journal)
 
     async def cycles() -> None:
-        await runner.step([Batch(journal.lines, records(0))])
-        await runner.step([])
+        await runner.step([Batch(journal.lines, records(0))], record=True)
+        await runner.step([], record=True)
 
     with pytest.raises(OSError, match="No space"):
         asyncio.run(cycles())
@@ -229,11 +248,11 @@ def test_a_lost_lease_publishes_nothing() -> None:
     lease = Lease(10.0, clock=lambda: now[0])
     journal = Journal()
     runner = a_runner(count, journal, lease=lease)
-    asyncio.run(runner.step([Batch(journal.lines, records(0))]))
+    asyncio.run(runner.step([Batch(journal.lines, records(0))], record=True))
     journal.lines.clear()
     now[0] = 100.0
     with pytest.raises(LeaseLostError):
-        asyncio.run(runner.step([Batch(journal.lines, records(1))]))
+        asyncio.run(runner.step([Batch(journal.lines, records(1))], record=True))
     assert journal.lines == []
 
 
