@@ -91,7 +91,7 @@ def create(settings: Settings) -> PipelineApp:
         settings,
         [group for name in settings.stages for group in stages[name]],
         codec=codec,
-        side_inputs=[TenantReader(settings.broker, topics.TENANTS.name, codec, book, on_failure=_tenants_unread)],
+        side_inputs=[TenantReader(settings.access, topics.TENANTS.name, codec, book, on_failure=_tenants_unread)],
     )
     apps.append(app)
     app.services.append(WebServer(settings, book))

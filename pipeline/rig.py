@@ -20,12 +20,12 @@ from types import TracebackType
 from typing import TypeVar
 
 from confluent_kafka import KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec
+from confluent_kafka.admin import OffsetSpec
 
 from connectors.broker import admin, embedded
 from connectors.tenants.publish import publish
 from pipeline import topics
-from pipeline.settings import STAGES
+from pipeline.settings import STAGES, BrokerAccess
 from schemas.codec import Codec
 from schemas.tenant_rules import TenantRules
 
@@ -155,7 +155,7 @@ class Rig:
 
     def __init__(
         self,
-        broker: str,
+        broker: BrokerAccess | str,
         folder: Path,
         environment: Mapping[str, str] | None = None,
         *,
@@ -164,20 +164,21 @@ class Rig:
         **more: str,
     ) -> None:
         environment = dict(environment or {}) | more
-        self.broker = broker
+        self.access = broker if isinstance(broker, BrokerAccess) else BrokerAccess(addresses=broker)
+        self.broker = self.access.addresses
         self.folder = folder
         self.database = database or f"sqlite:///{folder}/audit.db"
         self.partitions = partitions
         self.children: list[Child] = []
         self.pics = tuple(environment.get("PTR_PICS", "simulator").split(","))
         self._environment = {
-            "PTR_BROKER": broker,
+            **self.access.environment(),
             "PTR_PARTITIONS": str(partitions),
             "PTR_DATABASE": self.database,
             "PTR_WEB_PORT": "0",
             "PYTHONUNBUFFERED": "1",
         } | environment
-        self._admin = AdminClient({"bootstrap.servers": broker, "log_level": 3})
+        self._admin = admin.client(self.access)
 
     def __enter__(self) -> Rig:
         return self
@@ -192,10 +193,10 @@ class Rig:
         self.folder.mkdir(parents=True, exist_ok=True)
         wanted = topics.all_topics(self.pics)
         if embedded.is_embedded(self._admin.list_topics(timeout=10).cluster_id):
-            embedded.touch_topics(self.broker, [topic.name for topic in wanted])
+            embedded.touch_topics(self.access, [topic.name for topic in wanted])
         else:
             admin.apply(self._admin, wanted, self.partitions, 1)
-        publish(self.broker, Codec(), list(tenants))
+        publish(self.access, Codec(), list(tenants))
 
     def worker(self, name: str, stages: Sequence[str] = STAGES, **environment: str) -> Worker:
         """Start a worker."""
@@ -248,7 +249,7 @@ class Rig:
             return {tp.partition: future.result().offset for tp, future in self._admin.list_offsets(wanted).items()}
         except KafkaException:
             # A client that lived through an outage may keep saying that partitions have no leader.
-            self._admin = AdminClient({"bootstrap.servers": self.broker, "log_level": 3})
+            self._admin = admin.client(self.access)
             raise
 
     def count(self, topic: str) -> int:

@@ -1,6 +1,7 @@
 """Every setting: read once from the environment (``PTR_*``), checked, and given to the rest as one object.
 
-Secrets can be given as files: ``PTR_WEB_TOKEN_FILE`` instead of ``PTR_WEB_TOKEN``, and so on.
+Secrets can be given as files: ``PTR_WEB_TOKEN_FILE`` instead of ``PTR_WEB_TOKEN``, and so on. The password for Kafka can only
+be: it is read when a client is made and kept nowhere.
 docs/operations.md lists them with their meaning for operators.
 """
 
@@ -8,18 +9,148 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Mapping
+import ssl
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 STAGES: tuple[str, ...] = ("screening", "localization", "payer", "payee", "dispatch", "plugin")
 
 LOG_LEVELS: tuple[str, ...] = ("debug", "info", "warning", "error")
 
+BROKER_SECURITIES: tuple[str, ...] = ("plaintext", "ssl", "sasl_plaintext", "sasl_ssl")
+SASL_MECHANISMS: tuple[str, ...] = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
+
 
 class SettingsError(ValueError):
     """A setting is missing or wrong; the message names it, what is wrong with it, and what it takes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BrokerAccess:
+    """How to reach Kafka and be let in. As text it is the addresses alone, so it may stand in messages."""
+
+    addresses: str
+    security: str = "plaintext"
+    #: PEM files; an empty ``ca`` means the system's certificate authorities.
+    ca: str = ""
+    cert: str = ""
+    key: str = ""
+    sasl_mechanism: str = "SCRAM-SHA-512"
+    user: str = ""
+    password_file: str = ""
+
+    def __str__(self) -> str:
+        return self.addresses
+
+    @property
+    def tls(self) -> bool:
+        """Whether connections are encrypted."""
+        return self.security in ("ssl", "sasl_ssl")
+
+    @property
+    def sasl(self) -> bool:
+        """Whether clients say who they are by user and password."""
+        return self.security.startswith("sasl_")
+
+    def client_config(self) -> dict[str, Any]:
+        """What every confluent-kafka client begins with. It holds the password: never log it."""
+        config = {"bootstrap.servers": self.addresses, "security.protocol": self.security}
+        if self.tls:
+            files = {"ssl.ca.location": self.ca, "ssl.certificate.location": self.cert, "ssl.key.location": self.key}
+            config |= {name: file for name, file in files.items() if file}
+        if self.sasl:
+            config |= {
+                "sasl.mechanism": self.sasl_mechanism,
+                "sasl.username": self.user,
+                "sasl.password": self._password(),
+            }
+        return config
+
+    def faust_credentials(self) -> Any:
+        """The same for ``faust.App(broker_credentials=...)``; None for plain connections."""
+        if not self.tls and not self.sasl:
+            return None
+        from faust import SASLCredentials, SSLCredentials
+
+        context = self._ssl_context() if self.tls else None
+        if not self.sasl:
+            return SSLCredentials(context)
+        return SASLCredentials(
+            username=self.user, password=self._password(), ssl_context=context, mechanism=self.sasl_mechanism
+        )
+
+    def environment(self) -> dict[str, str]:
+        """The variables that give a child process this access; those that it must not inherit are empty."""
+        return {
+            "PTR_BROKER": self.addresses,
+            "PTR_BROKER_SECURITY": self.security,
+            "PTR_BROKER_CA": self.ca,
+            "PTR_BROKER_CERT": self.cert,
+            "PTR_BROKER_KEY": self.key,
+            "PTR_BROKER_SASL_MECHANISM": self.sasl_mechanism,
+            "PTR_BROKER_USER": self.user,
+            "PTR_BROKER_PASSWORD_FILE": self.password_file,
+        }
+
+    def check(self) -> None:
+        """Raise :class:`SettingsError`, naming the variable, when something is missing, unreadable, or without effect."""
+        given = {name: value for name, value in self.environment().items() if value}
+        tls_only = [name for name in ("PTR_BROKER_CA", "PTR_BROKER_CERT", "PTR_BROKER_KEY") if name in given]
+        sasl_only = [name for name in ("PTR_BROKER_USER", "PTR_BROKER_PASSWORD_FILE") if name in given]
+        # A setting that is not heeded would leave somebody believing that connections are safe.
+        if tls_only and not self.tls:
+            raise SettingsError(f"{tls_only[0]}: PTR_BROKER_SECURITY={self.security} uses no TLS; take ssl or sasl_ssl")
+        if sasl_only and not self.sasl:
+            raise SettingsError(
+                f"{sasl_only[0]}: PTR_BROKER_SECURITY={self.security} uses no user; take sasl_ssl or sasl_plaintext"
+            )
+        if self.sasl and len(sasl_only) < 2:
+            lacking = {"PTR_BROKER_USER", "PTR_BROKER_PASSWORD_FILE"} - set(sasl_only)
+            raise SettingsError(f"{max(lacking)}: missing; PTR_BROKER_SECURITY={self.security} needs user and password")
+        if bool(self.cert) != bool(self.key):
+            raise SettingsError("PTR_BROKER_CERT and PTR_BROKER_KEY are given together: a certificate and its key")
+        if self.sasl:
+            self._password()
+        if self.tls:
+            self._ssl_context()
+
+    def _password(self) -> str:
+        try:
+            password = Path(self.password_file).read_text().strip()
+        except (OSError, UnicodeDecodeError) as error:
+            why = error.strerror if isinstance(error, OSError) else "not text"
+            raise SettingsError(f"PTR_BROKER_PASSWORD_FILE: cannot read {self.password_file}: {why}") from None
+        if not password:
+            raise SettingsError(f"PTR_BROKER_PASSWORD_FILE: {self.password_file} is empty")
+        return password
+
+    def _ssl_context(self) -> ssl.SSLContext:
+        try:
+            context = ssl.create_default_context(cafile=self.ca or None)
+        except OSError as error:  # also what is no certificate
+            raise SettingsError(f"PTR_BROKER_CA: {self.ca} is no file of certificates in PEM: {_why(error)}") from None
+        if self.cert:
+            try:
+                # With an empty passphrase a key that needs one is refused, and nobody is asked on a terminal.
+                context.load_cert_chain(self.cert, self.key, password="")
+            except OSError as error:
+                raise SettingsError(
+                    f"PTR_BROKER_CERT, PTR_BROKER_KEY: {self.cert} and {self.key} are not a certificate and its key "
+                    f"without a passphrase, in PEM: {_why(error)}"
+                ) from None
+        return context
+
+
+def _why(error: OSError) -> str:
+    return (error.reason if isinstance(error, ssl.SSLError) else error.strerror) or type(error).__name__
+
+
+def client_config(broker: BrokerAccess | str, more: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Configuration of a confluent-kafka client of ``broker``; plain addresses are reached without TLS and user."""
+    access = broker if isinstance(broker, BrokerAccess) else BrokerAccess(addresses=broker)
+    return access.client_config() | dict(more or {})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +159,16 @@ class Settings:
 
     #: Kafka bootstrap servers, HOST:PORT[,HOST:PORT].
     broker: str = "127.0.0.1:9092"
+    #: How connections to Kafka are protected: plaintext, ssl, sasl_plaintext or sasl_ssl.
+    broker_security: str = "plaintext"
+    #: PEM files: who signed the brokers' certificates (empty: whom the system trusts); our own certificate and its key.
+    broker_ca: str = ""
+    broker_cert: str = ""
+    broker_key: str = ""
+    broker_sasl_mechanism: str = "SCRAM-SHA-512"
+    broker_user: str = ""
+    #: File that holds the password; there is no variable for the password itself.
+    broker_password_file: str = ""
     #: Partitions of every co-partitioned topic; fixed once there is data.
     partitions: int = 4
     replication: int = 1
@@ -66,6 +207,20 @@ class Settings:
     SECRETS: ClassVar[frozenset[str]] = frozenset({"web_token", "database", "schema_registry_url"})
 
     @property
+    def access(self) -> BrokerAccess:
+        """How to reach Kafka: what every client of it is made from."""
+        return BrokerAccess(
+            addresses=self.broker,
+            security=self.broker_security,
+            ca=self.broker_ca,
+            cert=self.broker_cert,
+            key=self.broker_key,
+            sasl_mechanism=self.broker_sasl_mechanism,
+            user=self.broker_user,
+            password_file=self.broker_password_file,
+        )
+
+    @property
     def worker_group(self) -> str:
         """Kafka consumer group of this worker."""
         if self.group:
@@ -97,10 +252,14 @@ def _pairs(text: str) -> tuple[tuple[str, str], ...]:
     return pairs  # type: ignore[return-value]
 
 
-def _log_level(text: str) -> str:
-    if text.lower() not in LOG_LEVELS:
-        raise ValueError(f"choose from {', '.join(LOG_LEVELS)}")
-    return text.lower()
+def _one_of(choices: tuple[str, ...]) -> Callable[[str], str]:
+    def read(text: str) -> str:
+        found = next((choice for choice in choices if choice.lower() == text.lower()), None)
+        if found is None:
+            raise ValueError(f"choose from {', '.join(choices)}")
+        return found
+
+    return read
 
 
 def _brokers(text: str) -> str:
@@ -126,7 +285,9 @@ _READ = {
     "replication": lambda text: int(_between(1, 9)(text)),  # type: ignore[operator]
     "broker": _brokers,
     "stages": _stages,
-    "log_level": _log_level,
+    "broker_security": _one_of(BROKER_SECURITIES),
+    "broker_sasl_mechanism": _one_of(SASL_MECHANISMS),
+    "log_level": _one_of(LOG_LEVELS),
     "datadir": Path,
     "pics": _words,
     "lists": _pairs,
@@ -165,4 +326,11 @@ def load(environment: Mapping[str, str] | None = None, **overrides: object) -> S
     for name, value in overrides.items():
         if value is not None:
             values[name] = value
-    return Settings(**values)  # type: ignore[arg-type]
+    if environment.get("PTR_BROKER_PASSWORD"):
+        raise SettingsError(
+            "PTR_BROKER_PASSWORD: a password does not belong into the environment; write it into a file that only this "
+            "user can read, and name the file in PTR_BROKER_PASSWORD_FILE"
+        )
+    settings = Settings(**values)  # type: ignore[arg-type]
+    settings.access.check()
+    return settings

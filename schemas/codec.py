@@ -2,7 +2,8 @@
 
 Written: Avro single-object encoding (``C3 01``, the CRC-64-AVRO fingerprint of the writer's schema, the body), or, with a
 schema registry, Confluent framing (``00``, the schema's id as four bytes, the body). Both are always read. A record written
-with an older schema that this repository knows is read through schema resolution.
+with an older schema that this repository knows is read through schema resolution, which is fastavro's; what comes with today's
+schema is read and written by :mod:`schemas.bodies`.
 """
 
 from __future__ import annotations
@@ -18,15 +19,14 @@ import fastavro
 import msgspec
 from fastavro.schema import fingerprint, to_parsing_canonical_form
 
+from schemas import bodies
+from schemas.bodies import COMPILED as COMPILED
 from schemas.reasons import Error
 from schemas.records import RECORDS, PaymentRequested, Record
 
 T = TypeVar("T", bound=Record)
 SINGLE_OBJECT = b"\xc3\x01"
 CONFLUENT = b"\x00"
-
-_read = fastavro.schemaless_reader
-_write = fastavro.schemaless_writer
 
 
 class UndecodableError(ValueError):
@@ -74,17 +74,13 @@ def fingerprint_of(schema: dict[str, Any]) -> bytes:
     return bytes.fromhex(text)
 
 
-def _has_records(record: type[Record]) -> bool:
-    """Whether the record holds records, so that building it from data takes a conversion."""
-    return '"record"' in json.dumps(schema_of(record)["fields"])
-
-
 class _Format:
-    """One record type: its parsed schema and headers."""
+    """One record type: its schemas, headers and body."""
 
     def __init__(self, record: type[Record]) -> None:
         self.record = record
         self.schema = fastavro.parse_schema(schema_of(record))
+        self.body = bodies.typed(schema_of(record))
         self.header = SINGLE_OBJECT + fingerprint_of(schema_of(record))
         #: Parsed writer's schemas by header, for everything but the current one.
         self.others: dict[bytes, Any] = {}
@@ -92,10 +88,6 @@ class _Format:
             header = SINGLE_OBJECT + fingerprint_of(earlier)
             if header != self.header:
                 self.others[header] = fastavro.parse_schema(earlier)
-        nested = _has_records(record)
-        self.build: Callable[[dict[str, Any]], Any] = (
-            (lambda data: msgspec.convert(data, record)) if nested else (lambda data: record(**data))
-        )
 
 
 _FORMATS = {record: _Format(record) for record in RECORDS}
@@ -122,17 +114,7 @@ class Codec:
 
     def encoder(self, record: type[T]) -> Callable[[T], bytes]:
         """A function that encodes ``record``s: the fast way for a stage that writes one kind."""
-        header = self.header(record)
-        schema = _FORMATS[record].schema
-        to_data: Callable[[Any], Any] = _to_data if _has_records(record) else msgspec.structs.asdict
-
-        def encode(value: T) -> bytes:
-            out = BytesIO()
-            out.write(header)
-            _write(out, schema, to_data(value))
-            return out.getvalue()
-
-        return encode
+        return self._writer(record)
 
     def carrying_reader(
         self, record: type[T], carry_from: str, until: str = ""
@@ -147,23 +129,16 @@ class Codec:
         names = [field["name"] for field in fields]
         at, end = names.index(carry_from), names.index(until) + 1 if until else len(names)
         header, decode = _FORMATS[record].header, self.decoder(record)
-        head, tail = _part(record, fields[:at], "Head"), _part(record, fields[at:end], "Tail")
-        whole_tail = _part(record, fields[at:], "WholeTail")
+        start, split = len(header), bodies.plain(_part(record, fields[: max(at, end)]), at).split
+        write_tail = bodies.plain(_part(record, fields[at:])).write
 
         def read(value: bytes) -> tuple[dict[str, Any], bytes]:
-            if value[:10] != header:
-                data = _to_data(decode(value))
-                out = BytesIO()
-                _write(out, whole_tail, data)
-                return data, out.getvalue()
+            if not value.startswith(header):
+                data = bodies.to_data(decode(value))
+                return data, write_tail(b"", data)
             try:
-                stream = BytesIO(value)
-                stream.seek(10)
-                data = _read(stream, head, None)
-                start = stream.tell()
-                data.update(_read(stream, tail, None))
-                return data, value[start:]
-            except Exception as error:
+                return split(value, start)
+            except Exception as error:  # whatever the bytes provoke
                 raise UndecodableError(Error.UNREADABLE_VALUE, type(error).__name__) from None
 
         return read
@@ -180,28 +155,16 @@ class Codec:
         there = [field["name"] for field in theirs].index(carry_from)
         if [(f["name"], f["type"]) for f in fields[at:]] != [(f["name"], f["type"]) for f in theirs[there:]]:
             raise ValueError(f"{record.__name__} and {reads.__name__} differ from field {carry_from} on")
-        header, head = self.header(record), _part(record, fields[:at], "Head")
-
-        def write(values: dict[str, Any], carried: bytes) -> bytes:
-            out = BytesIO()
-            out.write(header)
-            _write(out, head, values)
-            out.write(carried)
-            return out.getvalue()
-
-        return write
+        header, write = self.header(record), bodies.plain(_part(record, fields[:at])).write
+        return lambda values, carried: write(header, values, carried)
 
     def dict_encoder(self, record: type[Record]) -> Callable[[dict[str, Any]], bytes]:
         """A function that encodes a record given as a dict of all its fields: no record has to be built first."""
-        header, schema = self.header(record), _FORMATS[record].schema
+        return self._writer(record)
 
-        def encode(values: dict[str, Any]) -> bytes:
-            out = BytesIO()
-            out.write(header)
-            _write(out, schema, values)
-            return out.getvalue()
-
-        return encode
+    def _writer(self, record: type[Record]) -> Callable[[Any], bytes]:
+        header, write = self.header(record), _FORMATS[record].body.write
+        return lambda value: write(header, value)
 
     def encode(self, value: Record) -> bytes:
         """Encode one record."""
@@ -210,18 +173,16 @@ class Codec:
     def decoder(self, record: type[T]) -> Callable[[bytes], T]:
         """A function that decodes ``record``s. It raises :class:`UndecodableError`."""
         fmt = _FORMATS[record]
-        header, schema, build = fmt.header, fmt.schema, fmt.build
+        header, start, read = fmt.header, len(fmt.header), fmt.body.read
 
         def decode(value: bytes) -> T:
             try:
-                if value[:10] == header:
-                    stream = BytesIO(value)
-                    stream.seek(10)
-                    return build(_read(stream, schema, None))  # type: ignore[no-any-return]
+                if value.startswith(header):
+                    return read(value, start)  # type: ignore[no-any-return]
                 return self._decode_other(fmt, value)  # type: ignore[no-any-return]
             except (UndecodableError, ConnectionError):
                 raise  # A registry that is away is not the record's fault.
-            except Exception as error:  # fastavro raises whatever the bytes provoke
+            except Exception as error:  # whatever the bytes provoke
                 raise UndecodableError(Error.UNREADABLE_VALUE, type(error).__name__) from None
 
         return decode
@@ -260,7 +221,7 @@ class Codec:
             raise UndecodableError(Error.NOT_AVRO, "no single-object or Confluent header")
         stream = BytesIO(value)
         stream.seek(start)
-        return fmt.build(_read(stream, writer, fmt.schema))
+        return msgspec.convert(fastavro.schemaless_reader(stream, writer, fmt.schema), fmt.record)
 
     def _registered(self, header: bytes) -> Any:
         schema = self._by_id.get(header)
@@ -275,27 +236,20 @@ class Codec:
         return schema
 
 
-def _to_data(value: Record) -> dict[str, Any]:
-    """Nested records to nested dicts; bytes stay bytes."""
-    return msgspec.to_builtins(value, builtin_types=(bytes,))  # type: ignore[no-any-return]
-
-
 #: Bodies of PTRs travel inside events without a header; these read and write them.
-_REQUEST = _FORMATS[PaymentRequested]
+_REQUEST = _FORMATS[PaymentRequested].body
 
 
 def decode_request(body: bytes) -> PaymentRequested:
     """The PTR inside an event's ``request`` field."""
-    return _REQUEST.build(_read(BytesIO(body), _REQUEST.schema, None))  # type: ignore[no-any-return]
+    return _REQUEST.read(body, 0)  # type: ignore[no-any-return]
 
 
 def encode_request(request: PaymentRequested) -> bytes:
     """A PTR for an event's ``request`` field."""
-    out = BytesIO()
-    _write(out, _REQUEST.schema, _to_data(request))
-    return out.getvalue()
+    return _REQUEST.write(b"", request)
 
 
-def _part(record: type[Record], fields: list[dict[str, Any]], name: str) -> Any:
+def _part(record: type[Record], fields: list[dict[str, Any]]) -> dict[str, Any]:
     """A schema of consecutive fields of ``record``: Avro writes a record as its fields, one after the other."""
-    return fastavro.parse_schema({"type": "record", "name": f"{record.__name__}{name}", "fields": fields})
+    return {"type": "record", "name": f"{record.__name__}Part", "fields": fields}

@@ -25,11 +25,25 @@ from confluent_kafka.admin import (
 )
 
 from connectors.broker import embedded
+from connectors.broker.trouble import Trouble
+from pipeline.settings import BrokerAccess, client_config
 from pipeline.topics import Topic
 
 TIMEOUT_S = 10.0
 #: Rounds of compare and change: a second one sees what another administrator made meanwhile.
 ROUNDS_MAX = 5
+
+
+class Client(AdminClient):  # type: ignore[misc]
+    """An administration client that logs nothing by itself, and remembers what it heard about its connection."""
+
+    def __init__(self, broker: BrokerAccess | str) -> None:
+        self.broker, self.trouble = broker, Trouble()
+        super().__init__(
+            client_config(
+                broker, {"log_level": 0, "socket.connection.setup.timeout.ms": 5000, "error_cb": self.trouble}
+            )
+        )
 
 
 class AdminError(RuntimeError):
@@ -81,9 +95,9 @@ class Applied:
     embedded: bool = False
 
 
-def client(broker: str) -> AdminClient:
+def client(broker: BrokerAccess | str) -> Client:
     """An administration client that logs nothing by itself: errors are raised."""
-    return AdminClient({"bootstrap.servers": broker, "log_level": 0, "socket.connection.setup.timeout.ms": 5000})
+    return Client(broker)
 
 
 def metadata(admin: AdminClient) -> ClusterMetadata:
@@ -91,6 +105,9 @@ def metadata(admin: AdminClient) -> ClusterMetadata:
     try:
         return admin.list_topics(timeout=TIMEOUT_S)
     except KafkaException as error:
+        if isinstance(admin, Client):
+            admin.poll(0)
+            raise AdminError(admin.trouble.unanswered(admin.broker, TIMEOUT_S)) from None
         raise AdminError(f"no Kafka broker answers within {TIMEOUT_S:g} s: {_text(error)}") from None
 
 

@@ -17,9 +17,13 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from confluent_kafka import KafkaException, Producer
 from confluent_kafka.admin import AdminClient
+
+if TYPE_CHECKING:
+    from pipeline.settings import BrokerAccess
 
 #: Partitions of every topic: librdkafka's fixed default.
 PARTITIONS = 4
@@ -37,12 +41,15 @@ def is_embedded(cluster_id: str | None) -> bool:
     return (cluster_id or "").startswith("mockCluster")
 
 
-def touch_topics(address: str, topics: Iterable[str]) -> None:
+def touch_topics(address: BrokerAccess | str, topics: Iterable[str]) -> None:
     """Ask the embedded broker at ``address`` for each topic, which makes those that are not there.
 
     Raises :class:`EmbeddedBrokerError` when it does not answer within 10 s.
     """
-    client = AdminClient({"bootstrap.servers": address, "log_level": 0})
+    # Here, because the child below finds nothing of the project where it is not installed.
+    from pipeline.settings import client_config
+
+    client = AdminClient(client_config(address, {"log_level": 0}))
     deadline = time.monotonic() + TOUCH_TIMEOUT_S
     for topic in topics:
         while True:

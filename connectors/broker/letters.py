@@ -15,7 +15,9 @@ from typing import Any
 import msgspec
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
+from connectors.broker.trouble import Trouble
 from pipeline import topics
+from pipeline.settings import BrokerAccess, client_config
 from schemas.codec import Codec, UndecodableError
 from schemas.records import DeadLetter
 
@@ -54,22 +56,22 @@ class Letter:
 class LetterLog:
     """The letters that are there now. Leave the context to close its connection."""
 
-    def __init__(self, broker: str, codec: Codec, topic: str = topics.DEAD_LETTERS.name) -> None:
+    def __init__(self, broker: BrokerAccess | str, codec: Codec, topic: str = topics.DEAD_LETTERS.name) -> None:
         self._broker, self._topic = broker, topic
         self._decode = codec.decoder(DeadLetter)
         #: Records of the topic that are no letters; counted by the last :meth:`read`.
         self.unreadable = 0
-        self._consumer = Consumer(
-            {
-                "bootstrap.servers": broker,
-                "group.id": "dead-letters-reader",
-                "enable.auto.commit": False,
-                "enable.auto.offset.store": False,
-                "enable.partition.eof": True,
-                "auto.offset.reset": "earliest",
-                "log_level": 0,
-            }
-        )
+        self._trouble = Trouble()
+        config = {
+            "group.id": "dead-letters-reader",
+            "enable.auto.commit": False,
+            "enable.auto.offset.store": False,
+            "enable.partition.eof": True,
+            "auto.offset.reset": "earliest",
+            "error_cb": self._trouble,
+            "log_level": 0,
+        }
+        self._consumer = Consumer(client_config(broker, config))
         try:
             self._ranges = self._asked()
         except BaseException:
@@ -93,11 +95,9 @@ class LetterLog:
                 number: self._consumer.get_watermark_offsets(TopicPartition(self._topic, number), timeout=TIMEOUT_S)
                 for number in there.partitions
             }
-        except KafkaException as error:
-            raise LettersError(
-                f"no Kafka broker answers at {self._broker} within {TIMEOUT_S:g} s ({error.args[0].name()}): start one "
-                "(`ptr kafka up`) or name yours with --broker"
-            ) from None
+        except KafkaException:
+            self._consumer.poll(0)
+            raise LettersError(self._trouble.unanswered(self._broker, TIMEOUT_S)) from None
 
     def read(self, only: Collection[tuple[int, int]] | None = None, since_ms: int | None = None) -> Iterator[Letter]:
         """Each letter, by partition in order; ``only`` those at these coordinates, or written at or after ``since_ms``.
@@ -186,24 +186,22 @@ def fenced_anew(letter: DeadLetter, codec: Codec) -> bytes | None:
 class LetterPoster:
     """Posts letters back and counts; :meth:`finish` says how it went."""
 
-    def __init__(self, broker: str, codec: Codec) -> None:
+    def __init__(self, broker: BrokerAccess | str, codec: Codec) -> None:
         self._codec = codec
         self.posted = 0
         self.failed = 0
         #: Kafka's text for the first failure.
         self.failure = ""
-        self._producer = Producer(
-            {
-                "bootstrap.servers": broker,
-                "enable.idempotence": True,
-                "acks": "all",
-                "queue.buffering.max.kbytes": QUEUE_KBYTES_MAX,
-                "message.timeout.ms": int(DELIVERY_TIMEOUT_S * 1000),
-                "delivery.report.only.error": True,
-                "on_delivery": self._delivered,
-                "log_level": 0,
-            }
-        )
+        config = {
+            "enable.idempotence": True,
+            "acks": "all",
+            "queue.buffering.max.kbytes": QUEUE_KBYTES_MAX,
+            "message.timeout.ms": int(DELIVERY_TIMEOUT_S * 1000),
+            "delivery.report.only.error": True,
+            "on_delivery": self._delivered,
+            "log_level": 0,
+        }
+        self._producer = Producer(client_config(broker, config))
 
     def _delivered(self, error: KafkaError | None, _: Message) -> None:
         if error is not None:

@@ -21,7 +21,7 @@ import subprocess
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
@@ -29,6 +29,8 @@ from types import TracebackType
 
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
+
+from pipeline.settings import client_config
 
 KAFKA_VERSION = "4.3.1"
 #: Kafka 4's broker runs on Java 17 or newer.
@@ -139,12 +141,22 @@ class LocalKafka:
 
     ``port`` 0 takes the port it had before in this folder, or a free one. The object may be made in another process
     than the one that started the broker, and the broker outlives the process unless it is stopped.
-    ``KAFKA_HEAP`` in the environment overrides the heap (``-Xms256m -Xmx1g``).
+    ``listeners`` are further ones (``SASL_SSL://127.0.0.1:PORT``), beside the plain one; ``properties`` are lines of
+    ``server.properties``, which win. ``KAFKA_HEAP`` in the environment overrides the heap (``-Xms256m -Xmx1g``).
     """
 
-    def __init__(self, datadir: Path | str, port: int = 0) -> None:
+    def __init__(
+        self,
+        datadir: Path | str,
+        port: int = 0,
+        *,
+        listeners: Sequence[str] = (),
+        properties: Mapping[str, str] | None = None,
+    ) -> None:
         self.datadir = Path(datadir).resolve()
         self._wanted_port = port
+        self._listeners = tuple(listeners)
+        self._more_properties = dict(properties or {})
         self._child: subprocess.Popen[bytes] | None = None
 
     @property
@@ -252,11 +264,12 @@ class LocalKafka:
         return _State(pid=0, port=port, controller_port=controller_port, cluster_id=cluster_id)
 
     def _write_properties(self, state: _State) -> None:
+        plain = f"PLAINTEXT://127.0.0.1:{state.port}"
         settings = {
             "process.roles": "broker,controller",
             "node.id": 1,
-            "listeners": f"PLAINTEXT://127.0.0.1:{state.port},CONTROLLER://127.0.0.1:{state.controller_port}",
-            "advertised.listeners": f"PLAINTEXT://127.0.0.1:{state.port}",
+            "listeners": ",".join((plain, f"CONTROLLER://127.0.0.1:{state.controller_port}", *self._listeners)),
+            "advertised.listeners": ",".join((plain, *self._listeners)),
             "controller.listener.names": "CONTROLLER",
             "controller.quorum.bootstrap.servers": f"127.0.0.1:{state.controller_port}",
             "log.dirs": self.datadir / "data",
@@ -273,6 +286,7 @@ class LocalKafka:
             # After a crash the controller waits this long for the broker that it knew before it takes the new one.
             "broker.heartbeat.interval.ms": 1000,
             "broker.session.timeout.ms": 4000,
+            **self._more_properties,
         }
         text = "".join(f"{name}={str(value).replace(chr(92), chr(92) * 2)}\n" for name, value in settings.items())
         self._properties.write_text(text)
@@ -328,7 +342,7 @@ class LocalKafka:
                 )
             # Asked only once something listens: a client that was refused backs off.
             if client is None and not _is_free(state.port):
-                client = AdminClient({"bootstrap.servers": address, "log_level": 0})
+                client = AdminClient(client_config(address, {"log_level": 0}))
             if client is not None:
                 with contextlib.suppress(KafkaException):
                     if client.list_topics(timeout=1).cluster_id == state.cluster_id:

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from connectors.broker import embedded
+from connectors.broker.trouble import Trouble
+from pipeline.settings import BrokerAccess, client_config
 from pipeline.topics import REQUESTED
 from schemas.codec import Codec
 from schemas.identity import payment_key
@@ -43,7 +45,7 @@ class RequestPoster:
 
     def __init__(
         self,
-        broker: str,
+        broker: BrokerAccess | str,
         topic: str = REQUESTED.name,
         codec: Codec | None = None,
         delivery_timeout_s: float = DELIVERY_TIMEOUT_S,
@@ -51,22 +53,22 @@ class RequestPoster:
         self._broker, self._topic = broker, topic
         self._delivery_timeout_s = delivery_timeout_s
         self._encode = (codec or Codec()).encoder(PaymentRequested)
-        self._producer = Producer(
-            {
-                "bootstrap.servers": broker,
-                "enable.idempotence": True,
-                "acks": "all",
-                "compression.type": "lz4",
-                "linger.ms": 25,
-                "batch.size": 256 * 1024,
-                "queue.buffering.max.kbytes": QUEUE_KBYTES_MAX,
-                "message.timeout.ms": int(delivery_timeout_s * 1000),
-                # A callback in Python for each message would cost as much as the posting.
-                "delivery.report.only.error": True,
-                "on_delivery": self._on_delivery,
-                "log_level": 0,
-            }
-        )
+        self._trouble = Trouble()
+        config = {
+            "enable.idempotence": True,
+            "acks": "all",
+            "compression.type": "lz4",
+            "linger.ms": 25,
+            "batch.size": 256 * 1024,
+            "queue.buffering.max.kbytes": QUEUE_KBYTES_MAX,
+            "message.timeout.ms": int(delivery_timeout_s * 1000),
+            # A callback in Python for each message would cost as much as the posting.
+            "delivery.report.only.error": True,
+            "on_delivery": self._on_delivery,
+            "error_cb": self._trouble,
+            "log_level": 0,
+        }
+        self._producer = Producer(client_config(broker, config))
         #: PTRs handed to the client.
         self.posted = 0
         #: PTRs of which the broker did not say that it has them (it may).
@@ -93,10 +95,8 @@ class RequestPoster:
                 embedded.touch_topics(self._broker, [self._topic])
                 return
         except (KafkaException, embedded.EmbeddedBrokerError):
-            raise UnreachableError(
-                f"no Kafka broker answers at {self._broker} within {CONNECT_TIMEOUT_S:g} s: start one "
-                "(`ptr kafka up`) or name yours with --broker"
-            ) from None
+            self._producer.poll(0)
+            raise UnreachableError(self._trouble.unanswered(self._broker, CONNECT_TIMEOUT_S)) from None
         if self._topic not in cluster.topics:
             raise UnreachableError(
                 f"the broker at {self._broker} has no topic {self._topic}: make the topics with `ptr topics apply`"

@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from hashlib import blake2b
 from pathlib import Path
@@ -30,6 +31,9 @@ T = TypeVar("T")
 NEVER_LOOK_UPS: Final = 3
 #: Several worker processes share the file, each transaction takes milliseconds.
 BUSY_TIMEOUT_S: Final = 60.0
+
+#: Attempts that a ledger in memory keeps: some 30 MB, and minutes of ordinary traffic.
+MEMORY_ENTRIES_MAX: Final = 100_000
 
 _SCRIPTED: Final = ("tok_decline", "tok_lost", "tok_error", "tok_never")
 _ERROR: Final = "error"
@@ -62,15 +66,23 @@ class Ledger(Protocol):
 
 
 class MemoryLedger:
-    """A ledger that ends with its process."""
+    """A ledger that ends with its process and keeps the newest ``entries_max`` attempts.
 
-    def __init__(self) -> None:
-        self._entries: dict[str, Entry] = {}
+    An attempt that it forgot is a new one to it: called again it is made again, looked up it is not there. No money is
+    lost by that, it is a simulation; what must remember takes a :class:`SqliteLedger`.
+    """
+
+    def __init__(self, entries_max: int = MEMORY_ENTRIES_MAX) -> None:
+        self._entries: OrderedDict[str, Entry] = OrderedDict()
+        self._entries_max = entries_max
 
     def authorize(self, calls: Sequence[Call], allowed: Callable[[], bool] | None = None) -> list[Answer]:
         """See :class:`Ledger`."""
         _check(allowed)
-        return [_authorize(self._entries, call) for call in calls]
+        answers = [_authorize(self._entries, call) for call in calls]
+        while len(self._entries) > self._entries_max:
+            self._entries.popitem(last=False)
+        return answers
 
     def look_up(self, attempt_ids: Sequence[str], allowed: Callable[[], bool] | None = None) -> list[Answer | None]:
         """See :class:`Ledger`."""

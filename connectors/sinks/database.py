@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,6 +12,10 @@ from connectors.sinks.rows import EventRow, PaymentState
 
 EVENT_COLUMNS = ", ".join(f'"{name}"' for name in EventRow._fields)
 STATE_COLUMNS = ", ".join(f'"{name}"' for name in PaymentState._fields)
+#: Parameters are written ``?``, as in :meth:`Database.query`.
+_READ_OFFSETS = 'SELECT topic, "partition", next_offset FROM sink_offsets'
+_FIRST_OFFSET = 'INSERT INTO sink_offsets (next_offset, topic, "partition") VALUES (?, ?, ?) ON CONFLICT DO NOTHING'
+_NEXT_OFFSET = 'UPDATE sink_offsets SET next_offset = ? WHERE topic = ? AND "partition" = ? AND next_offset = ?'
 
 Partition = tuple[str, int]
 
@@ -121,22 +125,34 @@ def upsert_sql(values: str) -> str:
     )
 
 
-def check_offset(topic: str, partition: int, expected: int | None, changed: int, shown: str) -> None:
-    """Raise :class:`DatabaseBusyError` unless exactly one row of ``sink_offsets`` was written."""
-    if changed != 1:
-        raise DatabaseBusyError(
-            f"{shown}: the stored offset of {topic}/{partition} is not {'absent' if expected is None else expected} as"
-            " this sink left it: another sink writes to this database. Stop the other one; this one wrote nothing"
-            " of this batch."
-        )
-
-
-def coordinates_taken(shown: str) -> DatabaseError:
-    """Rows of other events are already kept under the coordinates of new ones."""
-    return DatabaseError(
-        f"{shown}: the coordinates (topic, partition, offset) of a new event belong to another event: the topic was"
-        " deleted and made again, or the broker is another one. Keep this database as it is and start a new one."
+def insert_sql(values: str) -> str:
+    """``INSERT INTO payment_events <values>``: an event that is there already is left as it is."""
+    return (
+        f"INSERT INTO payment_events ({EVENT_COLUMNS}) {values} ON CONFLICT (tenant, payment_id, event_id) DO NOTHING"
     )
+
+
+def read_offsets(database: Database) -> dict[Partition, int]:
+    """See :meth:`Database.offsets`."""
+    return {(topic, partition): next_offset for topic, partition, next_offset in database.query(_READ_OFFSETS)}
+
+
+def store_offsets(batch: Batch, change: Callable[[str, tuple[object, ...]], int], shown: str) -> None:
+    """Store the offsets of ``batch`` with ``change``, which gives how many rows a statement wrote.
+
+    Raises :class:`DatabaseBusyError` when a stored offset is not the expected one.
+    """
+    for (topic, partition), (expected, next_offset) in batch.offsets.items():
+        if expected is None:
+            changed = change(_FIRST_OFFSET, (next_offset, topic, partition))
+        else:
+            changed = change(_NEXT_OFFSET, (next_offset, topic, partition, expected))
+        if changed != 1:
+            raise DatabaseBusyError(
+                f"{shown}: the stored offset of {topic}/{partition} is not {'absent' if expected is None else expected}"
+                " as this sink left it: another sink writes to this database. Stop the other one; this one wrote"
+                " nothing of this batch."
+            )
 
 
 def missing_tables(shown: str) -> DatabaseError:

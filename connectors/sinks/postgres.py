@@ -1,15 +1,14 @@
 """The audit database in PostgreSQL, through psycopg 3.
 
-Rows are copied into temporary tables and inserted from there in one statement: as measured by
-tests/benchmark/bench_sink.py, a COPY costs half of what a pipeline of single INSERTs costs. Temporary tables live in
-the session, so nothing is left behind.
+Rows are copied, in binary, into temporary tables and inserted from there in one statement: that costs half of what a
+pipeline of single INSERTs costs. Temporary tables live in the session, so nothing is left behind.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_args, get_type_hints
 
 import psycopg
 from psycopg import errors
@@ -23,12 +22,14 @@ from connectors.sinks.database import (
     DatabaseError,
     Partition,
     apply_migrations,
-    check_offset,
-    coordinates_taken,
+    insert_sql,
     missing_tables,
+    read_offsets,
     shown_url,
+    store_offsets,
     upsert_sql,
 )
+from connectors.sinks.rows import EventRow, PaymentState
 
 #: Advisory lock of the sink: the first eight bytes of "ptr-audit-sink", big endian.
 LOCK_KEY = int.from_bytes(b"ptr-audi", "big")
@@ -37,7 +38,9 @@ CONNECT_TIMEOUT_S = 5
 STATEMENT_TIMEOUT_S = 120
 #: Both ends notice within about half a minute that the other is gone; the server then frees the sink's lock.
 KEEPALIVE = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 30_000}
-_SERVER_KEEPALIVE = (
+_SINK_SETTINGS = (
+    # A crash of the server can take back the last transactions, each whole and with its offsets; they are read again.
+    "SET synchronous_commit = off",
     "SET tcp_keepalives_idle = 10",
     "SET tcp_keepalives_interval = 5",
     "SET tcp_keepalives_count = 3",
@@ -49,13 +52,20 @@ _MAY_PASS = ("08", "40", "53", "55", "57", "58")
 #: Parts of libpq's messages (it gives no code) that waiting does not help.
 _HOPELESS = ("authentication failed", "no password supplied", "does not exist", "no pg_hba.conf entry")
 
-_COPY_EVENTS = f"COPY incoming_events ({EVENT_COLUMNS}) FROM STDIN".encode()
-_COPY_STATES = f"COPY incoming_states ({STATE_COLUMNS}) FROM STDIN".encode()
-_INSERT_EVENTS = (
-    f"INSERT INTO payment_events ({EVENT_COLUMNS}) SELECT {EVENT_COLUMNS} FROM incoming_events"  # noqa: S608
-    " ON CONFLICT (tenant, payment_id, event_id) DO NOTHING"
-).encode()
+_COPY_EVENTS = f"COPY incoming_events ({EVENT_COLUMNS}) FROM STDIN (FORMAT binary)".encode()
+_COPY_STATES = f"COPY incoming_states ({STATE_COLUMNS}) FROM STDIN (FORMAT binary)".encode()
+_INSERT_EVENTS = insert_sql(f"SELECT {EVENT_COLUMNS} FROM incoming_events").encode()  # noqa: S608
 _UPSERT_PAYMENTS = upsert_sql(f"SELECT {STATE_COLUMNS} FROM incoming_states").encode()  # noqa: S608
+_TYPES: dict[object, str] = {str: "text", int: "int8", float: "float8", bytes: "bytea"}
+
+
+def _types(row: type[EventRow] | type[PaymentState]) -> list[str]:
+    """The columns' types, which a binary COPY does not convert; JSON travels as text."""
+    # The first part of an ``int | None``, or the whole.
+    return [_TYPES[(*get_args(hint), hint)[0]] for hint in get_type_hints(row).values()]
+
+
+_EVENT_TYPES, _STATE_TYPES = _types(EventRow), _types(PaymentState)
 
 
 class PostgresDatabase:
@@ -71,7 +81,7 @@ class PostgresDatabase:
             with self._translated():
                 self._connection.execute(f"SET statement_timeout = '{STATEMENT_TIMEOUT_S}s'".encode())
                 if create:
-                    for statement in _SERVER_KEEPALIVE:
+                    for statement in _SINK_SETTINGS:
                         self._connection.execute(statement.encode())
                 else:
                     self._connection.execute(b"SET default_transaction_read_only = on")
@@ -102,32 +112,27 @@ class PostgresDatabase:
 
     def offsets(self) -> dict[Partition, int]:
         """The next offset to read, per topic and partition."""
-        rows = self.query('SELECT topic, "partition", next_offset FROM sink_offsets')
-        return {(topic, partition): next_offset for topic, partition, next_offset in rows}
+        return read_offsets(self)
 
     def write(self, batch: Batch) -> int:
         """Write ``batch``: all or nothing."""
         with self._translated():
             self._make_incoming()
             with self._connection.transaction(), self._connection.cursor() as cursor:
-                self._store_offsets(cursor, batch)
+                store_offsets(batch, lambda sql, values: cursor.execute(_percent(sql), values).rowcount, self.shown)
                 inserted = 0
                 if batch.events:
-                    with cursor.copy(_COPY_EVENTS) as copy:
-                        for event in batch.events:
-                            copy.write_row(event)
+                    _copy(cursor, _COPY_EVENTS, _EVENT_TYPES, batch.events)
                     inserted = cursor.execute(_INSERT_EVENTS).rowcount
                 if batch.states:
-                    with cursor.copy(_COPY_STATES) as copy:
-                        for state in batch.states:
-                            copy.write_row(state)
+                    _copy(cursor, _COPY_STATES, _STATE_TYPES, batch.states)
                     cursor.execute(_UPSERT_PAYMENTS)
         return inserted
 
     def query(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
         """Rows of a SELECT; ``sql`` holds no other question mark or percent sign."""
         with self._translated():
-            return self._connection.execute(sql.replace("?", "%s").encode(), parameters).fetchall()
+            return self._connection.execute(_percent(sql), parameters).fetchall()
 
     def close(self) -> None:
         """Close, and with it unlock."""
@@ -144,19 +149,6 @@ class PostgresDatabase:
                 self._connection.execute(f"CREATE TEMPORARY TABLE {name} (LIKE {like}) ON COMMIT DELETE ROWS".encode())
             self._has_incoming = True
 
-    def _store_offsets(self, cursor: psycopg.Cursor[Any], batch: Batch) -> None:
-        for (topic, partition), (expected, next_offset) in batch.offsets.items():
-            if expected is None:
-                insert = b"INSERT INTO sink_offsets VALUES (%s, %s, %s) ON CONFLICT DO NOTHING"
-                changed = cursor.execute(insert, (topic, partition, next_offset)).rowcount
-            else:
-                update = (
-                    b"UPDATE sink_offsets SET next_offset = %s"
-                    b' WHERE topic = %s AND "partition" = %s AND next_offset = %s'
-                )
-                changed = cursor.execute(update, (next_offset, topic, partition, expected)).rowcount
-            check_offset(topic, partition, expected, changed, self.shown)
-
     @contextmanager
     def _translated(self) -> Iterator[None]:
         try:
@@ -171,8 +163,6 @@ class PostgresDatabase:
             raise DatabaseError(f"{self.shown}: not a connection URL that PostgreSQL's library understands") from None
         if isinstance(error, errors.UndefinedTable):
             raise missing_tables(self.shown) from None
-        if isinstance(error, errors.UniqueViolation) and error.diag.table_name == "payment_events":
-            raise coordinates_taken(self.shown) from None
         state = error.sqlstate
         passes = isinstance(error, psycopg.OperationalError | psycopg.InterfaceError) if state is None else None
         if passes is None:
@@ -180,3 +170,15 @@ class PostgresDatabase:
         elif any(part in str(error) for part in _HOPELESS):
             passes = False
         raise (DatabaseAwayError if passes else DatabaseError)(f"{self.shown}: {said}") from None
+
+
+def _percent(sql: str) -> bytes:
+    return sql.replace("?", "%s").encode()
+
+
+def _copy(cursor: psycopg.Cursor[Any], sql: bytes, types: list[str], rows: Sequence[tuple[Any, ...]]) -> None:
+    with cursor.copy(sql) as copy:
+        copy.set_types(types)
+        write = copy.write_row
+        for row in rows:
+            write(row)

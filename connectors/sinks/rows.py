@@ -10,7 +10,7 @@ import msgspec
 
 from pipeline import topics
 from schemas.card_numbers import holds_card_number, mask_card_numbers, may_hold_card_number
-from schemas.codec import CONFLUENT, Codec, UndecodableError, decode_request
+from schemas.codec import Codec, UndecodableError, decode_request
 from schemas.identity import ID_PATTERN, SEPARATOR, TENANT_PATTERN
 from schemas.reasons import Error, Reason
 from schemas.records import (
@@ -41,6 +41,8 @@ DEAD_LETTER = 3_000_000_000
 EVENT_ID_CHARS_MAX = 300
 
 _encode = msgspec.json.Encoder().encode
+#: A row from a tuple of its columns; a third of what the class itself takes.
+_row = tuple.__new__
 
 
 class EventRow(NamedTuple):
@@ -121,62 +123,54 @@ def dispatch_sequence(attempt: int, ask: int) -> int:
     return FIRST_DISPATCH + PER_ATTEMPT * attempt + 2 * ask
 
 
-class _Fields(NamedTuple):
-    """What a record type adds to its row."""
-
-    event_id: str
-    sequence: int
-    stage: str
-    outcome: str
-    reason: str
-    rule_version: int | None
-    trace_id: str
+#: What a record type adds to its row: event id, sequence, stage, outcome, reason, rule version, trace id.
+_Fields = tuple[str, int, str, str, str, int | None, str | None]
 
 
 def _screened(r: PaymentScreened) -> _Fields:
-    return _Fields("screening", SCREENING, "screening", r.outcome, r.reason, r.rule_version, r.trace_id)
+    return ("screening", SCREENING, "screening", r.outcome, r.reason, r.rule_version, r.trace_id or None)
 
 
 def _localized(r: PaymentLocalized) -> _Fields:
-    return _Fields("localization", LOCALIZATION, "localization", r.outcome, r.reason, r.rule_version, r.trace_id)
+    return ("localization", LOCALIZATION, "localization", r.outcome, r.reason, r.rule_version, r.trace_id or None)
 
 
 def _profiled(r: PaymentProfiled) -> _Fields:
-    return _Fields("payer", PAYER, "payer", r.outcome, r.reason, r.rule_version, r.trace_id)
+    return ("payer", PAYER, "payer", r.outcome, r.reason, r.rule_version, r.trace_id or None)
 
 
 def _scored(r: PaymentScored) -> _Fields:
-    return _Fields("payee", PAYEE, "payee", r.outcome, r.reason, r.rule_version, r.trace_id)
+    return ("payee", PAYEE, "payee", r.outcome, r.reason, r.rule_version, r.trace_id or None)
 
 
 def _queued(r: PaymentQueued) -> _Fields:
     place = dispatch_sequence(r.attempt, r.ask)
-    return _Fields(f"dispatch/{r.attempt}.{r.ask}", place, "dispatch", "queued", "", r.rule_version, r.trace_id)
+    return (f"dispatch/{r.attempt}.{r.ask}", place, "dispatch", "queued", "", r.rule_version, r.trace_id or None)
 
 
 def _answered(r: PaymentAnswered) -> _Fields:
     place = dispatch_sequence(r.attempt, r.ask) + 1
-    return _Fields(f"plugin/{r.attempt}.{r.ask}", place, "plugin", r.outcome, r.reason, None, r.trace_id)
+    return (f"plugin/{r.attempt}.{r.ask}", place, "plugin", r.outcome, r.reason, None, r.trace_id or None)
 
 
 def _completed(r: PaymentCompleted) -> _Fields:
-    return _Fields(r.event_id, COMPLETED, "settlement", r.outcome, r.reason, r.rule_version, r.trace_id)
+    return (r.event_id, COMPLETED, "settlement", r.outcome, r.reason, r.rule_version, r.trace_id or None)
 
 
 def _charged_back(r: ChargebackReceived) -> _Fields:
     event_id = f"chargeback/{r.charged_back_at_ms}"
-    return _Fields(event_id, CHARGEBACK, "chargeback", "charged_back", r.reason, None, "")
+    return (event_id, CHARGEBACK, "chargeback", "charged_back", r.reason, None, None)
 
 
 def _dead(r: DeadLetter) -> _Fields:
     event_id = f"dead-letter/{r.topic}/{r.partition}/{r.offset}"
-    return _Fields(event_id, DEAD_LETTER, r.stage, "dead_letter", r.error, None, "")
+    return (event_id, DEAD_LETTER, r.stage, "dead_letter", r.error, None, None)
 
 
 def _configured(r: TenantConfigured) -> _Fields:
     # With the hash: another document under a version that was used is another event, and must not vanish.
     event_id = f"tenant/{r.version}/{r.document_hash}"
-    return _Fields(event_id, 0, "tenants", "configured", "", r.version, "")
+    return (event_id, 0, "tenants", "configured", "", r.version, None)
 
 
 _FIELDS: dict[type[Record], Callable[[Any], _Fields]] = {
@@ -192,8 +186,14 @@ _FIELDS: dict[type[Record], Callable[[Any], _Fields]] = {
     TenantConfigured: _configured,
 }
 #: Written by outsiders, or not looked at by screening: a card number may be in them.
-_UNSCREENED = (ChargebackReceived, TenantConfigured)
-_STATELESS = (ChargebackReceived, DeadLetter, TenantConfigured)
+_UNSCREENED = frozenset({ChargebackReceived, TenantConfigured})
+_STATELESS = frozenset({ChargebackReceived, DeadLetter, TenantConfigured})
+#: Their last field holds the PTR's bytes.
+_CARRYING = frozenset({PaymentScreened, PaymentLocalized, PaymentProfiled, PaymentScored, PaymentQueued})
+#: How the field of the PTR's bytes begins in JSON; base64 holds no quote, so its last place is the field's.
+_REQUEST_FIELD = b',"request":'
+#: A NUL in any text, as JSON writes it.
+_NUL = b"\\u0000"
 
 
 class RegistryAwayError(Exception):
@@ -210,38 +210,50 @@ class Mapper:
         self._known_ids: set[bytes] = set()
 
     def row(
-        self, topic: str, partition: int, offset: int, timestamp_ms: int, key: bytes | None, value: bytes | None
+        self, topic: str, partition: int, offset: int, timestamp_ms: int, value: bytes | None
     ) -> tuple[EventRow, Record | None]:
         """The row of one record, and the record; None when it cannot be read: what is unreadable is a row too.
 
         Raises :class:`RegistryAwayError`, nothing else.
         """
-        at = (topic, partition, offset, max(timestamp_ms, 0))
+        recorded_at_ms = timestamp_ms if timestamp_ms > 0 else 0
         if not value:
-            return _unreadable(at, value, Error.EMPTY_VALUE), None
+            return _unreadable((topic, partition, offset, recorded_at_ms), value, Error.EMPTY_VALUE), None
         try:
-            record = self._decode(topic, value)
-            payload = _payload(record)
+            if value[0] == 0 and value[:5] not in self._known_ids:  # Confluent framing
+                self._look_up(value)
+            record = (self._by_topic.get(topic) or self._decoder_of(topic))(value)
+            kind = type(record)
+            payload = _encode(record)
+            if kind in _CARRYING:
+                payload = payload[: payload.rindex(_REQUEST_FIELD)]
+                if kind is PaymentScreened:
+                    payload += _REQUEST_FIELD + _encode(decode_request(record.request))
+                payload += b"}"
         except UndecodableError as error:
-            return _unreadable(at, value, error.error), None
+            return _unreadable((topic, partition, offset, recorded_at_ms), value, error.error), None
         except RegistryAwayError:
             raise
-        except Exception:  # the PTR inside an event: fastavro raises whatever its bytes provoke
-            return _unreadable(at, value, Error.UNREADABLE_VALUE), None
-        if isinstance(record, _UNSCREENED) and may_hold_card_number(value) and _holds_card_number(record):
-            return _unreadable(at, value, Reason.CARD_NUMBER), None
-        return self._readable(at, value, record, payload), record
+        except Exception:  # the PTR inside an event: the codec raises whatever its bytes provoke
+            return _unreadable((topic, partition, offset, recorded_at_ms), value, Error.UNREADABLE_VALUE), None
+        if kind in _UNSCREENED and may_hold_card_number(value) and _holds_card_number(record):
+            return _unreadable((topic, partition, offset, recorded_at_ms), value, Reason.CARD_NUMBER), None
+        fields = _FIELDS[kind](record)
+        if _NUL in payload:
+            fields = _without_nul(fields)
+        tenant, payment_id, known = _identity(record)
+        event_id = fields[0]
+        if not known or len(event_id) > EVENT_ID_CHARS_MAX or not event_id.isprintable():
+            tenant, payment_id, fields = "", "", (f"record/{topic}/{partition}/{offset}", *fields[1:])
+        at = (topic, partition, offset, recorded_at_ms, value, payload.decode())
+        return _row(EventRow, (tenant, payment_id, *fields, *at)), record
 
-    def _decode(self, topic: str, value: bytes) -> Any:
-        if value[:1] == CONFLUENT and value[:5] not in self._known_ids:
-            self._look_up(value)
-        decode = self._by_topic.get(topic)
-        if decode is None:
-            known = record_of_topic(topic)
-            # A topic under another name: each value says in its header what it is.
-            decode = self._decoders[known] if known else self._decode_by_header
-            self._by_topic[topic] = decode
-        return decode(value)
+    def _decoder_of(self, topic: str) -> Callable[[bytes], Any]:
+        known = record_of_topic(topic)
+        # A topic under another name: each value says in its header what it is.
+        decode = self._decoders[known] if known else self._decode_by_header
+        self._by_topic[topic] = decode
+        return decode
 
     def _look_up(self, value: bytes) -> None:
         # A decoder cannot tell a registry that is away from bytes that are no record, and a row says so for ever.
@@ -260,31 +272,6 @@ class Mapper:
             raise UndecodableError(Error.WRONG_SCHEMA, f"{record.__name__} is not audited")
         return decode(value)
 
-    @staticmethod
-    def _readable(at: tuple[str, int, int, int], value: bytes, record: Any, payload: str) -> EventRow:
-        topic, partition, offset, recorded_at_ms = at
-        event_id, sequence, stage, outcome, reason, rule_version, trace_id = _FIELDS[type(record)](record)
-        tenant, payment_id, known = _identity(record)
-        if not known or len(event_id) > EVENT_ID_CHARS_MAX or not event_id.isprintable():
-            tenant, payment_id, event_id = "", "", f"record/{topic}/{partition}/{offset}"
-        return EventRow(
-            tenant,
-            payment_id,
-            event_id,
-            sequence,
-            _text(stage),
-            _text(outcome),
-            _text(reason),
-            rule_version,
-            _text(trace_id) or None,
-            topic,
-            partition,
-            offset,
-            recorded_at_ms,
-            value,
-            payload,
-        )
-
 
 @lru_cache(maxsize=4)
 def _mapper(codec: Codec) -> Mapper:
@@ -296,12 +283,11 @@ def event_row(
     partition: int,
     offset: int,
     timestamp_ms: int,
-    key: bytes | None,
     value: bytes | None,
     codec: Codec,
 ) -> EventRow:
     """The row of one audited record; see :class:`Mapper`."""
-    return _mapper(codec).row(topic, partition, offset, timestamp_ms, key, value)[0]
+    return _mapper(codec).row(topic, partition, offset, timestamp_ms, value)[0]
 
 
 def expired_row(topic: str, partition: int, first_missing: int, next_offset: int, noticed_at_ms: int) -> EventRow:
@@ -318,10 +304,11 @@ def payment_state(row: EventRow, record: Record) -> PaymentState | None:
     Chargebacks, dead letters and configurations do not change a payment's state, nor does the refusal of another
     request under its id, nor an event whose ids are not valid.
     """
-    if not row.payment_id or isinstance(record, _STATELESS):
+    kind = type(record)
+    if not row.payment_id or kind in _STATELESS:
         return None
     r: Any = record
-    if isinstance(record, PaymentCompleted):
+    if kind is PaymentCompleted:
         if r.reason == Reason.CONFLICTING_REQUEST:
             return None
         return PaymentState(
@@ -345,7 +332,7 @@ def payment_state(row: EventRow, record: Record) -> PaymentState | None:
             row.sequence,
             row.recorded_at_ms,
         )
-    answered = isinstance(record, PaymentAnswered)
+    answered, screened = kind is PaymentAnswered, kind is PaymentScreened
     return PaymentState(
         row.tenant,
         row.payment_id,
@@ -355,11 +342,11 @@ def payment_state(row: EventRow, record: Record) -> PaymentState | None:
         row.stage,
         None if answered else r.amount_minor,
         None if answered else _text(r.currency),
-        None if answered or isinstance(record, PaymentScreened) else r.fee_minor,
-        r.score if isinstance(record, PaymentScored) else None,
-        None if isinstance(record, PaymentScreened) else _text(r.pic),
+        None if answered or screened else r.fee_minor,
+        r.score if kind is PaymentScored else None,
+        None if screened else _text(r.pic),
         _text(r.pic_reference) or None if answered else None,
-        r.attempt if isinstance(record, PaymentAnswered | PaymentQueued) else None,
+        r.attempt if answered or kind is PaymentQueued else None,
         row.rule_version,
         None if answered else r.requested_at_ms,
         None if answered else r.received_at_ms,
@@ -374,15 +361,17 @@ def state_of(events: list[tuple[EventRow, Record]]) -> PaymentState | None:
 
     Of two in the same place the first in ``events`` counts.
     """
-    if len(events) > 1:
-        events = sorted(events, key=lambda event: event[0].sequence, reverse=True)
+    if len(events) == 1:
+        return payment_state(*events[0])
+    events = sorted(events, key=lambda event: event[0].sequence, reverse=True)
     state: PaymentState | None = None
     for row, record in events:
         earlier = payment_state(row, record)
         if earlier is not None:
             state = earlier if state is None else merged(state, earlier)
-        if state is not None and state.outcome is not None:
-            break  # an outcome leaves nothing open
+        # An outcome leaves nothing open, and a stage's event nothing that the stages before it know.
+        if state is not None and (state.outcome is not None or row.sequence <= PAYEE):
+            break
     return state
 
 
@@ -400,34 +389,21 @@ def _unreadable(at: tuple[str, int, int, int], value: bytes | None, error: str) 
     return EventRow("", "", event_id, 0, "audit", "unreadable", str(error), None, None, *at, kept, None)
 
 
-def _payload(record: Record) -> str:
-    data = msgspec.structs.asdict(record)
-    if "request" in data:
-        request = data.pop("request")
-        if isinstance(record, PaymentScreened):
-            data["request"] = decode_request(request)
-    return _encode(data).decode()
-
-
 def _identity(record: Any) -> tuple[str, str, bool]:
     """Tenant, payment, and whether the row can be kept under them."""
-    if isinstance(record, TenantConfigured):
-        return record.tenant, "", TENANT_PATTERN.match(record.tenant) is not None
-    if isinstance(record, DeadLetter):
+    kind = type(record)
+    if kind is TenantConfigured:
+        return record.tenant, "", _is_tenant(record.tenant)
+    if kind is DeadLetter:
         tenant, payment_id = _ids_of_key(record.key)
         return tenant, payment_id, True
     tenant, payment_id = record.tenant, record.payment_id
-    return tenant, payment_id, _are_ids(tenant, payment_id)
+    return tenant, payment_id, _is_tenant(tenant) and ID_PATTERN.match(payment_id) is not None
 
 
-#: Topics whose key is tenant and payment.
-_KEYED_BY_PAYMENT = (
-    "payments.requested.",
-    "payments.screened.",
-    "payments.scored.",
-    "payments.queue.",
-    "payments.retry.",
-)
+@lru_cache(maxsize=4096)
+def _is_tenant(tenant: str) -> bool:
+    return TENANT_PATTERN.match(tenant) is not None
 
 
 def _ids_of_key(key: bytes | None) -> tuple[str, str]:
@@ -436,15 +412,16 @@ def _ids_of_key(key: bytes | None) -> tuple[str, str]:
         tenant, payment_id = (key or b"").decode().split(SEPARATOR)
     except ValueError:
         return "", ""
-    return (tenant, payment_id) if _are_ids(tenant, payment_id) else ("", "")
-
-
-def _are_ids(tenant: str, payment_id: str) -> bool:
-    return TENANT_PATTERN.match(tenant) is not None and ID_PATTERN.match(payment_id) is not None
+    return (tenant, payment_id) if _is_tenant(tenant) and ID_PATTERN.match(payment_id) else ("", "")
 
 
 def _holds_card_number(record: Record) -> bool:
     return any(isinstance(text, str) and holds_card_number(text) for text in msgspec.structs.astuple(record))
+
+
+def _without_nul(fields: _Fields) -> _Fields:
+    event_id, sequence, stage, outcome, reason, rule_version, trace_id = fields
+    return event_id, sequence, _text(stage), _text(outcome), _text(reason), rule_version, _text(trace_id or "") or None
 
 
 def _text(text: str) -> str:

@@ -24,14 +24,21 @@ from connectors.sinks.database import (
     open_database,
 )
 from connectors.sinks.rows import EventRow, Mapper, RegistryAwayError, expired_row, state_of
+from pipeline.settings import BrokerAccess, client_config
 from schemas.codec import Codec
 from schemas.records import Record
 
-#: Rows and bytes of one transaction: large enough that its fixed cost is shared, small enough for memory.
-BATCH_ROWS_MAX = 5_000
+#: Rows and bytes of one transaction: large enough that a payment's events share one change of its row and pages of the
+#: index are written once for several events, small enough for memory (about 4 KB a row).
+BATCH_ROWS_MAX = 10_000
 BATCH_BYTES_MAX = 16 << 20
+#: What waits in the client's memory.
+QUEUED_KIB_MAX = 16 * 1024
+#: Of one partition at a time: little, so that a batch holds the same stretch of every topic and a payment's events meet
+#: in it. (A larger record comes all the same.)
+FETCH_BYTES = 64 * 1024
 #: An incomplete batch is written after this time.
-CONSUME_S = 0.2
+CONSUME_S = 0.5
 #: How often topics that are missing, and new partitions, are looked for.
 METADATA_MISSING_S = 3.0
 METADATA_S = 30.0
@@ -69,6 +76,8 @@ class _Work:
 
     batch: Batch = field(default_factory=Batch)
     payments: dict[tuple[str, str], list[tuple[EventRow, Record]]] = field(default_factory=dict)
+    #: What comes after the batch, by partition.
+    next_offsets: dict[Partition, int] = field(default_factory=dict)
     size_bytes: int = 0
     unreadable: int = 0
 
@@ -84,7 +93,7 @@ class AuditSink:
     def __init__(
         self,
         database_url: str,
-        brokers: str,
+        brokers: BrokerAccess | str,
         topics: Sequence[str],
         codec: Codec,
         *,
@@ -141,16 +150,17 @@ class AuditSink:
                 self._database = None
 
     def _consumer_config(self) -> dict[str, Any]:
-        return {
-            "bootstrap.servers": self._brokers,
+        return client_config(self._brokers) | {
             "group.id": "ptr-audit-sink",  # required by the client, not used
             "enable.auto.commit": False,
             "enable.auto.offset.store": False,
             "enable.partition.eof": self._once,
             "auto.offset.reset": "earliest",
             "allow.auto.create.topics": False,
-            "queued.min.messages": 4 * self._batch_rows_max,
-            "queued.max.messages.kbytes": 64 * 1024,
+            "queued.min.messages": 2 * self._batch_rows_max,
+            "queued.max.messages.kbytes": QUEUED_KIB_MAX,
+            "fetch.message.max.bytes": FETCH_BYTES,
+            "fetch.queue.backoff.ms": 10,  # a second, the default, starves the sink
             "fetch.wait.max.ms": 100,
             "log_level": 0,  # the client's own lines; trouble comes through error_cb
             "error_cb": self._on_broker_error,
@@ -215,8 +225,9 @@ class AuditSink:
     def _write(self, work: _Work, stop: Event) -> bool:
         """Write one batch; False when the database went away and was opened again, or the sink is to stop."""
         batch = work.batch
-        if not batch.offsets:
+        if not work.next_offsets:
             return True
+        batch.offsets = {at: (self._stored.get(at), next_offset) for at, next_offset in work.next_offsets.items()}
         batch.states = [state for events in work.payments.values() if (state := state_of(events)) is not None]
         assert self._database is not None
         started = time.monotonic()
@@ -228,8 +239,7 @@ class AuditSink:
                 self._start_over()
             return False
         self._is_back(self._database)
-        for partition, (_, next_offset) in batch.offsets.items():
-            self._stored[partition] = next_offset
+        self._stored.update(work.next_offsets)
         status = self.status
         status.events += inserted
         status.repeated += len(batch.events) - inserted
@@ -322,7 +332,7 @@ class AuditSink:
             f" going on at {low}"
         )
         row = expired_row(topic, number, first, low, int(time.time() * 1000))
-        work = _Work(Batch([row], [], {partition: (self._stored.get(partition), low)}))
+        work = _Work(Batch([row]), next_offsets={partition: low})
         if not self._write(work, stop):
             return False
         self._next[partition] = low
@@ -335,49 +345,40 @@ class AuditSink:
         """Take what waits and write it, in as many transactions as its size asks for."""
         work = _Work()
         checked: set[Partition] = set()
+        next_offsets, make_row = self._next, self._mapper.row
         for message in self._consumer.consume(self._batch_rows_max, CONSUME_S):
             if message.error() is not None:
                 self._on_message_error(message)
                 continue
-            partition = (message.topic(), message.partition())
-            offset = message.offset()
-            if offset != self._next[partition] and partition not in checked:
+            topic, number, offset, value = message.topic(), message.partition(), message.offset(), message.value()
+            partition = (topic, number)
+            if offset != next_offsets[partition] and partition not in checked:
                 checked.add(partition)
                 if missing_to := self._expired_to(partition, offset):
                     if not self._write(work, stop) or not self._record_expired(
-                        partition, self._next[partition], missing_to, stop
+                        partition, next_offsets[partition], missing_to, stop
                     ):
                         return
                     work = _Work()
-            if not self._add(work, message, partition, offset, stop):
-                break
+            try:
+                row, record = make_row(topic, number, offset, message.timestamp()[1], value)
+            except RegistryAwayError as error:
+                found = self._wait_for_registry(error, message, stop)
+                if found is None:
+                    break
+                row, record = found
+            work.batch.events.append(row)
+            if record is None:
+                work.unreadable += 1
+            elif row[1]:
+                work.payments.setdefault(row[:2], []).append((row, record))
+            next_offsets[partition] = work.next_offsets[partition] = offset + 1
+            work.size_bytes += len(value) if value else 0
             if work.size_bytes >= BATCH_BYTES_MAX:
                 if not self._write(work, stop):
                     return
                 work = _Work()
         self._write(work, stop)
-
-    def _add(self, work: _Work, message: Any, partition: Partition, offset: int, stop: Event) -> bool:
-        """Put one record into the batch; False when the sink is to stop."""
-        topic, number = partition
-        value = message.value()
-        try:
-            row, record = self._mapper.row(topic, number, offset, message.timestamp()[1], message.key(), value)
-        except RegistryAwayError as error:
-            found = self._wait_for_registry(error, message, stop)
-            if found is None:
-                return False
-            row, record = found
-        batch = work.batch
-        batch.events.append(row)
-        if record is None:
-            work.unreadable += 1
-        elif row.payment_id:
-            work.payments.setdefault((row.tenant, row.payment_id), []).append((row, record))
-        batch.offsets[partition] = (self._stored.get(partition), offset + 1)
-        work.size_bytes += len(value) if value else 0
-        self._next[partition] = offset + 1
-        return True
 
     def _wait_for_registry(
         self, error: RegistryAwayError, message: Any, stop: Event
@@ -392,7 +393,7 @@ class AuditSink:
                 return None
             delay_s = min(delay_s * 2, DELAY_MAX_S)
             try:
-                return self._mapper.row(*at, message.key(), message.value())
+                return self._mapper.row(*at, message.value())
             except RegistryAwayError as again:
                 error = again
         raise SinkError(

@@ -15,16 +15,16 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from connectors.sinks.database import (
-    EVENT_COLUMNS,
     Batch,
     DatabaseAwayError,
     DatabaseBusyError,
     DatabaseError,
     Partition,
     apply_migrations,
-    check_offset,
-    coordinates_taken,
+    insert_sql,
     missing_tables,
+    read_offsets,
+    store_offsets,
     upsert_sql,
 )
 from connectors.sinks.rows import EventRow, PaymentState
@@ -35,8 +35,8 @@ BUSY_TIMEOUT_S = 5.0
 CACHE_KIB = 64 * 1024
 #: Larger than SQLite's 4 KiB: a row takes about 1 KiB, and a quarter fewer microseconds so (measured).
 PAGE_BYTES = 16 * 1024
-#: Checkpoint after 64 MiB: a batch writes about 10.
-CHECKPOINT_PAGES = (64 << 20) // PAGE_BYTES
+#: Checkpoint after 128 MiB, a few batches: pages of an index that several of them change are copied once.
+CHECKPOINT_PAGES = (128 << 20) // PAGE_BYTES
 
 _MAY_PASS = frozenset(
     {
@@ -50,11 +50,14 @@ _MAY_PASS = frozenset(
         sqlite3.SQLITE_PROTOCOL,
     }
 )
-_INSERT_EVENT = (
-    f"INSERT INTO payment_events ({EVENT_COLUMNS}) VALUES ({', '.join('?' * len(EventRow._fields))})"  # noqa: S608
-    " ON CONFLICT (tenant, payment_id, event_id) DO NOTHING"
-)
-_UPSERT_PAYMENT = upsert_sql(f"VALUES ({', '.join('?' * len(PaymentState._fields))})")
+
+
+def _marks(row: type[EventRow] | type[PaymentState]) -> str:
+    return f"VALUES ({', '.join('?' * len(row._fields))})"
+
+
+_INSERT_EVENT = insert_sql(_marks(EventRow))
+_UPSERT_PAYMENT = upsert_sql(_marks(PaymentState))
 
 
 class SqliteDatabase:
@@ -119,8 +122,7 @@ class SqliteDatabase:
 
     def offsets(self) -> dict[Partition, int]:
         """The next offset to read, per topic and partition."""
-        rows = self.query('SELECT topic, "partition", next_offset FROM sink_offsets')
-        return {(topic, partition): next_offset for topic, partition, next_offset in rows}
+        return read_offsets(self)
 
     def write(self, batch: Batch) -> int:
         """Write ``batch``: all or nothing."""
@@ -128,7 +130,7 @@ class SqliteDatabase:
         with self._translated():
             execute("BEGIN IMMEDIATE")
             try:
-                self._store_offsets(batch)
+                store_offsets(batch, lambda sql, values: execute(sql, values).rowcount, self.shown)
                 inserted = self._connection.executemany(_INSERT_EVENT, batch.events).rowcount if batch.events else 0
                 self._connection.executemany(_UPSERT_PAYMENT, batch.states)
                 execute("COMMIT")
@@ -151,16 +153,6 @@ class SqliteDatabase:
             os.close(self._lock_file)
             self._lock_file = None
 
-    def _store_offsets(self, batch: Batch) -> None:
-        for (topic, partition), (expected, next_offset) in batch.offsets.items():
-            if expected is None:
-                sql = "INSERT INTO sink_offsets VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
-                changed = self._connection.execute(sql, (topic, partition, next_offset)).rowcount
-            else:
-                sql = 'UPDATE sink_offsets SET next_offset = ? WHERE topic = ? AND "partition" = ? AND next_offset = ?'
-                changed = self._connection.execute(sql, (next_offset, topic, partition, expected)).rowcount
-            check_offset(topic, partition, expected, changed, self.shown)
-
     @contextmanager
     def _translated(self) -> Iterator[None]:
         try:
@@ -174,8 +166,6 @@ class SqliteDatabase:
         code = getattr(error, "sqlite_errorcode", None)
         if code is not None and code & 0xFF in _MAY_PASS:
             raise DatabaseAwayError(f"{self.shown}: {error}") from None
-        if code == sqlite3.SQLITE_CONSTRAINT_UNIQUE and "offset" in str(error):
-            raise coordinates_taken(self.shown) from None
         if "no such table" in str(error):
             raise missing_tables(self.shown) from None
         raise DatabaseError(f"{self.shown}: {error}") from None

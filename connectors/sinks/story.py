@@ -167,6 +167,10 @@ _ANOMALIES = {
         f"SELECT o.tenant, o.payment_id FROM ({_OUTCOMES}) o LEFT JOIN payments p"  # noqa: S608
         " ON p.tenant = o.tenant AND p.payment_id = o.payment_id WHERE p.outcome IS NULL AND o.payment_id <> ''"
     ),
+    "events under coordinates that another event has": (
+        "SELECT MIN(tenant) AS tenant, MIN(payment_id) AS payment_id FROM payment_events WHERE outcome <> 'expired'"
+        ' GROUP BY topic, "partition", "offset" HAVING COUNT(*) > 1'
+    ),
     "payments with an outcome that no event gave": (
         "SELECT p.tenant, p.payment_id FROM payments p WHERE p.outcome IS NOT NULL AND NOT EXISTS"  # noqa: S608
         f" (SELECT 1 FROM ({_OUTCOMES}) o WHERE o.tenant = p.tenant AND o.payment_id = p.payment_id)"

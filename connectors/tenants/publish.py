@@ -15,9 +15,11 @@ from typing import Any
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
 from connectors.broker import embedded
+from connectors.broker.trouble import Trouble
 from connectors.tenants.book import TenantBook
 from connectors.tenants.document import document_hash, document_of
 from connectors.tenants.reader import consumer_config, partitions_of, take
+from pipeline.settings import BrokerAccess, client_config
 from pipeline.topics import TENANTS
 from schemas.codec import Codec, UndecodableError
 from schemas.records import TenantConfigured
@@ -65,12 +67,13 @@ class Contents:
         return Change(rules, version if unchanged else version + 1, unchanged)
 
 
-def read_all(brokers: str, codec: Codec, topic: str = TENANTS.name, timeout_s: float = TIMEOUT_S) -> Contents:
+def read_all(
+    brokers: BrokerAccess | str, codec: Codec, topic: str = TENANTS.name, timeout_s: float = TIMEOUT_S
+) -> Contents:
     """Read ``topic`` to its end. Raises :class:`PublishError` when the broker does not give it within ``timeout_s``."""
     contents = Contents(TenantBook(), {}, exists=True)
-    last_error: list[str] = []
-    note = {"error_cb": lambda error: last_error.append(error.str())}
-    consumer = Consumer(consumer_config(brokers, log_level=0, **note) | {"fetch.wait.max.ms": 20})
+    trouble = Trouble()
+    consumer = Consumer(consumer_config(brokers, log_level=0, error_cb=trouble) | {"fetch.wait.max.ms": 20})
     try:
         partitions = partitions_of(consumer, topic, timeout_s)
         if not partitions:
@@ -81,7 +84,7 @@ def read_all(brokers: str, codec: Codec, topic: str = TENANTS.name, timeout_s: f
         while behind:
             left_s = deadline_s - time.monotonic()
             if left_s <= 0:
-                why = f": {last_error[-1]}" if last_error else ""
+                why = f": {trouble.why()}" if trouble.why() else ""
                 raise PublishError(f"{topic} was not read to its end within {timeout_s:g} s from {brokers}{why}")
             message = consumer.poll(min(left_s, 0.5))
             if message is None:
@@ -94,7 +97,10 @@ def read_all(brokers: str, codec: Codec, topic: str = TENANTS.name, timeout_s: f
             else:
                 raise KafkaException(message.error())
     except KafkaException as error:
-        why = last_error[-1] if last_error else error.args[0].str()
+        consumer.poll(0)
+        if trouble.refusal:
+            raise PublishError(f"{topic} cannot be read from {brokers}: {trouble.refusal}") from error
+        why = trouble.last or error.args[0].str()
         raise PublishError(
             f"{topic} cannot be read from {brokers}: {why}. Check that the broker is up and that --broker names it."
         ) from error
@@ -103,25 +109,30 @@ def read_all(brokers: str, codec: Codec, topic: str = TENANTS.name, timeout_s: f
     return contents
 
 
-def publish(brokers: str, codec: Codec, rules: list[TenantRules], topic: str = TENANTS.name) -> list[tuple[str, int]]:
+def publish(
+    brokers: BrokerAccess | str, codec: Codec, rules: list[TenantRules], topic: str = TENANTS.name
+) -> list[tuple[str, int]]:
     """Publish the next version of each tenant whose configuration changed, all or none; gives (tenant, version).
 
     A tenant whose latest version is the same document is left out. Returns when the broker has everything.
     Raises :class:`PublishError`; then nothing was published, unless it says that this is unknown.
     """
-    producer = Producer(
-        {
-            "bootstrap.servers": brokers,
-            "transactional.id": TRANSACTIONAL_ID if topic == TENANTS.name else f"{TRANSACTIONAL_ID}-{topic}",
-            "transaction.timeout.ms": TRANSACTION_TIMEOUT_MS,
-            "compression.type": "none",
-            "allow.auto.create.topics": False,
-            "log_level": 0,
-        }
-    )
+    trouble = Trouble()
+    config = {
+        "transactional.id": TRANSACTIONAL_ID if topic == TENANTS.name else f"{TRANSACTIONAL_ID}-{topic}",
+        "transaction.timeout.ms": TRANSACTION_TIMEOUT_MS,
+        "compression.type": "none",
+        "allow.auto.create.topics": False,
+        "error_cb": trouble,
+        "log_level": 0,
+    }
+    producer = Producer(client_config(brokers, config))
     try:
         producer.init_transactions(TIMEOUT_S)
     except KafkaException as error:
+        producer.poll(0)
+        if trouble.refusal:
+            raise PublishError(f"nothing was published: {trouble.unanswered(brokers, TIMEOUT_S)}") from error
         raise PublishError(
             f"{brokers} does not begin a transaction: {error.args[0].str()}. Check that the broker is up and that "
             "--broker names it; a single broker needs transaction.state.log.replication.factor and .min.isr of 1."

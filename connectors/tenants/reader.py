@@ -16,7 +16,9 @@ from confluent_kafka import (
     TopicPartition,
 )
 
+from connectors.broker.trouble import Trouble
 from connectors.tenants.book import TenantBook
+from pipeline.settings import BrokerAccess, client_config
 from schemas.codec import Codec, UndecodableError
 from schemas.records import TenantConfigured
 
@@ -35,10 +37,9 @@ class TenantReadError(RuntimeError):
     """Tenants' configurations cannot be read; the message says why and what to do."""
 
 
-def consumer_config(brokers: str, **more: Any) -> dict[str, Any]:
+def consumer_config(brokers: BrokerAccess | str, **more: Any) -> dict[str, Any]:
     """Settings of a consumer that reads the topic alone, without a group; librdkafka wants a name for one still."""
-    return {
-        "bootstrap.servers": brokers,
+    config = {
         "group.id": "ptr-tenants-unused",
         "enable.auto.commit": False,
         "enable.auto.offset.store": False,
@@ -51,8 +52,8 @@ def consumer_config(brokers: str, **more: Any) -> dict[str, Any]:
         "fetch.wait.max.ms": FETCH_WAIT_MS,
         # Otherwise librdkafka keeps 64 MB in hand for a topic that is some KiB.
         "queued.max.messages.kbytes": 4096,
-        **more,
     }
+    return client_config(brokers, config | more)
 
 
 def partitions_of(consumer: Any, topic: str, timeout_s: float) -> list[int]:
@@ -99,7 +100,7 @@ class TenantReader:
 
     def __init__(
         self,
-        brokers: str,
+        brokers: BrokerAccess | str,
         topic: str,
         codec: Codec,
         book: TenantBook,
@@ -112,7 +113,7 @@ class TenantReader:
         self._on_failure = on_failure
         self._caught_up = threading.Event()
         self._stopping = threading.Event()
-        self._last_error = ""
+        self._trouble = Trouble()
         self._failure: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="tenant-reader", daemon=True)
 
@@ -136,7 +137,9 @@ class TenantReader:
                 f"reading {self._topic} from {self._brokers} failed: {self._failure}"
             ) from self._failure
         if not done:
-            why = f": {self._last_error}" if self._last_error else ""
+            if self._trouble.refusal:
+                raise TenantReadError(self._trouble.unanswered(self._brokers, timeout_s))
+            why = f": {self._trouble.last}" if self._trouble.last else ""
             raise TenantReadError(
                 f"{self._topic} was not read to its end within {timeout_s:g} s from {self._brokers}{why}. "
                 "Check that the broker is up and that PTR_BROKER names it."
@@ -150,7 +153,7 @@ class TenantReader:
 
     def _run(self) -> None:
         try:
-            consumer = Consumer(consumer_config(self._brokers, error_cb=self._note, log_level=0))
+            consumer = Consumer(consumer_config(self._brokers, error_cb=self._trouble, log_level=0))
             try:
                 while not self._stopping.is_set():
                     self._follow(consumer)
@@ -170,7 +173,9 @@ class TenantReader:
             partitions = partitions_of(consumer, self._topic, METADATA_TIMEOUT_S)
         except KafkaException as error:
             _raise_unless_passing(error.args[0])
-            self._last_error = error.args[0].str()
+            consumer.poll(0)  # What the client heard meanwhile says more than that nobody answered.
+            if not self._trouble.last:
+                self._trouble(error.args[0])
             self._stopping.wait(LOOK_AGAIN_S)
             return
         if not partitions:
@@ -200,11 +205,7 @@ class TenantReader:
                 return
             else:
                 _raise_unless_passing(trouble)
-                self._last_error = trouble.str()
-
-    def _note(self, error: Any) -> None:
-        """Called by librdkafka about trouble that it tries to overcome by itself."""
-        self._last_error = error.str()
+                self._trouble(trouble)
 
 
 def _raise_unless_passing(error: Any) -> None:

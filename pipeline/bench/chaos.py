@@ -14,6 +14,7 @@ from pipeline import topics
 from pipeline.bench.load import Load, post
 from pipeline.bench.recount import mistakes
 from pipeline.rig import Child, Rig, RigError
+from pipeline.settings import BrokerAccess
 
 FRONT = ("screening", "localization", "dispatch", "plugin")
 FRAUD = ("payer", "payee")
@@ -102,7 +103,7 @@ class _Monkey:
 
 
 def run(
-    broker: str,
+    broker: BrokerAccess | str,
     folder: Path,
     *,
     payments: int,
@@ -156,7 +157,7 @@ def run(
     return report
 
 
-def _post(broker: str, load: Load, rate: float, report: Report) -> None:
+def _post(broker: BrokerAccess | str, load: Load, rate: float, report: Report) -> None:
     report.posted = post(broker, load, rate=rate)
 
 

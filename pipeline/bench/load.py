@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from confluent_kafka import Producer
 
 from pipeline import topics
+from pipeline.settings import BrokerAccess, client_config
 from schemas.codec import Codec
 from schemas.identity import payment_key
 from schemas.records import Instrument, Locality, Party, PaymentRequested
@@ -32,6 +33,8 @@ class Load:
     repeat_share: float = 0.0
     #: requested_at_ms of the newest payment; the others are up to a day older.
     now_ms: int = 0
+    #: Number of the first payment.
+    first: int = 0
 
     def tenants(self) -> list[TenantRules]:
         """Their tenants. Fraud ends nothing, so that what is counted follows from the input alone."""
@@ -64,13 +67,18 @@ class Load:
         """Numbers of payments in the order in which they are posted, repeats among them."""
         again = random.Random(f"{self.seed}:repeats")
         waiting: list[int] = []
-        for number in range(self.payments):
+        for number in range(self.first, self.first + self.payments):
             yield number
             if again.random() < self.repeat_share:
                 waiting.append(number)
             if waiting and again.random() < self.repeat_share:
                 yield waiting.pop(again.randrange(len(waiting)))
         yield from waiting
+
+
+def number_of(payment_id: str) -> int:
+    """Which payment of a load has this id."""
+    return int(payment_id.removeprefix("pay_"))
 
 
 class _Mixed:
@@ -85,18 +93,22 @@ class _Mixed:
         return low + (self._state >> 33) % (high - low)
 
 
-def post(broker: str, load: Load, *, rate: float = 0.0, tick: Callable[[int], None] = lambda posted: None) -> int:
+def post(
+    broker: BrokerAccess | str, load: Load, *, rate: float = 0.0, tick: Callable[[int], None] = lambda posted: None
+) -> int:
     """Post the load, at ``rate`` per second (0: as fast as it goes); returns how many records were posted."""
     producer = Producer(
-        {
-            "bootstrap.servers": broker,
-            "enable.idempotence": True,
-            "acks": "all",
-            "linger.ms": 1 if rate else 25,
-            "compression.type": "lz4",
-            "queue.buffering.max.messages": 2_000_000,
-            "log_level": 3,
-        }
+        client_config(
+            broker,
+            {
+                "enable.idempotence": True,
+                "acks": "all",
+                "linger.ms": 1 if rate else 25,
+                "compression.type": "lz4",
+                "queue.buffering.max.messages": 2_000_000,
+                "log_level": 3,
+            },
+        )
     )
     encode = Codec().encoder(PaymentRequested)
     topic, posted, started = topics.REQUESTED.name, 0, time.monotonic()

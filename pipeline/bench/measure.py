@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,10 @@ from connectors.broker.local import LocalKafka
 from connectors.sinks.database import DatabaseError, open_database
 from pipeline import topics
 from pipeline.bench import toy_stages
-from pipeline.bench.load import Load, post
+from pipeline.bench.load import Load, number_of, post
 from pipeline.bench.recount import read_all
 from pipeline.rig import Child, Rig, RigError, Worker, cpu_seconds, peak_memory_mb, stage_metrics
+from pipeline.settings import client_config
 from schemas.codec import Codec
 from schemas.records import PaymentCompleted
 
@@ -26,9 +27,12 @@ FRONT = ("screening", "localization", "dispatch", "plugin")
 FRAUD = ("payer", "payee")
 TOKEN = "bench"  # noqa: S105
 PHASE_TIMEOUT_S = 300.0
-#: Latency runs: seconds of traffic, of which the first are not counted.
+#: Latency: seconds that are counted at each rate, seconds before them, and the warm-up of the broker before all.
 LATENCY_S = 15.0
-WARM_UP_S = 5.0
+SETTLE_S = 5.0
+WARM_UP_PAYMENTS = 50_000
+WARM_UP_RATE = 200.0
+WARM_UP_S = 20.0
 
 Say = Callable[[str], None]
 
@@ -100,32 +104,51 @@ def _audited(rig: Rig, payments: int) -> bool:
     return all(read.get(topic.name, 0) >= payments for topic in (*wanted, topics.queue("simulator")))
 
 
-def latency(kafka: LocalKafka, folder: Path, rate: float, say: Say) -> dict[str, Any]:
-    """p50 and p99 from the broker's time of the request to the broker's time of the outcome, at a steady rate."""
-    payments = int(rate * LATENCY_S)
-    load = Load(payments, now_ms=int(time.time() * 1000))
+def latencies(kafka: LocalKafka, folder: Path, rates: Sequence[float], say: Say) -> Generator[dict[str, Any]]:
+    """For each of ``rates`` (PTR/s) p50 and p99 from the broker's time of the request to that of the outcome.
+
+    All on one broker and two workers, after a burst and a trickle that are not counted: a fresh JVM compiles for its first
+    minute, on the cores that it shares with what is measured. Ends the workers when closed.
+    """
+    now_ms = int(time.time() * 1000)
     with Rig(kafka.address, folder, PTR_WEB_TOKEN=TOKEN) as rig:
-        rig.prepare(load.tenants())
+        rig.prepare(Load(0).tenants())
         rig.worker("front", FRONT)
         rig.worker("fraud", FRAUD)
         rig.wait_ready()
-        say(f"posting {rate:g} PTR/s for {LATENCY_S:g} s")
-        post(kafka.address, load, rate=rate)
-        _wait("completed", lambda: rig.count(topics.COMPLETED.name) >= payments, rig)
-        decode = Codec().decoder(PaymentCompleted)
-        waits = []
-        first: int | None = None
-        for message in read_all(kafka.address, topics.COMPLETED.name):
-            event = decode(message.value())
-            first = event.received_at_ms if first is None else min(first, event.received_at_ms)
-            waits.append((event.received_at_ms, message.timestamp()[1] - event.received_at_ms))
-    assert first is not None
-    counted = sorted(wait for at, wait in waits if at >= first + WARM_UP_S * 1000)
+        posted = 0
+
+        def through(payments: int, rate: float) -> int:
+            """Post and wait for the outcomes; the number of the first."""
+            nonlocal posted
+            first, posted = posted, posted + payments
+            post(kafka.address, Load(payments, now_ms=now_ms, first=first), rate=rate)
+            _wait("completed", lambda: rig.count(topics.COMPLETED.name) >= posted, rig)
+            return first
+
+        say("warming up")
+        through(WARM_UP_PAYMENTS, 0.0)
+        through(int(WARM_UP_RATE * WARM_UP_S), WARM_UP_RATE)
+        for rate in rates:
+            say(f"posting {rate:g} PTR/s for {SETTLE_S + LATENCY_S:g} s")
+            first = through(int(rate * (SETTLE_S + LATENCY_S)), rate) + int(rate * SETTLE_S)
+            yield _spread_of(kafka.address, first)
+
+
+def _spread_of(broker: str, first: int) -> dict[str, Any]:
+    """Of the outcomes of payments from number ``first`` on."""
+    decode = Codec().decoder(PaymentCompleted)
+    waits = []
+    for message in read_all(broker, topics.COMPLETED.name):
+        event = decode(message.value())
+        if number_of(event.payment_id) >= first:
+            waits.append(message.timestamp()[1] - event.received_at_ms)
+    waits.sort()
     return {
-        "p50_ms": counted[len(counted) // 2],
-        "p99_ms": counted[int(len(counted) * 0.99)],
-        "max_ms": counted[-1],
-        "counted": len(counted),
+        "p50_ms": waits[len(waits) // 2],
+        "p99_ms": waits[int(len(waits) * 0.99)],
+        "max_ms": waits[-1],
+        "counted": len(waits),
     }
 
 
@@ -169,18 +192,20 @@ def plain_faust(kafka: LocalKafka, folder: Path, payments: int, say: Say) -> int
 def engine(kafka: LocalKafka, folder: Path, payments: int, say: Say) -> dict[str, Any]:
     """The five toy stages: PTR/s from the first record of the second topic to the last outcome."""
     prefix = f"toy{int(time.time() * 1000) % 10**9}"
-    client = AdminClient({"bootstrap.servers": kafka.address, "log_level": 3})
+    client = AdminClient(client_config(kafka.address, {"log_level": 3}))
     admin.apply(client, toy_stages.topics(prefix), 4, 1)
     say(f"posting {payments} toy PTRs")
     producer = Producer(
-        {
-            "bootstrap.servers": kafka.address,
-            "enable.idempotence": True,
-            "linger.ms": 25,
-            "compression.type": "lz4",
-            "queue.buffering.max.messages": 2_000_000,
-            "log_level": 3,
-        }
+        client_config(
+            kafka.address,
+            {
+                "enable.idempotence": True,
+                "linger.ms": 25,
+                "compression.type": "lz4",
+                "queue.buffering.max.messages": 2_000_000,
+                "log_level": 3,
+            },
+        )
     )
     for number in range(payments):
         key, value = toy_stages.ptr(number, int(time.time() * 1000))

@@ -14,6 +14,7 @@ from connectors.sinks.database import open_database
 from pipeline import topics
 from pipeline.bench.load import Load
 from pipeline.engine.rows import version_of
+from pipeline.settings import BrokerAccess, client_config
 from pipeline.stages.profiles import HOUR_MS, Profile
 from schemas.codec import Codec
 from schemas.identity import attempt_id, payee_key, payer_key
@@ -22,11 +23,9 @@ from schemas.records import PaymentCompleted
 Buckets = Counter[tuple[bytes, int]]
 
 
-def read_all(broker: str, topic: str) -> Iterator[Any]:
+def read_all(broker: BrokerAccess | str, topic: str) -> Iterator[Any]:
     """Every message of ``topic`` up to its end now."""
-    consumer = Consumer(
-        {"bootstrap.servers": broker, "group.id": "ptr-recount", "enable.auto.commit": False, "log_level": 3}
-    )
+    consumer = Consumer(client_config(broker, {"group.id": "ptr-recount", "enable.auto.commit": False, "log_level": 3}))
     try:
         partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
         ends = {p: consumer.get_watermark_offsets(TopicPartition(topic, p), timeout=10)[1] for p in partitions}
@@ -44,7 +43,7 @@ def _positions(consumer: Any, ends: dict[int, int], topic: str) -> list[TopicPar
     return [TopicPartition(topic, p.partition, max(p.offset, 0)) for p in consumer.position(wanted)]
 
 
-def newest_rows(broker: str, changelog: str) -> dict[bytes, bytes]:
+def newest_rows(broker: BrokerAccess | str, changelog: str) -> dict[bytes, bytes]:
     """What recovery would make of a changelog."""
     rows: dict[bytes, bytes] = {}
     for message in read_all(broker, changelog):
@@ -54,7 +53,7 @@ def newest_rows(broker: str, changelog: str) -> dict[bytes, bytes]:
     return rows
 
 
-def mistakes(broker: str, database_url: str, ledger: str, load: Load) -> list[str]:
+def mistakes(broker: BrokerAccess | str, database_url: str, ledger: str, load: Load) -> list[str]:
     """Everything that is not as it must be; empty when the run was exact."""
     found: list[str] = []
     payments = [load.payment(number) for number in range(load.payments)]
@@ -70,7 +69,7 @@ def _few(items: Any) -> str:
     return ", ".join(listed[:5]) + (f" and {len(listed) - 5} more" if len(listed) > 5 else "")
 
 
-def _outcomes(broker: str, payments: list[Any]) -> list[str]:
+def _outcomes(broker: BrokerAccess | str, payments: list[Any]) -> list[str]:
     decode = Codec().decoder(PaymentCompleted)
     said: dict[tuple[str, str], set[tuple[str, str, str, int]]] = {}
     for message in read_all(broker, topics.COMPLETED.name):
@@ -83,7 +82,7 @@ def _outcomes(broker: str, payments: list[Any]) -> list[str]:
     return found + ([f"{len(other)} payments with a wrong or second outcome: {_few(other)}"] if other else [])
 
 
-def _buckets(broker: str, payments: list[Any]) -> list[str]:
+def _buckets(broker: BrokerAccess | str, payments: list[Any]) -> list[str]:
     payer: dict[tuple[bytes, int], list[int]] = {}
     payee: dict[tuple[bytes, int], list[int]] = {}
     for p in payments:

@@ -60,7 +60,7 @@ def audit_sink(database: str | None, broker: str | None, once: bool, give_up_aft
     try:
         sink = AuditSink(
             chosen.database,
-            chosen.broker,
+            chosen.access,
             [topic.name for topic in audited(chosen.pics)],
             Codec(open_registry(chosen.schema_registry_url)),
             once=once,

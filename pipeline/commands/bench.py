@@ -1,104 +1,367 @@
-"""``ptr bench``: measure the pipeline on this machine."""
+"""``ptr bench``: measure the pipeline on this machine, part by part."""
 
 from __future__ import annotations
 
 import shutil
+import signal
 import statistics
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from types import FrameType
+from typing import Any, Protocol
 
 import click
-import msgspec
 from rich.console import Console
 from rich.table import Table
 
 from connectors.broker.local import LocalKafka, LocalKafkaError
+from pipeline.commands.shared import print_json
 from pipeline.rig import RigError
 
+PARTS = ("throughput", "audit", "control", "latency", "idle")
 RATES = (200.0, 1000.0, 3000.0)
 #: The control is slow; its rate does not depend on how many it is given.
 CONTROL_PAYMENTS_MAX = 3000
+INTERRUPTED = 130
+
+Figures = dict[str, Any]
+Say = Callable[[str], None]
+
+
+class Measures(Protocol):
+    """The measurements, each on a broker of its own under a new folder."""
+
+    def throughput(self, payments: int, say: Say) -> Figures:
+        """PTR/s to the outcomes, without the audit sink: ``completed_ptr_per_s`` and what it cost."""
+
+    def audit(self, payments: int, database: str, say: Say) -> Figures:
+        """The same with the audit sink: ``audited_ptr_per_s`` too."""
+
+    def control(self, payments: int, say: Say) -> int | None:
+        """PTR/s of plain Faust agents; None where they are not at hand."""
+
+    def latencies(self, rates: Sequence[float], say: Say) -> Generator[Figures]:
+        """For each rate, when it is asked for: ``p50_ms``, ``p99_ms``, ``max_ms``, ``counted``. Closed after the last."""
+
+    def idle(self, say: Say) -> Figures:
+        """Percent of a core of each worker that has nothing to do."""
+
+    def engine(self, payments: int, say: Say) -> Figures:
+        """The engine alone: ``engine_ptr_per_s`` and what it cost."""
+
+
+class RealMeasures:
+    """On a real Kafka that is started and ended here."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._made = folder, 0
+
+    @contextmanager
+    def _fresh(self) -> Iterator[tuple[LocalKafka, Path]]:
+        """A new broker for each measurement: nothing of one is read by the next."""
+        self._made += 1
+        place = self._folder / str(self._made)
+        with LocalKafka(place / "kafka") as kafka:
+            yield kafka, place
+        shutil.rmtree(place, ignore_errors=True)
+
+    def throughput(self, payments: int, say: Say) -> Figures:
+        from pipeline.bench import measure
+
+        with self._fresh() as (kafka, place):
+            return measure.throughput(kafka, place, payments, sink=False, database="", say=say)
+
+    def audit(self, payments: int, database: str, say: Say) -> Figures:
+        from pipeline.bench import measure
+
+        with self._fresh() as (kafka, place):
+            return measure.throughput(kafka, place, payments, sink=True, database=database, say=say)
+
+    def control(self, payments: int, say: Say) -> int | None:
+        from pipeline.bench import measure
+
+        with self._fresh() as (kafka, place):
+            return measure.plain_faust(kafka, place, payments, say)
+
+    def latencies(self, rates: Sequence[float], say: Say) -> Generator[Figures]:
+        from pipeline.bench import measure
+
+        with self._fresh() as (kafka, place):
+            yield from measure.latencies(kafka, place, rates, say)
+
+    def idle(self, say: Say) -> Figures:
+        from pipeline.bench import measure
+
+        with self._fresh() as (kafka, place):
+            return measure.idle(kafka, place, say)
+
+    def engine(self, payments: int, say: Say) -> Figures:
+        from pipeline.bench import measure
+
+        with self._fresh() as (kafka, place):
+            return measure.engine(kafka, place, payments, say)
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """One measurement: ``run`` puts its figures into the report and gives them in words."""
+
+    name: str
+    run: Callable[[], str]
+
+
+class _Teller:
+    """Lines on standard error with the time since the beginning."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+
+    def __call__(self, line: str) -> None:
+        click.echo(f"[{self.stamp()}] {line}", err=True)
+
+    @property
+    def seconds(self) -> float:
+        """Since the beginning."""
+        return time.monotonic() - self._began
+
+    def stamp(self) -> str:
+        """``minutes:seconds``."""
+        minutes, seconds = divmod(int(self.seconds), 60)
+        return f"{minutes}:{seconds:02}"
+
+
+@dataclass
+class _Run:
+    """Measures part after part; whatever ends it, what was measured is reported."""
+
+    figures: Figures
+    say: _Teller
+    missing: list[str] = field(default_factory=list)
+    #: What ends with the last part, or with the one that was interrupted.
+    ends: ExitStack = field(default_factory=ExitStack)
+    #: Why a part failed; empty when none did.
+    failure: str = ""
+    interrupted: bool = False
+
+    def go(self, parts: Sequence[_Part]) -> None:
+        """Run ``parts`` in order, telling each one's figures as soon as they are known."""
+        self.missing = [part.name for part in parts]
+        try:
+            with _one_interrupt(), self.ends:
+                for number, part in enumerate(parts, 1):
+                    self.say(f"part {number} of {len(parts)}: {part.name}")
+                    words = part.run()
+                    self.missing.remove(part.name)
+                    after = f"next: {parts[number].name}" if number < len(parts) else "that was the last part"
+                    self.say(f"part {number} of {len(parts)}, {part.name}: {words}; {after}")
+        except KeyboardInterrupt:
+            self.interrupted = True
+        except (LocalKafkaError, RigError) as error:
+            self.failure = f"{self.missing[0]}: {error}"
+        self.figures |= {"missing": self.missing, "elapsed_s": round(self.say.seconds)}
+
+    def report(self, as_json: bool) -> None:
+        """Print what was measured, and end with the code that says how complete it is."""
+        _print(self.figures, as_json)
+        if self.missing:
+            click.echo(f"not measured: {', '.join(self.missing)}", err=True)
+        if self.failure:
+            raise click.ClickException(self.failure)
+        if self.interrupted:
+            raise click.exceptions.Exit(INTERRUPTED)
 
 
 @contextmanager
-def _fresh(folder: Path, name: str) -> Iterator[tuple[LocalKafka, Path]]:
-    """A new broker for each measurement: nothing of one is read by the next."""
-    place = folder / name
-    with LocalKafka(place / "kafka") as kafka:
-        yield kafka, place
-    shutil.rmtree(place, ignore_errors=True)
+def _one_interrupt() -> Iterator[None]:
+    """The first Ctrl-C ends the part; further ones are not heard, so that its processes are ended in peace."""
+
+    def hear(number: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, hear)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _numbers(ctx: click.Context, param: click.Parameter, text: str) -> tuple[float, ...]:
+    try:
+        rates = tuple(float(word) for word in text.split(","))
+    except ValueError:
+        raise click.BadParameter(f"takes numbers separated by commas, not {text!r}") from None
+    if not all(0 < rate <= 1_000_000 for rate in rates) or len(set(rates)) < len(rates):
+        raise click.BadParameter("takes different rates above 0 and at most 1,000,000")
+    return rates
+
+
+def _parts_named(ctx: click.Context, param: click.Parameter, text: str) -> tuple[str, ...]:
+    wanted = {word.strip() for word in text.split(",")}
+    if unknown := wanted - set(PARTS):
+        raise click.BadParameter(f"{', '.join(sorted(unknown)) or 'nothing'}: choose from {', '.join(PARTS)}")
+    return tuple(part for part in PARTS if part in wanted)
+
+
+@contextmanager
+def _measures(ctx: click.Context) -> Iterator[Measures]:
+    """The measurements to use: those that the caller gave, or the real ones in a temporary folder."""
+    if ctx.obj is not None:
+        yield ctx.obj
+        return
+    folder = Path(tempfile.mkdtemp(prefix="ptr-bench-"))
+    try:
+        yield RealMeasures(folder)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+_payments = click.option(
+    "--payments",
+    type=click.IntRange(1000, 5_000_000),
+    default=200_000,
+    show_default=True,
+    help="PTRs of the throughput, audit and engine parts.",
+)
+_rounds = click.option(
+    "--rounds",
+    type=click.IntRange(1, 20),
+    default=1,
+    show_default=True,
+    help="Of throughput, audit and engine; the median counts.",
+)
+_as_json = click.option("--json", "as_json", is_flag=True, help="Print figures as JSON, units in the keys.")
 
 
 @click.group(invoke_without_command=True)
-@click.option("--payments", type=click.IntRange(1000, 5_000_000), default=200_000, show_default=True)
-@click.option("--rounds", type=click.IntRange(1, 20), default=1, show_default=True, help="Of the throughput part.")
-@click.option("--rates", default=",".join(f"{rate:g}" for rate in RATES), show_default=True, help="PTR/s for latency.")
+@_payments
+@_rounds
+@click.option(
+    "--rates",
+    default=",".join(f"{rate:g}" for rate in RATES),
+    show_default=True,
+    callback=_numbers,
+    help="PTR/s for latency.",
+)
+@click.option(
+    "--only",
+    "wanted",
+    default=",".join(PARTS),
+    show_default=True,
+    callback=_parts_named,
+    metavar="PART[,PART]",
+    help="Parts to measure.",
+)
 @click.option("--database", default="", help="Audit database; by default SQLite in a temporary folder.")
 @click.option("--control/--no-control", default=True, help="Plain Faust agents beside it.")
-@click.option("--json", "as_json", is_flag=True, help="Print figures as JSON, units in the keys.")
+@_as_json
 @click.pass_context
 def bench(
-    ctx: click.Context, payments: int, rounds: int, rates: str, database: str, control: bool, as_json: bool
+    ctx: click.Context,
+    payments: int,
+    rounds: int,
+    rates: tuple[float, ...],
+    wanted: tuple[str, ...],
+    database: str,
+    control: bool,
+    as_json: bool,
 ) -> None:
     """Measure throughput, latency, CPU and memory on a real Kafka that is started here.
 
-    Figures are of this machine in this hour: compare only what one run printed.
+    Each part's figures are told on standard error as soon as they are known, and all of them at the end in one table, or
+    as JSON, also after Ctrl-C (code 130), with what is missing. Figures are of this machine in this hour: compare only
+    what one run printed.
 
     \b
     Examples:
       ptr bench
-      ptr bench --payments 50000 --rates 200 --json
+      ptr bench --only throughput,latency --payments 50000 --rates 200 --json
       ptr bench engine --rounds 3          five stages with trivial decisions: the engine alone
     """
     if ctx.invoked_subcommand is not None:
         return
-    try:
-        wanted = [float(rate) for rate in rates.split(",") if rate]
-    except ValueError:
-        raise click.UsageError(f"--rates takes numbers separated by commas, not {rates!r}") from None
-    from pipeline.bench import measure
+    if not control:
+        wanted = tuple(part for part in wanted if part != "control")
+    if not wanted:
+        raise click.UsageError("--only control and --no-control leave nothing to measure")
+    run = _Run({"payments": payments}, _Teller())
+    with _measures(ctx) as measures:
+        run.go(list(_parts(measures, run, wanted, payments, rounds, rates, database)))
+    run.report(as_json)
 
-    say = _teller()
 
-    def run(folder: Path) -> dict[str, Any]:
-        figures: dict[str, Any] = {"payments": payments}
-        completed, audited = [], []
-        for number in range(rounds):
-            with _fresh(folder, f"throughput-{number}") as (kafka, place):
-                plain = measure.throughput(kafka, place, payments, sink=False, database="", say=say)
-            with _fresh(folder, f"audit-{number}") as (kafka, place):
-                with_sink = measure.throughput(kafka, place, payments, sink=True, database=database, say=say)
-            completed.append(plain["completed_ptr_per_s"])
-            audited.append(with_sink["audited_ptr_per_s"])
-            figures["without_sink"], figures["with_sink"] = plain, with_sink
-        figures |= _spread("completed_ptr_per_s", completed) | _spread("audited_ptr_per_s", audited)
-        if control:
-            with _fresh(folder, "control") as (kafka, place):
-                control_rate = measure.plain_faust(
-                    kafka, place, min(max(payments // 20, 1000), CONTROL_PAYMENTS_MAX), say
-                )
-            figures["plain_faust_ptr_per_s"] = control_rate
-            if control_rate:
-                figures["ratio_to_plain_faust"] = round(figures["completed_ptr_per_s"] / control_rate, 1)
-        figures["latency"] = {}
-        for rate in wanted:
-            with _fresh(folder, f"latency-{rate:g}") as (kafka, place):
-                figures["latency"][f"at_{rate:g}_ptr_per_s"] = measure.latency(kafka, place, rate, say)
-        with _fresh(folder, "idle") as (kafka, place):
-            figures["idle_percent_of_core"] = measure.idle(kafka, place, say)
-        return figures
+def _parts(
+    measures: Measures,
+    run: _Run,
+    wanted: Sequence[str],
+    payments: int,
+    rounds: int,
+    rates: Sequence[float],
+    database: str,
+) -> Iterator[_Part]:
+    figures, say = run.figures, run.say
+    completed: list[int] = []
+    audited: list[int] = []
+    latencies = measures.latencies(rates, say)
+    run.ends.callback(latencies.close)
 
-    _report(_in_folder(run), as_json)
+    def throughput() -> str:
+        figures["without_sink"] = found = measures.throughput(payments, say)
+        completed.append(found["completed_ptr_per_s"])
+        figures.update(_spread("completed_ptr_per_s", completed))
+        return f"{completed[-1]:,} PTR/s to their outcomes"
+
+    def audit() -> str:
+        figures["with_sink"] = found = measures.audit(payments, database, say)
+        audited.append(found["audited_ptr_per_s"])
+        figures.update(_spread("audited_ptr_per_s", audited))
+        return f"{audited[-1]:,} PTR/s to the audit tables"
+
+    def control() -> str:
+        found = measures.control(min(max(payments // 20, 1000), CONTROL_PAYMENTS_MAX), say)
+        figures["plain_faust_ptr_per_s"] = found
+        if not found:
+            return "the control is not part of an installed package"
+        if completed:
+            figures["ratio_to_plain_faust"] = round(figures["completed_ptr_per_s"] / found, 1)
+        return f"{found:,} PTR/s by plain Faust agents"
+
+    def latency(rate: float) -> str:
+        found = next(latencies)
+        if rate == rates[-1]:
+            latencies.close()
+        figures.setdefault("latency", {})[f"at_{rate:g}_ptr_per_s"] = found
+        return f"p50 {found['p50_ms']} ms, p99 {found['p99_ms']} ms"
+
+    def idle() -> str:
+        figures["idle_percent_of_core"] = found = measures.idle(say)
+        return ", ".join(f"{name} {percent} % of a core" for name, percent in found.items())
+
+    # Throughput and audit in turns: what the machine does meanwhile hits both.
+    for number in range(1, rounds + 1):
+        suffix = f", round {number}" if rounds > 1 else ""
+        for name, part in (("throughput", throughput), ("audit", audit)):
+            if name in wanted:
+                yield _Part(name + suffix, part)
+    if "control" in wanted:
+        yield _Part("control", control)
+    if "latency" in wanted:
+        for rate in rates:
+            yield _Part(f"latency at {rate:g} PTR/s", lambda rate=rate: latency(rate))  # type: ignore[misc]
+    if "idle" in wanted:
+        yield _Part("idle", idle)
 
 
 @bench.command()
-@click.option("--payments", type=click.IntRange(1000, 5_000_000), default=200_000, show_default=True)
-@click.option("--rounds", type=click.IntRange(1, 20), default=1, show_default=True)
-@click.option("--json", "as_json", is_flag=True, help="Print figures as JSON, units in the keys.")
-def engine(payments: int, rounds: int, as_json: bool) -> None:
+@_payments
+@_rounds
+@_as_json
+@click.pass_context
+def engine(ctx: click.Context, payments: int, rounds: int, as_json: bool) -> None:
     """The engine alone: five stages with trivial decisions, four tables, two workers.
 
     \b
@@ -106,59 +369,48 @@ def engine(payments: int, rounds: int, as_json: bool) -> None:
       ptr bench engine
       ptr bench engine --rounds 3 --json
     """
-    from pipeline.bench import measure
+    run = _Run({"payments": payments}, _Teller())
+    rates: list[int] = []
+    with _measures(ctx) as measures:
 
-    say = _teller()
+        def one() -> str:
+            run.figures |= measures.engine(payments, run.say)
+            rates.append(run.figures["engine_ptr_per_s"])
+            run.figures |= _spread("engine_ptr_per_s", rates)
+            return f"{rates[-1]:,} PTR/s"
 
-    def run(folder: Path) -> dict[str, Any]:
-        rates, figures = [], {}
-        for number in range(rounds):
-            with _fresh(folder, f"engine-{number}") as (kafka, place):
-                figures = measure.engine(kafka, place, payments, say)
-            rates.append(figures["engine_ptr_per_s"])
-        return {"payments": payments} | figures | _spread("engine_ptr_per_s", rates)
-
-    _report(_in_folder(run), as_json)
+        run.go([_Part(f"engine, round {n}" if rounds > 1 else "engine", one) for n in range(1, rounds + 1)])
+    run.report(as_json)
 
 
-def _spread(name: str, values: list[int]) -> dict[str, Any]:
-    """The median, and with several rounds the minimum beside it."""
-    spread: dict[str, Any] = {name: round(statistics.median(values))}
+def _spread(name: str, values: list[int]) -> Figures:
+    """The median, and with several rounds the minimum and all of them beside it."""
+    spread: Figures = {name: round(statistics.median(values))}
     if len(values) > 1:
         spread[f"{name}_min"] = min(values)
-        spread[f"{name}_rounds"] = values
+        spread[f"{name}_rounds"] = list(values)
     return spread
 
 
-def _teller() -> Callable[[str], None]:
-    return lambda line: click.echo(line, err=True)
-
-
-def _in_folder(run: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
-    folder = Path(tempfile.mkdtemp(prefix="ptr-bench-"))
-    try:
-        return run(folder)
-    except (LocalKafkaError, RigError) as error:
-        raise click.ClickException(str(error)) from error
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _report(figures: dict[str, Any], as_json: bool) -> None:
+def _print(figures: Figures, as_json: bool) -> None:
     if as_json:
-        click.echo(msgspec.json.format(msgspec.json.encode(figures)).decode())
+        print_json(figures)
         return
     table = Table(title="measured on this machine")
     table.add_column("figure")
     table.add_column("value", justify="right")
     for name, value in _flat(figures):
-        table.add_row(name, f"{value:,}" if isinstance(value, int) else str(value))
+        table.add_row(name, f"{value:,}" if isinstance(value, int) else _words(value))
     Console().print(table)
 
 
-def _flat(figures: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def _words(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _flat(figures: Figures, prefix: str = "") -> Iterator[tuple[str, Any]]:
     for name, value in figures.items():
         if isinstance(value, dict):
             yield from _flat(value, f"{prefix}{name} ")
-        else:
+        elif value != []:
             yield prefix + name, value

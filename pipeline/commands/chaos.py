@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 import sys
 import tempfile
 from contextlib import ExitStack
@@ -10,9 +11,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 import click
-import msgspec
 
 from connectors.broker.local import LocalKafka, LocalKafkaError
+from pipeline.commands.shared import print_json, settings_with
 from pipeline.rig import RigError
 
 
@@ -54,9 +55,13 @@ def chaos(
     folder = Path(tempfile.mkdtemp(prefix="ptr-chaos-"))
     try:
         with ExitStack() as stack:
-            address = broker or stack.enter_context(LocalKafka(folder / "kafka")).address
+            access = (
+                settings_with(broker=broker).access
+                if broker
+                else stack.enter_context(LocalKafka(folder / "kafka")).address
+            )
             report = scenario.run(
-                address,
+                access,
                 folder,
                 payments=payments,
                 kills=kills,
@@ -69,7 +74,7 @@ def chaos(
     except (LocalKafkaError, RigError) as error:
         raise click.ClickException(f"{error}\nlogs are in {folder}") from error
     if as_json:
-        click.echo(msgspec.json.format(msgspec.json.encode(asdict(report))).decode())
+        print_json(asdict(report))
     else:
         click.echo(
             f"seed {report.seed}: {report.payments} payments, {report.posted} posts, "
@@ -81,6 +86,4 @@ def chaos(
         click.echo(f"logs and state are in {folder}", err=True)
         sys.exit(1)
     if not keep:
-        import shutil
-
         shutil.rmtree(folder, ignore_errors=True)

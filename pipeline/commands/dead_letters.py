@@ -16,17 +16,14 @@ from rich.console import Console
 from rich.table import Table
 
 from connectors.broker.letters import Letter, LetterLog, LetterPoster, LettersError, refusal
-from connectors.registry import RegistryError, open_registry
-from pipeline import settings
+from connectors.registry import RegistryError
+from pipeline.commands.shared import broker_option, codec_of, json_option, settings_with
 from pipeline.topics import all_topics
-from schemas.codec import Codec
 from schemas.reasons import Error
 
 LIMIT = 50
 _UNIT_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _ERRORS = click.Choice([error.value for error in Error])
-_broker = click.option("--broker", metavar="HOST:PORT", help="Kafka to use (default: PTR_BROKER, or 127.0.0.1:9092).")
-_as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 class _Since(click.ParamType):
@@ -72,20 +69,12 @@ def dead_letters() -> None:
     """
 
 
-def _open(broker: str | None) -> tuple[settings.Settings, Codec]:
-    try:
-        chosen = settings.load(broker=broker)
-        return chosen, Codec(open_registry(chosen.schema_registry_url))
-    except ValueError as error:  # SettingsError, or the registry's address
-        raise click.ClickException(str(error)) from None
-
-
 @dead_letters.command("list")
-@_broker
+@broker_option
 @click.option("--error", type=_ERRORS, help="Only letters with this error.")
 @click.option("--since", type=_Since(), metavar="TIME", help="Only letters since then: 30m, 2h, 7d, or ISO 8601 (UTC).")
 @click.option("--limit", type=click.IntRange(1, 100_000), default=LIMIT, show_default=True, help="The newest so many.")
-@_as_json
+@json_option
 def list_letters(broker: str | None, error: str | None, since: int | None, limit: int, as_json: bool) -> None:
     """Show the newest letters, oldest first: when, where the record was, which stage gave up, and why.
 
@@ -97,11 +86,12 @@ def list_letters(broker: str | None, error: str | None, since: int | None, limit
       ptr dead-letters list --error stage_failed --since 2h
       ptr dead-letters list --json --limit 1000
     """
-    chosen, codec = _open(broker)
+    chosen = settings_with(broker=broker)
+    codec = codec_of(chosen)
     newest: list[tuple[int, int, int, Letter]] = []
     found = 0
     try:
-        with LetterLog(chosen.broker, codec) as log:
+        with LetterLog(chosen.access, codec) as log:
             for letter in log.read(since_ms=since):
                 if error is not None and letter.letter.error != error:
                     continue
@@ -163,11 +153,11 @@ def _print(rows: list[Letter], found: int) -> None:
 
 @dead_letters.command("retry")
 @click.argument("letters", nargs=-1, type=_Name(), metavar="[PARTITION:OFFSET]...")
-@_broker
+@broker_option
 @click.option("--all", "every", is_flag=True, help="Every letter, or with --error every letter with that error.")
 @click.option("--error", type=_ERRORS, help="Only letters with this error.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@_as_json
+@json_option
 def retry(
     letters: tuple[tuple[int, int], ...], broker: str | None, every: bool, error: str | None, yes: bool, as_json: bool
 ) -> None:
@@ -184,14 +174,15 @@ def retry(
     """
     if bool(letters) == every:
         raise click.UsageError("name letters (PARTITION:OFFSET, see `ptr dead-letters list`), or give --all")
-    chosen, codec = _open(broker)
+    chosen = settings_with(broker=broker)
+    codec = codec_of(chosen)
     wanted = None if every else set(letters)
     known = {topic.name for topic in all_topics(chosen.pics)}
     refused: Counter[str] = Counter()
     good = posted = 0
     poster = None
     try:
-        with LetterLog(chosen.broker, codec) as log:
+        with LetterLog(chosen.access, codec) as log:
             seen: set[tuple[int, int]] = set()
             for letter in _chosen(log, wanted, error):
                 if wanted is not None:
@@ -208,7 +199,7 @@ def retry(
                     f"{partition}:{offset} is refused: there is no such letter, or not with that error.", err=True
                 )
             if good and (yes or click.confirm(f"Post {good} letters back?", err=True)):
-                poster = LetterPoster(chosen.broker, codec)
+                poster = LetterPoster(chosen.access, codec)
                 for letter in _chosen(log, wanted, error):
                     if not refusal(letter.letter, known):
                         poster.post(letter.letter)

@@ -17,12 +17,12 @@ from typing import Any
 
 import click
 import msgspec
-from confluent_kafka import KafkaException, Producer
-from confluent_kafka.admin import AdminClient
+from confluent_kafka import Producer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from connectors.broker import admin
 from connectors.broker.embedded import EmbeddedBroker, EmbeddedBrokerError
 from connectors.demo.generator import generate
 from connectors.demo.recount import expected
@@ -35,7 +35,9 @@ from connectors.sinks.story import count_check, outcome_counts
 from connectors.tenants.document import TenantFileError, parse_tenants
 from connectors.tenants.publish import PublishError
 from pipeline import topics
+from pipeline.commands.shared import print_json, settings_with
 from pipeline.rig import Rig, RigError, Worker
+from pipeline.settings import BrokerAccess, client_config
 from schemas.codec import Codec
 from schemas.identity import payment_key
 from schemas.money import is_currency
@@ -47,7 +49,6 @@ SEED = 7
 RATE = 400.0
 #: Unknown answers are asked for again after 1, 5 and 30 s; the demo's need one or two asks.
 SETTLE_TIMEOUT_S = 60.0
-REACH_TIMEOUT_S = 8.0
 FRONT = ("screening", "localization", "dispatch", "plugin")
 FRAUD = ("payer", "payee")
 
@@ -170,13 +171,14 @@ def _run(
     keep: bool,
 ) -> dict[str, Any]:
     if broker is None:
-        broker = stack.enter_context(EmbeddedBroker()).address
-        console.print(f"embedded broker on {broker}: in memory, 4 partitions, for this demo only")
+        access = BrokerAccess(addresses=stack.enter_context(EmbeddedBroker()).address)
+        console.print(f"embedded broker on {access}: in memory, 4 partitions, for this demo only")
     else:
-        _reach(broker)
-        console.print(f"Kafka on {broker}")
+        access = settings_with(broker=broker).access
+        _reach(access)
+        console.print(f"Kafka on {access}")
     token = secrets.token_urlsafe(16)
-    rig = stack.enter_context(Rig(broker, folder, PTR_WEB_TOKEN=token))
+    rig = stack.enter_context(Rig(access, folder, PTR_WEB_TOKEN=token))
     before = _dead_letters_before(rig)
     rig.prepare(tenants)
     console.print(f"tenants: {', '.join(rules.tenant for rules in tenants)}; two worker groups, audit sink on SQLite")
@@ -197,22 +199,19 @@ def _run(
         posting = progress.add_task("posted", total=len(posts))
         settling = progress.add_task("payments with outcome", total=truth["payments"])
         started = time.monotonic()
-        posted = threading.Thread(target=_post, args=(broker, posts, lambda: progress.advance(posting)), daemon=True)
+        posted = threading.Thread(target=_post, args=(access, posts, lambda: progress.advance(posting)), daemon=True)
         posted.start()
         answered = _settle(rig, truth, before, lambda done: progress.update(settling, completed=done), posted)
         seconds = time.monotonic() - started
     return _report(rig, front, token, truth, seconds, answered, posts, own_file, keep)
 
 
-def _reach(broker: str) -> None:
-    """Raise when nobody answers at ``broker``."""
-    client = AdminClient({"bootstrap.servers": broker, "log_level": 0})
+def _reach(access: BrokerAccess) -> None:
+    """Raise when nobody answers, or we are not let in."""
     try:
-        client.list_topics(timeout=REACH_TIMEOUT_S)
-    except KafkaException as error:
-        raise RigError(
-            f"no Kafka answers at {broker}: {error.args[0].str()}. Start one with 'ptr kafka up', or leave --broker out"
-        ) from error
+        admin.metadata(admin.client(access))
+    except admin.AdminError as error:
+        raise RigError(f"{error}. Without --broker the demo brings its own") from error
 
 
 def _dead_letters_before(rig: Rig) -> int:
@@ -222,8 +221,8 @@ def _dead_letters_before(rig: Rig) -> int:
         return 0
 
 
-def _post(broker: str, posts: list[Post], advance: Callable[[], None]) -> None:
-    producer = Producer({"bootstrap.servers": broker, "enable.idempotence": True, "linger.ms": 2, "log_level": 3})
+def _post(access: BrokerAccess, posts: list[Post], advance: Callable[[], None]) -> None:
+    producer = Producer(client_config(access, {"enable.idempotence": True, "linger.ms": 2, "log_level": 3}))
     started = time.monotonic()
     for number, post in enumerate(posts):
         if (ahead_s := started + number / RATE - time.monotonic()) > 0:
@@ -333,7 +332,7 @@ def _conflict(payload: Any) -> str:
 
 def _print(report: dict[str, Any], console: Console, as_json: bool) -> None:
     if as_json:
-        click.echo(msgspec.json.format(msgspec.json.encode(report)).decode())
+        print_json(report)
         return
     table = Table(title=f"what became of {report['payments']} payments ({report['posts']} posts)")
     for column, justify in (("tenant", "left"), ("outcome", "left"), ("reason", "left"), ("payments", "right")):

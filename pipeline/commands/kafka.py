@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from connectors.broker import local
+from pipeline.commands.shared import json_option
 
 DATADIR = Path("var/kafka")
 PORT = 9092
@@ -84,7 +85,7 @@ def down(datadir: Path) -> None:
 
 @kafka.command()
 @_datadir
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def status(datadir: Path, as_json: bool) -> None:
     """Say whether it runs: exit code 0 when it does, 1 when it does not.
 

@@ -12,7 +12,7 @@ from rich.table import Table
 from connectors.sinks.database import DatabaseError, open_database, shown_url
 from connectors.sinks.rows import PaymentState
 from connectors.sinks.story import Story, story
-from pipeline import settings
+from pipeline.commands.shared import settings_with
 
 
 @click.command("show")
@@ -30,15 +30,15 @@ def show(tenant: str, payment: str, database: str | None, as_json: bool) -> None
       ptr show aurora pay_000001
       ptr show aurora pay_000001 --json
     """
+    chosen = settings_with(database=database)
     try:
-        chosen = settings.load(database=database)
         opened = open_database(chosen.database)
         try:
             found = story(opened, tenant, payment)
             others = [] if found.found else _others(opened.query, payment)
         finally:
             opened.close()
-    except (settings.SettingsError, DatabaseError) as error:
+    except DatabaseError as error:
         raise click.ClickException(str(error)) from None
     if not found.found:
         raise click.ClickException(_not_there(tenant, payment, shown_url(chosen.database), others))

@@ -21,7 +21,8 @@ from connectors.files import source
 from connectors.files.mapping import Mapping, MappingError, Refused, Why
 from connectors.files.presets import PRESETS
 from connectors.files.readers import FileError
-from pipeline import settings
+from connectors.registry import RegistryError
+from pipeline.commands.shared import broker_option, codec_of, settings_with
 from schemas.identity import TENANT_PATTERN
 from schemas.records import PaymentRequested
 
@@ -95,7 +96,7 @@ class _Interrupt:
     help="Rules, one a line; # begins a comment line.",
 )
 @click.option("--preset", type=click.Choice(sorted(PRESETS)), help="Rules for a well-known file.")
-@click.option("--broker", metavar="HOST:PORT", help="Kafka to post to (default: PTR_BROKER, or 127.0.0.1:9092).")
+@broker_option
 @click.option("--limit", type=click.IntRange(min=1), help="Post at most so many rows.")
 @click.option("--offset", type=click.IntRange(min=0), default=0, help="Leave out so many rows at the beginning.")
 @click.option("--rate", type=click.FloatRange(min=0, min_open=True), help="Post at most so many a second.")
@@ -134,7 +135,8 @@ def submit(
     without a default needs one. Times without an offset are UTC.
 
     A row that cannot be mapped is reported by line and field, and the rest goes on. Posting a file twice is safe: a
-    payment that was asked for before gets the answer that it got.
+    payment that was asked for before gets the answer that it got. With PTR_SCHEMA_REGISTRY_URL set, PTRs are written in
+    Confluent framing, as workers write their events.
 
     Exit code: 0 when every row was delivered, 1 when some were refused or failed, 130 after Ctrl-C.
 
@@ -157,13 +159,14 @@ def submit(
             _show_first(pages, forced_tenant)
             return
         total = source.count(file, kind)
-        poster = RequestPoster(settings.load(broker=broker).broker, delivery_timeout_s=timeout_s)
+        chosen = settings_with(broker=broker)
+        poster = RequestPoster(chosen.access, codec=codec_of(chosen), delivery_timeout_s=timeout_s)
         poster.check()
         run = _Run(poster, rate, strict, forced_tenant)
         run.go(pages, None if total is None else min(max(total - offset, 0), limit or total))
     except MappingError as error:
         raise click.UsageError(f"{error}.") from None
-    except (FileError, settings.SettingsError, UnreachableError) as error:
+    except (FileError, UnreachableError, RegistryError) as error:
         raise click.ClickException(f"{error}.") from None
     _report(run.counts, as_json)
     if run.broken:

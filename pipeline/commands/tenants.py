@@ -10,19 +10,16 @@ import click
 import msgspec
 import yaml
 
-from connectors.registry import RegistryError, open_registry
+from connectors.registry import RegistryError
 from connectors.tenants.book import ALWAYS_MS, EFFECTIVE_DELAY_MS, Version
 from connectors.tenants.document import FILE_CHARS_MAX, TenantFileError, parse_tenants
 from connectors.tenants.publish import Change, Contents, PublishError, publish, read_all
-from pipeline import settings
+from pipeline.commands.shared import broker_option, codec_of, json_option, settings_with
+from pipeline.settings import Settings
 from pipeline.topics import TENANTS
-from schemas.codec import Codec
 
 #: A character takes at most four bytes in UTF-8.
 FILE_BYTES_MAX = 4 * FILE_CHARS_MAX
-
-_broker = click.option("--broker", help="Kafka bootstrap servers, HOST:PORT[,HOST:PORT]. Default: PTR_BROKER.")
-_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 @click.group()
@@ -41,9 +38,9 @@ def tenants() -> None:
 
 @tenants.command()
 @click.argument("file", type=click.File("rb"))
-@_broker
+@broker_option
 @click.option("--dry-run", is_flag=True, help="Say what would happen, and change nothing.")
-@_json
+@json_option
 def apply(file: BinaryIO, broker: str | None, dry_run: bool, as_json: bool) -> None:
     """Put the configurations in FILE (YAML, - for standard input) in force.
 
@@ -55,7 +52,7 @@ def apply(file: BinaryIO, broker: str | None, dry_run: bool, as_json: bool) -> N
       ptr tenants apply tenants.yaml
       ptr tenants show acme | sed 's/percent_bp: 150/percent_bp: 140/' | ptr tenants apply -
     """
-    loaded = _settings(broker)
+    loaded = settings_with(broker=broker)
     try:
         rules = parse_tenants(_text(file), _name(file), pics=loaded.pics)
     except TenantFileError as error:
@@ -68,8 +65,8 @@ def apply(file: BinaryIO, broker: str | None, dry_run: bool, as_json: bool) -> N
     changes = [before.change(each) for each in rules]
     if not dry_run:
         try:
-            written = dict(publish(loaded.broker, _codec(loaded), rules))
-        except PublishError as error:
+            written = dict(publish(loaded.access, codec_of(loaded), rules))
+        except (PublishError, RegistryError) as error:
             _fail(str(error))
         after = _read(loaded)
         changes = [
@@ -87,8 +84,8 @@ def apply(file: BinaryIO, broker: str | None, dry_run: bool, as_json: bool) -> N
 
 
 @tenants.command("list")
-@_broker
-@_json
+@broker_option
+@json_option
 def list_(broker: str | None, as_json: bool) -> None:
     """List the tenants with their latest versions.
 
@@ -97,7 +94,7 @@ def list_(broker: str | None, as_json: bool) -> None:
       ptr tenants list
       ptr tenants list --json
     """
-    loaded = _settings(broker)
+    loaded = settings_with(broker=broker)
     book = _read(loaded).book
     latest = [book.versions(tenant)[-1] for tenant in book.tenants()]
     if as_json:
@@ -126,8 +123,8 @@ def list_(broker: str | None, as_json: bool) -> None:
 @tenants.command()
 @click.argument("tenant")
 @click.option("--version", "number", type=click.IntRange(min=1), help="Which version; the latest one by default.")
-@_broker
-@_json
+@broker_option
+@json_option
 def show(tenant: str, number: int | None, broker: str | None, as_json: bool) -> None:
     """Show a version of TENANT's configuration, as YAML that `ptr tenants apply` takes.
 
@@ -136,7 +133,7 @@ def show(tenant: str, number: int | None, broker: str | None, as_json: bool) -> 
       ptr tenants show acme
       ptr tenants show acme --version 2 --json
     """
-    versions = _read(_settings(broker)).book.versions(tenant)
+    versions = _read(settings_with(broker=broker)).book.versions(tenant)
     if not versions:
         _fail(f"There is no tenant {tenant}; 'ptr tenants list' names those that there are.")
     found = [version for version in versions if number in (None, version.number)]
@@ -149,13 +146,6 @@ def show(tenant: str, number: int | None, broker: str | None, as_json: bool) -> 
         return
     click.echo(f"# {tenant}, version {version.number}: {_in_force(version.in_force_at_ms)}")
     click.echo(yaml.safe_dump(rules, sort_keys=False, default_flow_style=None), nl=False)
-
-
-def _settings(broker: str | None) -> settings.Settings:
-    try:
-        return settings.load(broker=broker)
-    except settings.SettingsError as error:
-        _fail(str(error))
 
 
 def _name(file: BinaryIO) -> str:
@@ -173,17 +163,10 @@ def _text(file: BinaryIO) -> str:
         _fail(f"{_name(file)}:{line}: the file is not UTF-8 text")
 
 
-def _read(loaded: settings.Settings) -> Contents:
+def _read(loaded: Settings) -> Contents:
     try:
-        return read_all(loaded.broker, _codec(loaded))
-    except PublishError as error:
-        _fail(str(error))
-
-
-def _codec(loaded: settings.Settings) -> Codec:
-    try:
-        return Codec(open_registry(loaded.schema_registry_url))
-    except RegistryError as error:
+        return read_all(loaded.access, codec_of(loaded))
+    except (PublishError, RegistryError) as error:
         _fail(str(error))
 
 

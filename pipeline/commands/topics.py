@@ -12,7 +12,7 @@ from rich.table import Table
 
 from connectors.broker import admin
 from connectors.broker.embedded import is_embedded
-from pipeline import settings
+from pipeline.commands.shared import broker_option, json_option, settings_with
 from pipeline.topics import Topic, all_topics
 
 
@@ -27,39 +27,24 @@ def topics() -> None:
     """
 
 
-def _settings(broker: str | None, partitions: int | None, replication: int | None) -> settings.Settings:
-    try:
-        return settings.load(broker=broker, partitions=partitions, replication=replication)
-    except settings.SettingsError as error:
-        raise click.ClickException(str(error)) from None
-
-
-def _explain(error: admin.AdminError, broker: str) -> click.ClickException:
-    return click.ClickException(
-        f"Kafka at {broker}: {error}. Start one with `ptr kafka up`, or name yours with --broker."
-    )
-
-
 def _shown(difference: admin.Difference) -> dict[str, Any]:
     return {**asdict(difference), "changeable": difference.changeable}
 
 
-_broker = click.option("--broker", metavar="HOST:PORT", help="Kafka to use (default: PTR_BROKER, or 127.0.0.1:9092).")
 _partitions = click.option(
     "--partitions", type=click.IntRange(1, 1024), help="Partitions of every topic (default: PTR_PARTITIONS, or 4)."
 )
 _replication = click.option(
     "--replication", type=click.IntRange(1, 9), help="Copies of every partition (default: PTR_REPLICATION, or 1)."
 )
-_as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 @topics.command("apply")
-@_broker
+@broker_option
 @_partitions
 @_replication
 @click.option("--dry-run", is_flag=True, help="Show what would be done and do nothing.")
-@_as_json
+@json_option
 def apply_topics(
     broker: str | None, partitions: int | None, replication: int | None, dry_run: bool, as_json: bool
 ) -> None:
@@ -75,9 +60,9 @@ def apply_topics(
       ptr topics apply --broker kafka-1:9092 --partitions 12 --replication 3
       ptr topics apply --dry-run
     """
-    chosen = _settings(broker, partitions, replication)
+    chosen = settings_with(broker=broker, partitions=partitions, replication=replication)
     wanted = all_topics(chosen.pics)
-    client = admin.client(chosen.broker)
+    client = admin.client(chosen.access)
     try:
         if dry_run:
             found = admin.plan(client, wanted, chosen.partitions, chosen.replication)
@@ -89,7 +74,7 @@ def apply_topics(
         else:
             result = admin.apply(client, wanted, chosen.partitions, chosen.replication)
     except admin.AdminError as error:
-        raise _explain(error, chosen.broker) from None
+        raise click.ClickException(f"{error}.") from None
     if as_json:
         click.echo(
             json.dumps(
@@ -134,10 +119,10 @@ def _print(result: admin.Applied, number: int, dry_run: bool) -> None:
 
 
 @topics.command("list")
-@_broker
+@broker_option
 @_partitions
 @_replication
-@_as_json
+@json_option
 def list_topics(broker: str | None, partitions: int | None, replication: int | None, as_json: bool) -> None:
     """Show every topic of the pipeline, and how the broker's differs.
 
@@ -146,14 +131,14 @@ def list_topics(broker: str | None, partitions: int | None, replication: int | N
       ptr topics list
       ptr topics list --json
     """
-    chosen = _settings(broker, partitions, replication)
+    chosen = settings_with(broker=broker, partitions=partitions, replication=replication)
     wanted = all_topics(chosen.pics)
-    client = admin.client(chosen.broker)
+    client = admin.client(chosen.access)
     try:
         differences = admin.plan(client, wanted, chosen.partitions, chosen.replication)
         there = admin.metadata(client).topics
     except admin.AdminError as error:
-        raise _explain(error, chosen.broker) from None
+        raise click.ClickException(f"{error}.") from None
     rows = [
         _row(topic, len(there[topic.name].partitions) if topic.name in there else 0, differences) for topic in wanted
     ]

@@ -7,16 +7,17 @@ from pathlib import Path
 
 import click
 
-from pipeline.settings import STAGES, SettingsError, load
+from pipeline.commands.shared import broker_option, settings_with
+from pipeline.settings import LOG_LEVELS, STAGES
 
 
 @click.command()
 @click.option("--stages", help=f"Stages to run, of {','.join(STAGES)}; all when not given.")
-@click.option("--broker", help="Kafka bootstrap servers, HOST:PORT[,HOST:PORT].")
+@broker_option
 @click.option("--datadir", type=click.Path(path_type=Path), help="Local state; each worker its own.")
 @click.option("--group", help="Worker group; workers of one group share its stages.")
 @click.option("--web-port", type=click.IntRange(-1, 65535), help="Health pages and views; 0 a free port, -1 off.")
-@click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]))
+@click.option("--log-level", type=click.Choice(LOG_LEVELS))
 def worker(
     stages: str | None,
     broker: str | None,
@@ -45,10 +46,7 @@ def worker(
         "PTR_LOG_LEVEL": log_level,
     }
     os.environ.update({name: value for name, value in given.items() if value is not None})
-    try:
-        settings = load()
-    except SettingsError as error:
-        raise click.ClickException(str(error)) from error
+    settings = settings_with()
     try:
         from pipeline.app import app
     except ValueError as error:  # lists or plugins that cannot be loaded say why

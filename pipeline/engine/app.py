@@ -147,7 +147,7 @@ class PipelineApp(faust.App):
             if runner is None:
                 runner = self.runners[group.name] = Runner(
                     group,
-                    output=KafkaOutput(settings.broker, settings.session_timeout_s, end_process),
+                    output=KafkaOutput(settings.access, settings.session_timeout_s, end_process),
                     store_of=store_of,
                     lease=self.lease,
                     codec=codec,
@@ -327,6 +327,7 @@ def make_app(
     app = PipelineApp(
         settings.worker_group,
         broker=brokers,
+        broker_credentials=settings.access.faust_credentials(),
         store="payrocks://",
         datadir=settings.datadir,
         topic_partitions=settings.partitions,

@@ -12,7 +12,7 @@ import logging
 from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from pipeline.settings import Settings
+from pipeline.settings import Settings, client_config
 
 log = logging.getLogger("ptr.engine")
 
@@ -29,7 +29,7 @@ def adopt_offsets(settings: Settings, sources: list[str]) -> dict[tuple[str, int
 
     Raises :class:`StageRunsElsewhereError` when another group has members that read one of our topics.
     """
-    admin = AdminClient({"bootstrap.servers": settings.broker, "log_level": 3})
+    admin = AdminClient(client_config(settings.access, {"log_level": 3}))
     mine = settings.worker_group
     try:
         listed = admin.list_consumer_groups(request_timeout=TIMEOUT_S).result()

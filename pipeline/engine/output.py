@@ -11,6 +11,7 @@ from confluent_kafka import KafkaError, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from pipeline.engine.lease import DELIVERY_SHARE
+from pipeline.settings import BrokerAccess, client_config
 
 
 class DeliveryError(RuntimeError):
@@ -24,11 +25,13 @@ class KafkaOutput:
     (``on_failure`` ends the process; its supervisor restarts it).
     """
 
-    def __init__(self, brokers: str, session_timeout_s: float, on_failure: Callable[[str], None]) -> None:
+    def __init__(
+        self, brokers: BrokerAccess | str, session_timeout_s: float, on_failure: Callable[[str], None]
+    ) -> None:
         self._on_failure = on_failure
         self._producer = Producer(
-            {
-                "bootstrap.servers": brokers,
+            client_config(brokers)
+            | {
                 "enable.idempotence": True,
                 "acks": "all",
                 "linger.ms": 25,
@@ -45,7 +48,7 @@ class KafkaOutput:
                 "log_level": 3,
             }
         )
-        self._admin = AdminClient({"bootstrap.servers": brokers, "log_level": 3})
+        self._admin = AdminClient(client_config(brokers, {"log_level": 3}))
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="flush")
         #: ``produce(topic, value, key, partition=-1)``: the C function itself, called for every event.
         self.produce = self._producer.produce

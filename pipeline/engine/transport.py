@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Any
 
 import faust
+from aiokafka.consumer.fetcher import READ_COMMITTED
 from aiokafka.consumer.group_coordinator import OffsetCommitRequest
 from aiokafka.errors import UnknownMemberIdError
 from aiokafka.protocol.group import HeartbeatRequest
@@ -22,6 +23,7 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from faust.types.tuples import ConsumerMessage
 
+from pipeline.engine import records as _records  # replaces parts of aiokafka's fetcher
 from pipeline.engine.lease import Lease
 
 BATCH_RECORDS_MAX = 1_000
@@ -70,6 +72,8 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         coordinator._send_req = send_and_look
         coordinator._coordination_task.add_done_callback(self._coordination_ended)
         self.app.assignor.rejoin = coordinator.request_rejoin
+        # What a producer's transaction took back was never asked for.
+        self._consumer._fetcher._isolation_level = READ_COMMITTED
         self.fetch_wait(FETCH_WAIT_MS)
 
     def _membership_lost(self, lease: Lease) -> None:
@@ -273,6 +277,7 @@ class Transport(driver.Transport):
     Producer = Producer
 
 
+assert _records
 TRANSPORTS.aliases["payk"] = f"{__name__}:Transport"
 
 

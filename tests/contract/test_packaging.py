@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.settings import STAGES
-from schemas.codec import schema_file_name
+from schemas.codec import COMPILED, schema_file_name
 from schemas.records import RECORDS
 
 ROOT = Path(__file__).parents[2]
@@ -48,11 +48,11 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
     folder = tmp_path_factory.mktemp("wheel")
     tree = folder / "tree"
     tree.mkdir()
-    for name in ("setup.cfg", "pyproject.toml", "LICENSE", "README.md"):
+    for name in ("setup.cfg", "setup.py", "pyproject.toml", "LICENSE", "README.md"):
         if (ROOT / name).exists():
             shutil.copy(ROOT / name, tree)
     for package in PACKAGES:
-        shutil.copytree(ROOT / package, tree / package, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(ROOT / package, tree / package, ignore=shutil.ignore_patterns("__pycache__", "*.so"))
     if not (tree / "README.md").exists():
         (tree / "README.md").write_text("missing\n")
     run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder / "dist", tree, cwd=folder)
@@ -89,6 +89,15 @@ def test_what_runs_is_the_wheel(installed: Installed) -> None:
     assert Path(where).is_relative_to(installed.bin.parent)
 
 
+@pytest.mark.skipif(not COMPILED, reason="the codec is not compiled here")
+def test_the_wheel_has_a_compiled_codec(installed: Installed) -> None:
+    """Where the checkout has one."""
+    shown = installed.run("python", "-c", "from schemas import bodies, native; print(bodies.COMPILED, native.__file__)")
+    compiled, where = shown.split()
+    assert compiled == "True"
+    assert Path(where).is_relative_to(installed.bin.parent)
+
+
 def test_faust_finds_the_app_and_lists_its_agents(installed: Installed) -> None:
     """`faust -A pipeline.app agents` names every stage's agent, from another directory."""
     shown = installed.run("python", "-m", "faust", "-A", "pipeline.app", "agents")
@@ -112,14 +121,16 @@ def test_data_files_are_in_the_wheel(installed: Installed, name: str) -> None:
 
 
 def test_the_wheel_holds_every_file_of_the_packages_and_nothing_else(installed: Installed) -> None:
-    """Migrations and all: what is in the tree is in the wheel; tests and tools are not."""
+    """Migrations and all: what is in the tree is in the wheel; tests and tools are not. What was compiled in the tree is not
+    taken over: the wheel has its own, or none without a compiler."""
     there = {
         str(path.relative_to(ROOT))
         for package in PACKAGES
         for path in (ROOT / package).rglob("*")
-        if path.is_file() and "__pycache__" not in path.parts
+        if path.is_file() and "__pycache__" not in path.parts and path.suffix != ".so"
     }
     packed = {name for name in zipfile.ZipFile(installed.wheel).namelist() if ".dist-info/" not in name}
+    packed -= {f"schemas/native{sysconfig.get_config_var('EXT_SUFFIX')}"}
     assert any("migrations/sqlite" in name for name in packed)
     assert any("migrations/postgresql" in name for name in packed)
     assert packed == there

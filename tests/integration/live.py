@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -11,17 +12,20 @@ from pathlib import Path
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
+from connectors.broker import admin
 from connectors.pic.ledger import SqliteLedger
 from connectors.sinks.database import DatabaseError, open_database
 from pipeline import topics
 from pipeline.bench.load import Load, post
 from pipeline.bench.recount import mistakes
-from pipeline.rig import Rig, RigError
+from pipeline.rig import Rig, RigError, Worker
 
 FRONT = ("screening", "localization", "dispatch", "plugin")
 FRAUD = ("payer", "payee")
 #: Upper bound of any wait: far above what is expected, so that it is reached only by what will never come.
 TIMEOUT_S = 120.0
+#: Generous: a stop that hangs is found, a slow machine is not punished.
+STOP_TIMEOUT_S = 60.0
 TOKEN = "token-of-the-tests"
 #: Topics that hold one event per payment when nothing was repeated.
 ONCE = (
@@ -47,26 +51,26 @@ def until(what: str, done: Callable[[], bool], timeout_s: float = TIMEOUT_S, pau
 
 def empty(address: str) -> None:
     """Remove the pipeline's topics and worker groups, so that a test counts only what is its own."""
-    admin = AdminClient({"bootstrap.servers": address, "log_level": 3})
+    client = admin.client(address)
 
     def ours() -> list[str]:
-        return [name for name in admin.list_topics(timeout=10).topics if name.startswith(("payments.", "tenants."))]
+        return [name for name in client.list_topics(timeout=10).topics if name.startswith(("payments.", "tenants."))]
 
     def groups() -> list[str]:
-        listed = admin.list_consumer_groups(request_timeout=10).result()
+        listed = client.list_consumer_groups(request_timeout=10).result()
         return [group.group_id for group in listed.valid if group.group_id.startswith("ptr")]
 
     if found := ours():
-        for future in admin.delete_topics(found, request_timeout=30).values():
+        for future in client.delete_topics(found, request_timeout=30).values():
             future.result()
     until("topics of an earlier test are gone", lambda: not ours())
     for group in groups():
-        until(f"group {group} of an earlier test is gone", lambda group=group: _deleted(admin, group), pause_s=0.5)  # type: ignore[misc]
+        until(f"group {group} of an earlier test is gone", lambda group=group: _deleted(client, group), pause_s=0.5)  # type: ignore[misc]
 
 
-def _deleted(admin: AdminClient, group: str) -> bool:
+def _deleted(client: AdminClient, group: str) -> bool:
     try:
-        admin.delete_consumer_groups([group])[group].result()
+        client.delete_consumer_groups([group])[group].result()
     except KafkaException as error:
         return str(error.args[0].name()) == "GROUP_ID_NOT_FOUND"  # else members of it still count as alive
     return True
@@ -84,6 +88,18 @@ def pipeline(address: str, folder: Path, load: Load, **environment: str) -> Iter
     with Rig(address, folder, PTR_SIMULATOR_LEDGER=str(folder / "pic.db"), PTR_WEB_TOKEN=TOKEN, **environment) as rig:
         rig.prepare(load.tenants())
         yield rig
+
+
+@contextmanager
+def working(
+    address: str, folder: Path, load: Load, *names: str, **environment: str
+) -> Iterator[tuple[Rig, list[Worker]]]:
+    """A pipeline with an audit sink and a worker of each name, of all stages, ready."""
+    with pipeline(address, folder, load, **environment) as rig:
+        workers = [rig.worker(name) for name in names]
+        rig.audit_sink()
+        rig.wait_ready()
+        yield rig, workers
 
 
 @contextmanager
@@ -109,6 +125,34 @@ def posting(address: str, load: Load, rate: float) -> Iterator[threading.Thread]
 def completed(rig: Rig) -> int:
     """Records in the outcome topic."""
     return rig.count(topics.COMPLETED.name)
+
+
+def owners(rig: Rig) -> int:
+    """Members of the worker group that own partitions."""
+    described = admin.client(rig.access).describe_consumer_groups(["ptr"], request_timeout=10)["ptr"].result()
+    return sum(bool(member.assignment.topic_partitions) for member in described.members)
+
+
+def end(worker: Worker, how: signal.Signals = signal.SIGTERM) -> tuple[int, float]:
+    """Send a signal and wait: exit code and seconds."""
+    assert worker.process is not None
+    started = time.monotonic()
+    worker.process.send_signal(how)
+    code = worker.process.wait(STOP_TIMEOUT_S)
+    return code, time.monotonic() - started
+
+
+def refused(rig: Rig, worker: Worker) -> str:
+    """Wait until a worker that must not run has ended by itself, with a code and no traceback: its last words."""
+    rig.children.remove(worker)
+    try:
+        assert worker.process is not None
+        code = worker.process.wait(TIMEOUT_S)
+    finally:
+        worker.kill()
+    assert code not in (0, None)
+    assert no_traceback(worker.log.read_text()), worker.log_tail(40)
+    return worker.log_tail(3)
 
 
 def audited(rig: Rig) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from pathlib import Path
 
 import pytest
@@ -13,16 +12,16 @@ from tests.integration.live import (
     FRAUD,
     FRONT,
     ONCE,
-    TIMEOUT_S,
     a_load,
     calls,
     completed,
+    end,
     exact,
-    no_traceback,
-    pipeline,
     posting,
+    refused,
     settle,
     until,
+    working,
 )
 
 pytestmark = pytest.mark.kafka
@@ -32,19 +31,16 @@ def test_stages_move_between_groups_and_keep_state_and_position(kafka: LocalKafk
     """All in one group, then in two, then in one again: nothing is repeated, no bucket begins anew, the PIC is called
     once for each payment."""
     load = a_load(900)
-    with pipeline(kafka.address, tmp_path, load) as rig:
-        whole = rig.worker("whole")
-        rig.audit_sink()
-        rig.wait_ready()
+    with working(kafka.address, tmp_path, load, "whole") as (rig, [whole]):
         with posting(kafka.address, load, rate=150):
             until("150 outcomes", lambda: completed(rig) >= 150)
-            assert whole.kill(signal.SIGTERM) == 0, whole.log_tail()
+            assert end(whole)[0] == 0, whole.log_tail()
             rig.children.remove(whole)
             split = [rig.worker("front", FRONT), rig.worker("fraud", FRAUD)]
             rig.wait_ready()
             until("450 outcomes", lambda: completed(rig) >= 450)
             for worker in split:
-                assert worker.kill(signal.SIGTERM) == 0, worker.log_tail()
+                assert end(worker)[0] == 0, worker.log_tail()
                 rig.children.remove(worker)
             rig.children.append(whole)
             whole.start()
@@ -58,21 +54,9 @@ def test_stages_move_between_groups_and_keep_state_and_position(kafka: LocalKafk
 def test_a_second_group_for_a_running_stage_is_refused(kafka: LocalKafka, tmp_path: Path) -> None:
     """Two groups on one stage would double its effects: the later one is told which group has it, and ends."""
     load = Load(50, now_ms=a_load(1).now_ms)
-    with pipeline(kafka.address, tmp_path, load) as rig:
-        rig.worker("whole")
-        rig.audit_sink()
-        rig.wait_ready()
-        second = rig.worker("second", FRAUD)
-        rig.children.remove(second)
-        try:
-            assert second.process is not None
-            code = second.process.wait(TIMEOUT_S)
-        finally:
-            second.kill()
-        said = second.log_tail(1)
-        assert code not in (0, None)
-        assert "worker group ptr reads" in said and "PTR_GROUP=ptr" in said, second.log_tail(30)
-        assert no_traceback(second.log.read_text()), second.log_tail(40)
+    with working(kafka.address, tmp_path, load, "whole") as (rig, _):
+        said = refused(rig, rig.worker("second", FRAUD))
+        assert "worker group ptr reads" in said and "PTR_GROUP=ptr" in said
         post(kafka.address, load)
         settle(rig, load)
         assert exact(rig, load) == []

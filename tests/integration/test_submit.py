@@ -15,18 +15,24 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from click.testing import CliRunner, Result
 from confluent_kafka import Message
 
 from connectors.broker import admin
 from connectors.broker.local import LocalKafka
+from connectors.registry import open_registry
 from pipeline.commands.submit import submit
 from pipeline.topics import REQUESTED, Topic
 from schemas.codec import Codec
 from schemas.identity import partition_of, payment_key
 from schemas.records import Instrument, Locality, Party, PaymentRequested
+from tests.builders import a_request
 from tests.integration.kafka import a_kafka_of_its_own, ends, records, unique
+from tests.integration.schema_registry import Server, registry
+
+__all__ = ["registry"]
 
 pytestmark = pytest.mark.kafka
 
@@ -277,3 +283,36 @@ def test_no_broker_is_a_message_and_not_a_hang(tmp_path: Path) -> None:
     assert result.exit_code == 1
     assert "no Kafka broker answers at 127.0.0.1:" in result.stderr
     assert "ptr kafka up" in result.stderr
+
+
+def test_with_a_schema_registry_ptrs_are_written_in_confluent_framing(
+    broker: str, registry: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As workers do: 00, the id that the registry gave for the schema, the body; and what is read back is the file's."""
+    monkeypatch.setenv("PTR_SCHEMA_REGISTRY_URL", registry.url)
+    request = a_request(tenant=unique("r"), payment_id="p-1")
+    file = tmp_path / "one.jsonl"
+    file.write_bytes(msgspec.json.encode(request) + b"\n")
+    start = ends(broker, REQUESTED.name)
+    result = _run(file, "--broker", broker)
+    assert result.exit_code == 0, result.output
+    (message,) = records(broker, REQUESTED.name, start)
+    assert list(registry.subjects) == ["payments.v1.PaymentRequested"]
+    assert message.value()[:5] == b"\x00" + (100_000).to_bytes(4, "big")
+    assert Codec(open_registry(registry.url)).decode(message.value(), PaymentRequested) == request
+
+
+def test_a_schema_registry_that_is_away_is_a_sentence(
+    broker: str, registry: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Code 1 and its answer, and nothing is posted; nor with an address that is none."""
+    file = tmp_path / "one.jsonl"
+    file.write_bytes(msgspec.json.encode(a_request()) + b"\n")
+    start = ends(broker, REQUESTED.name)
+    registry.failing = 503
+    for url, says in ((registry.url, "answers 503"), ("registry:8081", "PTR_SCHEMA_REGISTRY_URL takes http")):
+        monkeypatch.setenv("PTR_SCHEMA_REGISTRY_URL", url)
+        result = _run(file, "--broker", broker)
+        assert result.exit_code == 1
+        assert says in result.stderr and "Traceback" not in result.stderr, result.stderr
+    assert ends(broker, REQUESTED.name) == start

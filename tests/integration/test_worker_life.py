@@ -13,42 +13,29 @@ from pathlib import Path
 import pytest
 
 from connectors.broker.local import LocalKafka
-from pipeline.rig import Worker
 from tests.integration.live import (
     ONCE,
     TIMEOUT_S,
     a_load,
     completed,
+    end,
     exact,
     no_traceback,
-    pipeline,
+    owners,
     posting,
+    refused,
     settle,
     until,
+    working,
 )
 
 pytestmark = pytest.mark.kafka
-
-#: Generous: a stop that hangs is found, a slow machine is not punished.
-STOP_TIMEOUT_S = 60.0
-
-
-def end(worker: Worker, how: signal.Signals) -> tuple[int, float]:
-    """Send a signal and wait: exit code and seconds."""
-    assert worker.process is not None
-    started = time.monotonic()
-    worker.process.send_signal(how)
-    code = worker.process.wait(STOP_TIMEOUT_S)
-    return code, time.monotonic() - started
 
 
 def test_sigterm_and_ctrl_c_finish_the_cycle_commit_and_exit_0(kafka: LocalKafka, tmp_path: Path) -> None:
     """A worker that is stopped under load publishes nothing twice after its restart, and nothing is lost."""
     load = a_load(2400)
-    with pipeline(kafka.address, tmp_path, load) as rig:
-        worker = rig.worker("one")
-        rig.audit_sink()
-        rig.wait_ready()
+    with working(kafka.address, tmp_path, load, "one") as (rig, [worker]):
         with posting(kafka.address, load, rate=200):
             for how, after in ((signal.SIGTERM, 150), (signal.SIGINT, 600)):
                 until(f"{after} outcomes", lambda after=after: completed(rig) >= after)  # type: ignore[misc]
@@ -66,10 +53,7 @@ def test_sigterm_and_ctrl_c_finish_the_cycle_commit_and_exit_0(kafka: LocalKafka
 def test_a_killed_worker_works_again_with_its_datadir(kafka: LocalKafka, tmp_path: Path) -> None:
     """kill -9 in mid-stream, the same datadir again: it is ready soon and everything is exact."""
     load = a_load(1500)
-    with pipeline(kafka.address, tmp_path, load) as rig:
-        worker = rig.worker("one")
-        rig.audit_sink()
-        rig.wait_ready()
+    with working(kafka.address, tmp_path, load, "one") as (rig, [worker]):
         with posting(kafka.address, load, rate=200):
             until("300 outcomes", lambda: completed(rig) >= 300)
             worker.kill(signal.SIGKILL)
@@ -86,10 +70,7 @@ def test_a_killed_worker_works_again_with_its_datadir(kafka: LocalKafka, tmp_pat
 def test_another_worker_takes_over_from_one_that_stays_dead(kafka: LocalKafka, tmp_path: Path) -> None:
     """Partitions of a worker that was killed and is not restarted are served by the other one of its group."""
     load = a_load(400)
-    with pipeline(kafka.address, tmp_path, load) as rig:
-        dead, survivor = rig.worker("one"), rig.worker("two")
-        rig.audit_sink()
-        rig.wait_ready()
+    with working(kafka.address, tmp_path, load, "one", "two") as (rig, [dead, survivor]):
         until("both in one group", lambda: owners(rig) == 2)
         with posting(kafka.address, load, rate=200):
             until("100 outcomes", lambda: completed(rig) >= 100)
@@ -102,20 +83,10 @@ def test_another_worker_takes_over_from_one_that_stays_dead(kafka: LocalKafka, t
         assert exact(rig, load) == []
 
 
-def owners(rig) -> int:  # type: ignore[no-untyped-def]
-    """Members of the worker group that own partitions."""
-    described = rig._admin.describe_consumer_groups(["ptr"], request_timeout=10)["ptr"].result()
-    return sum(bool(member.assignment.topic_partitions) for member in described.members)
-
-
 def test_a_rebalance_under_load_loses_and_doubles_nothing(kafka: LocalKafka, tmp_path: Path) -> None:
     """A third worker joins and one leaves while payments flow."""
     load = a_load(2400, repeat_share=0.05)
-    with pipeline(kafka.address, tmp_path, load) as rig:
-        first = rig.worker("one")
-        rig.worker("two")
-        rig.audit_sink()
-        rig.wait_ready()
+    with working(kafka.address, tmp_path, load, "one", "two") as (rig, [first, _]):
         with posting(kafka.address, load, rate=200):
             until("200 outcomes", lambda: completed(rig) >= 200)
             third = rig.worker("three")
@@ -136,22 +107,11 @@ def test_a_rebalance_under_load_loses_and_doubles_nothing(kafka: LocalKafka, tmp
 def test_two_workers_with_one_datadir_do_no_damage(kafka: LocalKafka, tmp_path: Path) -> None:
     """The second worker on a datadir in use says so and ends; the first one goes on."""
     load = a_load(600)
-    with pipeline(kafka.address, tmp_path, load) as rig:
-        first = rig.worker("one")
-        rig.audit_sink()
-        rig.wait_ready()
+    with working(kafka.address, tmp_path, load, "one") as (rig, [first]):
         with posting(kafka.address, load, rate=200):
             until("50 outcomes", lambda: completed(rig) >= 50)
             second = rig.worker("second", PTR_DATADIR=str(first.datadir))
-            rig.children.remove(second)
-            try:
-                assert second.process is not None
-                code = second.process.wait(TIMEOUT_S)
-            finally:
-                second.kill()
-            assert code not in (0, None)
-            assert str(first.datadir) in second.log_tail(3), second.log_tail(40)
-            assert no_traceback(second.log.read_text()), second.log_tail(40)
+            assert str(first.datadir) in refused(rig, second), second.log_tail(40)
         settle(rig, load)
         assert first.running()
         assert first.starts == 1
@@ -161,18 +121,11 @@ def test_two_workers_with_one_datadir_do_no_damage(kafka: LocalKafka, tmp_path: 
 def test_two_workers_with_one_instance_name_do_no_damage(kafka: LocalKafka, tmp_path: Path) -> None:
     """Kafka gives the partitions to the newer one; the older one ends with a message that names the setting."""
     load = a_load(600)
-    with pipeline(kafka.address, tmp_path, load, PTR_INSTANCE="same") as rig:
-        first = rig.worker("one")
-        rig.audit_sink()
-        rig.wait_ready()
+    with working(kafka.address, tmp_path, load, "one", PTR_INSTANCE="same") as (rig, [first]):
         with posting(kafka.address, load, rate=100):
             until("50 outcomes", lambda: completed(rig) >= 50)
             rig.worker("two")
-            assert first.process is not None
-            code = first.process.wait(TIMEOUT_S)
-            rig.children.remove(first)
-            assert code not in (0, None)
-            assert "PTR_INSTANCE" in first.log_tail(3), first.log_tail(40)
+            assert "PTR_INSTANCE" in refused(rig, first), first.log_tail(40)
         settle(rig, load)
         assert exact(rig, load) == []
 
@@ -180,10 +133,7 @@ def test_two_workers_with_one_instance_name_do_no_damage(kafka: LocalKafka, tmp_
 def test_a_stuck_handler_ends_the_worker_with_a_message(kafka: LocalKafka, tmp_path: Path) -> None:
     """The watchdog names topic and partition; after the cause is gone, a restart goes on and nothing is doubled."""
     load = a_load(200)
-    with pipeline(kafka.address, tmp_path, load, PTR_WATCHDOG_S="5") as rig:
-        worker = rig.worker("one")
-        rig.audit_sink()
-        rig.wait_ready()
+    with working(kafka.address, tmp_path, load, "one", PTR_WATCHDOG_S="5") as (rig, [worker]):
         lock = sqlite3.connect(tmp_path / "pic.db", isolation_level=None)
         try:
             lock.execute("BEGIN IMMEDIATE")

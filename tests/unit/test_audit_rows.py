@@ -156,7 +156,7 @@ def dead_letter(**named: Any) -> DeadLetter:
 
 
 def row_of(record: Record, topic: str = "any.topic", at: int = 9) -> EventRow:
-    return event_row(topic, 3, at, NOON_MS + 100, b"key", CODEC.encode(record), CODEC)
+    return event_row(topic, 3, at, NOON_MS + 100, CODEC.encode(record), CODEC)
 
 
 def event(record: Record, at_ms: int = NOON_MS + 100) -> tuple[EventRow, Record]:
@@ -199,7 +199,7 @@ def test_each_record_has_its_row(
 ) -> None:
     """Every audited record of a payment is kept under tenant, payment and a derived event id, bytes unchanged."""
     value = CODEC.encode(record)
-    row = event_row(topic, 3, 9, NOON_MS + 100, b"key", value, CODEC)
+    row = event_row(topic, 3, 9, NOON_MS + 100, value, CODEC)
     assert row[:6] == ("t1", "p1", event_id, sequence, stage, outcome)
     assert row.rule_version == rule_version
     assert (row.topic, row.partition, row.offset, row.recorded_at_ms) == (topic, 3, 9, NOON_MS + 100)
@@ -218,7 +218,7 @@ def test_configurations_are_kept_under_their_tenant_version_and_content() -> Non
 def test_every_audited_topic_is_known_by_name() -> None:
     """A value that is another record than its topic holds is not taken for that topic's word."""
     for topic in audited(["simulator"]):
-        row = event_row(topic.name, 0, 1, 1, None, CODEC.encode(PaymentEnded(**ENDED)), CODEC)
+        row = event_row(topic.name, 0, 1, 1, CODEC.encode(PaymentEnded(**ENDED)), CODEC)
         assert (row.stage, row.outcome, row.reason) == ("audit", "unreadable", "wrong_schema"), topic.name
 
 
@@ -273,7 +273,7 @@ def test_an_empty_trace_id_is_null_and_a_reason_is_text() -> None:
 )
 def test_what_is_unreadable_is_a_row_too(value: bytes | None, reason: str) -> None:
     """Nothing is lost and nothing stops: the bytes are kept under their coordinates with a stable reason."""
-    row = event_row(topics.SCREENED.name, 1, 8, 5, None, value, CODEC)
+    row = event_row(topics.SCREENED.name, 1, 8, 5, value, CODEC)
     assert row[:6] == ("", "", "record/payments.screened.v1/1/8", 0, "audit", "unreadable")
     assert (row.reason, row.avro, row.payload) == (reason, value, None)
 
@@ -282,7 +282,7 @@ def test_no_card_number_is_kept() -> None:
     """Chargebacks and unreadable bytes come past screening: card numbers in them are masked, also in the kept bytes."""
     named = row_of(chargeback(payment_id=CARD_NUMBER))
     assert (named.payment_id, named.outcome, named.reason, named.payload) == ("", "unreadable", "card_number", None)
-    junk = event_row(topics.SCREENED.name, 1, 8, 5, None, f"pan={CARD_NUMBER};".encode(), CODEC)
+    junk = event_row(topics.SCREENED.name, 1, 8, 5, f"pan={CARD_NUMBER};".encode(), CODEC)
     assert junk.avro == b"pan=" + b"*" * 16 + b";"
     for row in (named, junk):
         assert CARD_NUMBER not in repr(row)
@@ -326,7 +326,7 @@ def test_dead_letters_of_keys_that_are_no_payments_have_no_ids() -> None:
 def test_any_bytes_make_a_row(junk: bytes, topic: str) -> None:
     """Whatever stands behind a valid header, there is a row that both databases can store."""
     for head in (b"", CODEC.header(PaymentQueued), CODEC.header(ChargebackReceived), CODEC.header(PaymentScored)):
-        row, record = Mapper(CODEC).row(topic, 0, 1, 2, None, head + junk)
+        row, record = Mapper(CODEC).row(topic, 0, 1, 2, head + junk)
         assert len(row) == len(EventRow._fields)
         texts = [text for text in row if isinstance(text, str)]
         numbers = [number for number in row if isinstance(number, int)]
@@ -445,11 +445,11 @@ def test_a_registry_that_is_away_makes_no_record_unreadable() -> None:
     mapper = Mapper(Codec(registry))
     registry.away = True
     with pytest.raises(RegistryAwayError):
-        mapper.row(topics.SCREENED.name, 0, 1, 2, None, value)
+        mapper.row(topics.SCREENED.name, 0, 1, 2, value)
     registry.away = False
-    row, record = mapper.row(topics.SCREENED.name, 0, 1, 2, None, value)
+    row, record = mapper.row(topics.SCREENED.name, 0, 1, 2, value)
     assert (row.event_id, row.avro, record) == ("screening", value, screened())
-    unknown, _ = mapper.row(topics.SCREENED.name, 0, 1, 2, None, b"\x00\x00\x00\x00\x63" + value[5:])
+    unknown, _ = mapper.row(topics.SCREENED.name, 0, 1, 2, b"\x00\x00\x00\x00\x63" + value[5:])
     assert unknown.reason == "unknown_schema"
 
 

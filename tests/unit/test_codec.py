@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from io import BytesIO
 from typing import Any
@@ -12,7 +13,7 @@ import msgspec
 import pytest
 
 from schemas import codec as codec_module
-from schemas.codec import SINGLE_OBJECT, Codec, UndecodableError, fingerprint_of, schema_of
+from schemas.codec import COMPILED, SINGLE_OBJECT, Codec, UndecodableError, fingerprint_of, schema_of
 from schemas.reasons import Error
 from schemas.records import PaymentAnswered, PaymentLocalized, PaymentProfiled, PaymentRequested, PaymentScored
 from tests.contract.samples import SAMPLES
@@ -21,6 +22,12 @@ CODEC = Codec()
 LOCALIZED = next(sample for sample in SAMPLES if isinstance(sample, PaymentLocalized))
 SCORED = next(sample for sample in SAMPLES if isinstance(sample, PaymentScored))
 REQUESTED = next(sample for sample in SAMPLES if isinstance(sample, PaymentRequested))
+
+
+@pytest.mark.skipif(not os.environ.get("CI"), reason="the compiled codec is optional outside of CI")
+def test_ci_has_the_compiled_codec() -> None:
+    """CI does not pass without it: the tests of tests/unit/test_native_codec.py would be skipped."""
+    assert COMPILED
 
 
 def after(record: type[Any], field: str, until: str = "") -> list[str]:
@@ -74,7 +81,7 @@ def test_records_that_differ_in_what_is_carried_are_refused_when_made() -> None:
     ids=["decoder", "carrying reader"],
 )
 def test_what_is_not_the_record_has_a_stable_error(read: Callable[[bytes], Any], value: bytes, error: Error) -> None:
-    """One error type whatever fastavro raises, without the content."""
+    """One error type whatever the bytes provoke, without the content."""
     with pytest.raises(UndecodableError) as caught:
         read(value)
     assert caught.value.error == error

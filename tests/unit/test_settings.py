@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ssl
 from pathlib import Path
 
 import pytest
 
-from pipeline.settings import STAGES, Settings, SettingsError, load
+from pipeline.settings import STAGES, BrokerAccess, Settings, SettingsError, client_config, load
+from tests.integration.secure import make_certificates
 
 
 def test_without_an_environment_there_are_defaults() -> None:
@@ -85,3 +87,110 @@ def test_a_secret_file_that_is_not_there_is_an_error(tmp_path: Path) -> None:
 def test_an_empty_variable_is_not_set() -> None:
     """As compose files leave them."""
     assert load({"PTR_BROKER": "", "PTR_PARTITIONS": "", "PTR_DATADIR": ""}) == Settings()
+
+
+def secured(folder: Path, **more: str) -> dict[str, str]:
+    """An environment for SASL over TLS with a password file."""
+    (folder / "password").write_text("s3cret\n")
+    return {
+        "PTR_BROKER": "kafka-1:9093",
+        "PTR_BROKER_SECURITY": "sasl_ssl",
+        "PTR_BROKER_USER": "ada",
+        "PTR_BROKER_PASSWORD_FILE": str(folder / "password"),
+    } | more
+
+
+def test_a_plain_broker_needs_its_address_only() -> None:
+    """Given as settings or as text; more of the client's own settings win."""
+    expected = {"bootstrap.servers": "a:1", "security.protocol": "plaintext"}
+    assert load({"PTR_BROKER": "a:1"}).access.client_config() == expected
+    assert client_config("a:1") == expected
+    assert client_config("a:1", {"log_level": 0}) == expected | {"log_level": 0}
+    assert load({}).access.faust_credentials() is None
+
+
+def test_sasl_over_tls_for_both_clients(tmp_path: Path) -> None:
+    """librdkafka's names of its settings (CONFIGURATION.md), and Faust's credentials; SCRAM-SHA-512 unless said."""
+    access = load(secured(tmp_path)).access
+    assert access.client_config() == {
+        "bootstrap.servers": "kafka-1:9093",
+        "security.protocol": "sasl_ssl",
+        "sasl.mechanism": "SCRAM-SHA-512",
+        "sasl.username": "ada",
+        "sasl.password": "s3cret",
+    }
+    credentials = access.faust_credentials()
+    assert (credentials.username, credentials.password) == ("ada", "s3cret")
+    assert (credentials.protocol.value, credentials.mechanism.value) == ("SASL_SSL", "SCRAM-SHA-512")
+    assert credentials.ssl_context.verify_mode == ssl.CERT_REQUIRED
+    assert credentials.ssl_context.check_hostname
+
+
+def test_certificates_for_both_clients(tmp_path: Path) -> None:
+    """Our own and its key, and who signed the brokers'."""
+    make_certificates(tmp_path)
+    files = {
+        name: str(tmp_path / file) for name, file in (("CA", "ca.pem"), ("CERT", "client.crt"), ("KEY", "client.key"))
+    }
+    environment = {"PTR_BROKER_SECURITY": "SSL"} | {f"PTR_BROKER_{name}": file for name, file in files.items()}
+    access = load(environment).access
+    assert access.client_config() == {
+        "bootstrap.servers": "127.0.0.1:9092",
+        "security.protocol": "ssl",
+        "ssl.ca.location": files["CA"],
+        "ssl.certificate.location": files["CERT"],
+        "ssl.key.location": files["KEY"],
+    }
+    credentials = access.faust_credentials()
+    assert credentials.protocol.value == "SSL"
+    assert [dict(pair[0] for pair in ca["subject"]) for ca in credentials.context.get_ca_certs()] == [
+        {"commonName": "Test authority"}
+    ]
+
+
+def test_the_password_is_in_nothing_that_is_shown(tmp_path: Path) -> None:
+    """Neither settings nor access nor a child's environment hold it; as text an access is its addresses."""
+    settings = load(secured(tmp_path))
+    shown = f"{settings!r} {settings.access!r} {settings.access.environment()} {settings.access.faust_credentials()!r}"
+    assert "s3cret" not in shown
+    assert str(settings.access) == "kafka-1:9093"
+
+
+def test_a_child_gets_the_same_access_and_inherits_nothing(tmp_path: Path) -> None:
+    """Also a plain one, whatever is set around it."""
+    around = secured(tmp_path)
+    assert load(around | load(around).access.environment()).access == load(around).access
+    plain = BrokerAccess(addresses="127.0.0.1:1")
+    assert load(around | plain.environment()).access == plain
+
+
+@pytest.mark.parametrize(
+    ("more", "named"),
+    [
+        ({"PTR_BROKER_SECURITY": "tls"}, "PTR_BROKER_SECURITY: 'tls' is wrong: choose from plaintext, ssl"),
+        ({"PTR_BROKER_SASL_MECHANISM": "GSSAPI"}, "PTR_BROKER_SASL_MECHANISM.*SCRAM-SHA-256"),
+        ({"PTR_BROKER_SECURITY": ""}, "PTR_BROKER_USER: PTR_BROKER_SECURITY=plaintext uses no user"),
+        ({"PTR_BROKER_SECURITY": "ssl"}, "PTR_BROKER_USER: PTR_BROKER_SECURITY=ssl uses no user"),
+        ({"PTR_BROKER_SECURITY": "sasl_plaintext", "PTR_BROKER_CA": "x"}, "PTR_BROKER_CA: .* uses no TLS"),
+        ({"PTR_BROKER_USER": ""}, "PTR_BROKER_USER: missing"),
+        ({"PTR_BROKER_PASSWORD_FILE": ""}, "PTR_BROKER_PASSWORD_FILE: missing"),
+        ({"PTR_BROKER_PASSWORD_FILE": "/nowhere/p"}, "PTR_BROKER_PASSWORD_FILE: cannot read /nowhere/p: No such file"),
+        ({"PTR_BROKER_PASSWORD_FILE": "/dev/null"}, "PTR_BROKER_PASSWORD_FILE: /dev/null is empty"),
+        (
+            {"PTR_BROKER_CA": "/nowhere/ca"},
+            "PTR_BROKER_CA: /nowhere/ca is no file of certificates in PEM: No such file",
+        ),
+        ({"PTR_BROKER_CA": "/dev/null"}, "PTR_BROKER_CA: /dev/null is no file of certificates"),
+        ({"PTR_BROKER_CERT": "c"}, "PTR_BROKER_CERT and PTR_BROKER_KEY are given together"),
+        (
+            {"PTR_BROKER_CERT": "/nowhere/c", "PTR_BROKER_KEY": "/nowhere/k"},
+            "PTR_BROKER_CERT, PTR_BROKER_KEY: .* No such",
+        ),
+        ({"PTR_BROKER_PASSWORD": "hunter2"}, "PTR_BROKER_PASSWORD: .* name the file in PTR_BROKER_PASSWORD_FILE"),
+    ],
+)
+def test_a_wrong_way_in_names_its_variable(tmp_path: Path, more: dict[str, str], named: str) -> None:
+    """At the start, before anything connects: nobody believes that a setting protects that is not heeded."""
+    with pytest.raises(SettingsError, match=named) as caught:
+        load(secured(tmp_path) | more)
+    assert "s3cret" not in str(caught.value) and "hunter2" not in str(caught.value)

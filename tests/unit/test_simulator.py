@@ -373,3 +373,15 @@ def test_an_unknown_pic_is_an_error_that_helps(name: str) -> None:
     """It names the PIC, what there is, and the setting."""
     with pytest.raises(UnknownPicError, match=r"begin with one of simulator.*PTR_PICS"):
         make_pic(name)
+
+
+def test_a_ledger_in_memory_forgets_the_oldest() -> None:
+    """It holds as many attempts as it is told to, whatever comes; the newest keep their answers, the oldest are new again."""
+    ledger = MemoryLedger(entries_max=3)
+    for number in range(10):
+        ledger.authorize([call(f"p{number}"), call(f"p{number}")])
+        assert len(ledger.entries()) <= 3
+    assert list(ledger.entries()) == [f"aurora|p{number}|1" for number in (7, 8, 9)]
+    ledger.authorize([call("p7"), call("p0")])
+    assert ledger.entries()["aurora|p0|1"].calls == 1
+    assert ledger.look_up(["aurora|p7|1"]) == [None]

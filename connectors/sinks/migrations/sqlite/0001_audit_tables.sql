@@ -15,8 +15,7 @@ CREATE TABLE payment_events (
     recorded_at_ms INTEGER NOT NULL,
     avro BLOB,
     payload TEXT,
-    PRIMARY KEY (tenant, payment_id, event_id),
-    UNIQUE (topic, "partition", "offset")
+    PRIMARY KEY (tenant, payment_id, event_id)
 );
 
 CREATE TRIGGER payment_events_no_update BEFORE UPDATE ON payment_events
@@ -51,7 +50,7 @@ CREATE TABLE payments (
     last_sequence INTEGER NOT NULL,
     updated_at_ms INTEGER NOT NULL,
     PRIMARY KEY (tenant, payment_id)
-);
+) WITHOUT ROWID;
 
 -- What was read; written in the transaction of the rows.
 CREATE TABLE sink_offsets (

@@ -1,0 +1,40 @@
+"""What commands share: options of one name and meaning, and settings whose mistakes are errors in words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+import msgspec
+
+from connectors.registry import open_registry
+from pipeline.settings import Settings, SettingsError, load
+from schemas.codec import Codec
+
+broker_option = click.option(
+    "--broker",
+    metavar="HOST:PORT[,HOST:PORT]",
+    help="Kafka bootstrap servers (default: PTR_BROKER, or 127.0.0.1:9092).",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+def settings_with(**options: object) -> Settings:
+    """Settings from the environment with ``options`` (None: not given) on top."""
+    try:
+        return load(**options)  # type: ignore[arg-type]
+    except SettingsError as error:
+        raise click.ClickException(str(error)) from None
+
+
+def codec_of(settings: Settings) -> Codec:
+    """The codec that workers with these settings use: Confluent framing with a schema registry, else single objects."""
+    try:
+        return Codec(open_registry(settings.schema_registry_url))
+    except ValueError as error:  # its address
+        raise click.ClickException(str(error)) from None
+
+
+def print_json(data: Any) -> None:
+    """One indented document on standard output."""
+    click.echo(msgspec.json.format(msgspec.json.encode(data)).decode())

@@ -1,0 +1,97 @@
+"""Bodies of records: what stands behind the header on the wire. Two codecs for them, of the same bytes.
+
+:mod:`schemas.native` is compiled when the project is installed and a C compiler is there; fastavro does the same, some times
+slower, everywhere (docs/decisions/0013-compiled-codec.md).
+"""
+
+from __future__ import annotations
+
+from io import BytesIO
+from typing import Any, Protocol
+
+import fastavro
+import msgspec
+
+from schemas.records import Record
+
+try:
+    from schemas import native
+except ImportError:  # Not compiled here.
+    native = None  # type: ignore[assignment]
+
+#: Whether bodies are read and written by compiled code.
+COMPILED = native is not None
+
+#: The class of each record of a schema, by the schema's name for it.
+CLASSES: dict[str, type[Record]] = {record.__name__: record for record in Record.__subclasses__()}
+
+_read = fastavro.schemaless_reader
+_write = fastavro.schemaless_writer
+
+
+class Body(Protocol):
+    """Reads and writes one kind of record. What it cannot read or write raises some exception, and nothing is written."""
+
+    def read(self, value: bytes, start: int) -> Any:
+        """The record that starts at ``start``: of its class when it was made with classes, otherwise a dict."""
+
+    def split(self, value: bytes, start: int) -> tuple[dict[str, Any], bytes]:
+        """The record that starts at ``start`` as a dict, and all bytes from its field number ``at`` to the end."""
+
+    def write(self, header: bytes, value: Any, carried: bytes = b"") -> bytes:
+        """``header``, the record, given as a dict or of its class, and ``carried``."""
+
+
+class FastavroBody:
+    """The reference."""
+
+    def __init__(self, schema: dict[str, Any], classes: dict[str, type[Record]], at: int = 0) -> None:
+        name, fields = schema["name"], schema["fields"]
+        self._schema = fastavro.parse_schema(schema)
+        self._head = fastavro.parse_schema(schema | {"name": f"{name}Head", "fields": fields[:at]})
+        self._tail = fastavro.parse_schema(schema | {"name": f"{name}Tail", "fields": fields[at:]})
+        self._class = classes.get(name.rpartition(".")[2])
+
+    def read(self, value: bytes, start: int) -> Any:
+        stream = BytesIO(value)
+        stream.seek(start)
+        data = _read(stream, self._schema, None)
+        return data if self._class is None else msgspec.convert(data, self._class)
+
+    def split(self, value: bytes, start: int) -> tuple[dict[str, Any], bytes]:
+        stream = BytesIO(value)
+        stream.seek(start)
+        data = _read(stream, self._head, None)
+        carried = value[stream.tell() :]
+        return data | _read(stream, self._tail, None), carried
+
+    def write(self, header: bytes, value: Any, carried: bytes = b"") -> bytes:
+        out = BytesIO()
+        out.write(header)
+        _write(out, self._schema, value if isinstance(value, dict) else to_data(value))
+        out.write(carried)
+        return out.getvalue()
+
+
+def to_data(value: Record) -> dict[str, Any]:
+    """Nested records to nested dicts; bytes stay bytes."""
+    return msgspec.to_builtins(value, builtin_types=(bytes,))  # type: ignore[no-any-return]
+
+
+def typed(schema: dict[str, Any]) -> Body:
+    """Whole records of their classes."""
+    return _body(schema, CLASSES)
+
+
+def plain(schema: dict[str, Any], at: int = 0) -> Body:
+    """Records, or parts of them, as dicts."""
+    return _body(schema, {}, at)
+
+
+def _body(schema: dict[str, Any], classes: dict[str, type[Record]], at: int = 0) -> Body:
+    if not COMPILED:
+        return FastavroBody(schema, classes, at)
+    try:
+        return native.Body(schema, classes, at)
+    except native.UnsupportedSchemaError:
+        return FastavroBody(schema, classes, at)

@@ -1,0 +1,678 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, binding=False, auto_pickle=False
+"""Avro bodies, compiled: a schema becomes a tree of nodes once; then bytes become records, and records bytes.
+
+Same bytes and same values as fastavro, which stays the reference (``tests/unit/test_native_codec.py``), for the schemas that
+this project writes. Another schema raises :class:`UnsupportedSchemaError` when the :class:`Body` is made.
+
+What is read may be hostile: every length and count is compared with the bytes that are there before anything is made of it.
+"""
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.dict cimport PyDict_Copy, PyDict_Next, PyDict_SetItem
+from cpython.mem cimport PyMem_Free, PyMem_Malloc, PyMem_Realloc
+from cpython.object cimport PyObject, PyObject_TypeCheck, PyTypeObject
+from cpython.ref cimport Py_DECREF, Py_INCREF
+from cpython.sequence cimport PySequence_Fast_GET_ITEM, PySequence_Fast_GET_SIZE
+from libc.stdint cimport INT32_MAX, INT32_MIN, INT64_MIN, int64_t, uint64_t
+from libc.string cimport memcpy
+
+cdef extern from "Python.h":
+    object PyObject_Vectorcall(object callable, PyObject **args, size_t nargsf, object kwnames)
+    PyObject *PyDict_GetItemWithError(object mapping, object key) except? NULL
+    object PyUnicode_DecodeUTF8(const char *text, Py_ssize_t size, const char *errors)
+    const char *PyUnicode_AsUTF8AndSize(object text, Py_ssize_t *size) except NULL
+    long long PyLong_AsLongLongAndOverflow(object value, int *overflow) except? -1
+    double PyFloat_Unpack4(const char *at, int little_endian) except? -1.0
+    double PyFloat_Unpack8(const char *at, int little_endian) except? -1.0
+    int PyFloat_Pack4(double value, char *at, int little_endian) except -1
+    int PyFloat_Pack8(double value, char *at, int little_endian) except -1
+
+
+class UnsupportedSchemaError(ValueError):
+    """A schema with something that is not compiled."""
+
+
+class MalformedError(ValueError):
+    """Bytes that no writer of this schema writes."""
+
+
+class TruncatedError(MalformedError):
+    """Bytes that end before the record does, or that promise more than there is."""
+
+
+cdef enum:
+    FIELDS_MAX = 64  # of a record: their values wait on the C stack until the record is made of them
+    STACK_BYTES = 2048  # what most records fit in; a larger one moves to the heap
+    EMPTY_ITEMS_MAX = 1024  # of an array whose items take no bytes: nothing else limits how many are claimed
+    SCHEMA_DEPTH_MAX = 32  # a record in a record in a record ...: reading goes as deep as the schema
+    SMALLEST_MAX = 1 << 30  # a record may take more bytes at least; that is as good as this
+
+
+# -- bytes in ---------------------------------------------------------------------------------------------------------
+
+cdef struct Source:
+    const unsigned char *at
+    const unsigned char *end
+
+
+cdef inline int64_t get_long(Source *source) except? -1:
+    """A zig-zag number of at most ten bytes and 64 bits."""
+    cdef uint64_t number = 0
+    cdef uint64_t byte
+    cdef int shift = 0
+    while source.at < source.end:
+        byte = source.at[0]
+        source.at += 1
+        if shift == 63 and byte > 1:
+            raise MalformedError("a number of more than 64 bits")
+        number |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return <int64_t> (number >> 1) ^ -<int64_t> (number & 1)
+        shift += 7
+    raise TruncatedError("a number ends early")
+
+
+cdef inline const char *get_bytes(Source *source, Py_ssize_t *size) except NULL:
+    """Where the next bytes or text are, and how long; they are there in full."""
+    cdef int64_t length = get_long(source)
+    cdef const char *start = <const char *> source.at
+    if length < 0:
+        raise MalformedError("a negative length")
+    if length > source.end - source.at:
+        raise TruncatedError("a length beyond the end")
+    size[0] = length
+    source.at += length
+    return start
+
+
+cdef inline const char *get_fixed(Source *source, Py_ssize_t size) except NULL:
+    cdef const char *start = <const char *> source.at
+    if size > source.end - source.at:
+        raise TruncatedError("a value ends early")
+    source.at += size
+    return start
+
+
+cdef inline object get_text(Source *source):
+    cdef Py_ssize_t size
+    cdef const char *start = get_bytes(source, &size)
+    return PyUnicode_DecodeUTF8(start, size, NULL)
+
+
+cdef int64_t get_count(Source *source, Py_ssize_t smallest, Py_ssize_t before, const unsigned char **end) except -1:
+    """The number of items of the next block, 0 after the last one; ``end`` is where the block says that it ends, or NULL.
+
+    ``smallest`` is the least number of bytes of an item, ``before`` the number of items of the blocks before.
+    """
+    cdef int64_t count = get_long(source)
+    cdef int64_t size
+    end[0] = NULL
+    if count < 0:
+        if count == INT64_MIN:
+            raise MalformedError("a count of more than 63 bits")
+        count = -count
+        size = get_long(source)
+        if size < 0:
+            raise MalformedError("a negative length")
+        if size > source.end - source.at:
+            raise TruncatedError("a length beyond the end")
+        end[0] = source.at + size
+    if smallest == 0:
+        if count > EMPTY_ITEMS_MAX - before:
+            raise MalformedError("too many items without bytes")
+    elif count > (source.end - source.at) // smallest:
+        raise TruncatedError("more items than bytes")
+    return count
+
+
+cdef int check_block(Source *source, const unsigned char *end) except -1:
+    if end != NULL and end != source.at:
+        raise MalformedError("a block is not as long as it says")
+    return 0
+
+
+# -- bytes out --------------------------------------------------------------------------------------------------------
+
+cdef struct Sink:
+    char *data
+    Py_ssize_t size
+    Py_ssize_t room
+    bint on_heap
+
+
+cdef int grow(Sink *sink, Py_ssize_t more) except -1:
+    cdef Py_ssize_t room = 2 * (sink.size + more)
+    cdef char *data
+    if sink.on_heap:
+        data = <char *> PyMem_Realloc(sink.data, room)
+    else:
+        data = <char *> PyMem_Malloc(room)
+    if data == NULL:
+        raise MemoryError()
+    if not sink.on_heap:
+        memcpy(data, sink.data, sink.size)
+    sink.data, sink.room, sink.on_heap = data, room, True
+    return 0
+
+
+cdef inline char *take(Sink *sink, Py_ssize_t size) except NULL:
+    """Where to write the next ``size`` bytes; they count as written."""
+    if size > sink.room - sink.size:
+        grow(sink, size)
+    sink.size += size
+    return sink.data + sink.size - size
+
+
+cdef inline int put_long(Sink *sink, int64_t value) except -1:
+    cdef uint64_t number = (<uint64_t> value << 1) ^ <uint64_t> (value >> 63)
+    cdef char *at
+    if sink.room - sink.size < 10:
+        grow(sink, 10)
+    at = sink.data + sink.size
+    while number >= 0x80:
+        at[0] = <char> (number | 0x80)
+        at += 1
+        number >>= 7
+    at[0] = <char> number
+    sink.size = at + 1 - sink.data
+    return 0
+
+
+cdef inline int put_raw(Sink *sink, const char *data, Py_ssize_t size) except -1:
+    memcpy(take(sink, size), data, size)
+    return 0
+
+
+cdef inline int put_text(Sink *sink, object value) except -1:
+    cdef Py_ssize_t size
+    cdef const char *data
+    if not isinstance(value, str):
+        raise TypeError(f"a str is expected, not {type(value).__name__}")
+    data = PyUnicode_AsUTF8AndSize(value, &size)
+    put_long(sink, size)
+    return put_raw(sink, data, size)
+
+
+cdef inline int64_t integer(object value) except? -1:
+    cdef int overflow = 0
+    cdef int64_t number
+    if not isinstance(value, int):
+        raise TypeError(f"an int is expected, not {type(value).__name__}")
+    number = PyLong_AsLongLongAndOverflow(value, &overflow)
+    if overflow:
+        raise OverflowError("a number of more than 64 bits")
+    return number
+
+
+cdef inline double real(object value) except? -1.0:
+    if isinstance(value, float) or isinstance(value, int):
+        return value
+    raise TypeError(f"a float is expected, not {type(value).__name__}")
+
+
+# -- the schema as a tree ---------------------------------------------------------------------------------------------
+
+cdef class Node:
+    """A type of a schema. ``smallest`` is the least number of bytes that a value takes."""
+
+    cdef Py_ssize_t smallest
+
+    cdef object read(self, Source *source):
+        raise NotImplementedError
+
+    cdef int write(self, Sink *sink, object value) except -1:
+        raise NotImplementedError
+
+
+cdef class NullNode(Node):
+    cdef object read(self, Source *source):
+        return None
+
+    cdef int write(self, Sink *sink, object value) except -1:
+        if value is not None:
+            raise TypeError(f"None is expected, not {type(value).__name__}")
+        return 0
+
+
+cdef class BooleanNode(Node):
+    cdef object read(self, Source *source):
+        return get_fixed(source, 1)[0] != 0
+
+    cdef int write(self, Sink *sink, object value) except -1:
+        if value is not True and value is not False:
+            raise TypeError(f"a bool is expected, not {type(value).__name__}")
+        take(sink, 1)[0] = value is True
+        return 0
+
+
+cdef class LongNode(Node):
+    cdef object read(self, Source *source):
+        return get_long(source)
+
+    cdef int write(self, Sink *sink, object value) except -1:
+        return put_long(sink, integer(value))
+
+
+cdef class IntNode(Node):
+    cdef object read(self, Source *source):
+        cdef int64_t number = get_long(source)
+        if number < INT32_MIN or number > INT32_MAX:
+            raise MalformedError("an int of more than 32 bits")
+        return number
+
+    cdef int write(self, Sink *sink, object value) except -1:
+        cdef int64_t number = integer(value)
+        if number < INT32_MIN or number > INT32_MAX:
+            raise OverflowError("an int of more than 32 bits")
+        return put_long(sink, number)
+
+
+cdef class FloatNode(Node):
+    cdef object read(self, Source *source):
+        return PyFloat_Unpack4(get_fixed(source, 4), 1)
+
+    cdef int write(self, Sink *sink, object value) except -1:
+        cdef double number = real(value)
+        return PyFloat_Pack4(number, take(sink, 4), 1)
+
+
+cdef class DoubleNode(Node):
+    cdef object read(self, Source *source):
+        return PyFloat_Unpack8(get_fixed(source, 8), 1)
+
+    cdef int write(self, Sink *sink, object value) except -1:
+        cdef double number = real(value)
+        return PyFloat_Pack8(number, take(sink, 8), 1)
+
+
+cdef class BytesNode(Node):
+    cdef object read(self, Source *source):
+        cdef Py_ssize_t size
+        cdef const char *start = get_bytes(source, &size)
+        return PyBytes_FromStringAndSize(start, size)
+
+    cdef int write(self, Sink *sink, object value) except -1:
+        if not isinstance(value, bytes):
+            raise TypeError(f"bytes are expected, not {type(value).__name__}")
+        put_long(sink, PyBytes_GET_SIZE(value))
+        return put_raw(sink, PyBytes_AS_STRING(value), PyBytes_GET_SIZE(value))
+
+
+cdef class StringNode(Node):
+    cdef object read(self, Source *source):
+        return get_text(source)
+
+    cdef int write(self, Sink *sink, object value) except -1:
+        return put_text(sink, value)
+
+
+cdef class FixedNode(Node):
+    cdef object read(self, Source *source):
+        return PyBytes_FromStringAndSize(get_fixed(source, self.smallest), self.smallest)
+
+    cdef int write(self, Sink *sink, object value) except -1:
+        if not isinstance(value, bytes):
+            raise TypeError(f"bytes are expected, not {type(value).__name__}")
+        if PyBytes_GET_SIZE(value) != self.smallest:
+            raise ValueError(f"{len(value)} bytes, {self.smallest} are expected")
+        return put_raw(sink, PyBytes_AS_STRING(value), self.smallest)
+
+
+cdef class EnumNode(Node):
+    cdef tuple symbols
+    cdef dict numbers
+
+    cdef object read(self, Source *source):
+        cdef int64_t number = get_long(source)
+        if number < 0 or number >= len(self.symbols):
+            raise MalformedError("no such symbol")
+        return self.symbols[<Py_ssize_t> number]
+
+    cdef int write(self, Sink *sink, object value) except -1:
+        number = self.numbers.get(value)
+        if number is None:
+            raise ValueError("no such symbol")
+        return put_long(sink, number)
+
+
+cdef class ArrayNode(Node):
+    cdef Node item
+
+    cdef object read(self, Source *source):
+        cdef list values = []
+        cdef const unsigned char *end
+        cdef int64_t count = get_count(source, self.item.smallest, 0, &end)
+        while count:
+            while count:
+                values.append(self.item.read(source))
+                count -= 1
+            check_block(source, end)
+            count = get_count(source, self.item.smallest, len(values), &end)
+        return values
+
+    cdef int write(self, Sink *sink, object value) except -1:
+        cdef Py_ssize_t count, i
+        if not isinstance(value, (list, tuple)):
+            raise TypeError(f"a list is expected, not {type(value).__name__}")
+        count = PySequence_Fast_GET_SIZE(value)
+        if count:
+            put_long(sink, count)
+        for i in range(count):
+            if i >= PySequence_Fast_GET_SIZE(value):
+                raise ValueError("the list became shorter while it was written")
+            self.item.write(sink, <object> PySequence_Fast_GET_ITEM(value, i))
+        return put_long(sink, 0)
+
+
+cdef class MapNode(Node):
+    cdef Node value
+
+    cdef object read(self, Source *source):
+        cdef dict values = {}
+        cdef const unsigned char *end
+        # A key takes a byte at least, its length: no map without bytes.
+        cdef Py_ssize_t smallest = 1 + self.value.smallest
+        cdef int64_t count = get_count(source, smallest, 0, &end)
+        while count:
+            while count:
+                key = get_text(source)
+                values[key] = self.value.read(source)
+                count -= 1
+            check_block(source, end)
+            count = get_count(source, smallest, 0, &end)
+        return values
+
+    cdef int write(self, Sink *sink, object value) except -1:
+        cdef Py_ssize_t left, position = 0
+        cdef PyObject *key
+        cdef PyObject *item
+        if not isinstance(value, dict):
+            raise TypeError(f"a dict is expected, not {type(value).__name__}")
+        left = len(<dict> value)
+        if left:
+            put_long(sink, left)
+        while PyDict_Next(value, &position, &key, &item):
+            left -= 1
+            text, content = <object> key, <object> item
+            put_text(sink, text)
+            self.value.write(sink, content)
+        if left:
+            raise ValueError("the dict changed while it was written")
+        return put_long(sink, 0)
+
+
+cdef class NullableNode(Node):
+    """A union of null and one other type."""
+
+    cdef Node other
+    cdef int64_t null_at
+
+    cdef object read(self, Source *source):
+        cdef int64_t at = get_long(source)
+        if at == self.null_at:
+            return None
+        if at != 1 - self.null_at:
+            raise MalformedError("no such member of the union")
+        return self.other.read(source)
+
+    cdef int write(self, Sink *sink, object value) except -1:
+        if value is None:
+            return put_long(sink, self.null_at)
+        put_long(sink, 1 - self.null_at)
+        return self.other.write(sink, value)
+
+
+cdef object _MISSING = object()
+
+
+cdef class RecordNode(Node):
+    """Fields in order. With a class, values are its instances, otherwise dicts; both are written."""
+
+    cdef object record_class
+    cdef tuple names
+    cdef tuple nodes
+    cdef tuple defaults
+    #: All fields without values: a copy of it has its final size and order.
+    cdef dict empty
+
+    cdef object read(self, Source *source):
+        if self.record_class is None:
+            return self.read_dict(source, 0, NULL)
+        return self.read_instance(source)
+
+    cdef dict read_dict(self, Source *source, Py_ssize_t number, const unsigned char **start):
+        """The fields as a dict; ``start``, unless NULL, becomes where field ``number`` starts."""
+        cdef dict values = PyDict_Copy(self.empty)
+        cdef Py_ssize_t i
+        for i in range(len(self.nodes)):
+            if i == number and start != NULL:
+                start[0] = source.at
+            PyDict_SetItem(values, self.names[i], (<Node> self.nodes[i]).read(source))
+        if start != NULL and number == len(self.nodes):
+            start[0] = source.at
+        return values
+
+    cdef object read_instance(self, Source *source):
+        cdef PyObject *values[FIELDS_MAX]
+        cdef Py_ssize_t count = 0
+        try:
+            while count < len(self.nodes):
+                value = (<Node> self.nodes[count]).read(source)
+                Py_INCREF(value)
+                values[count] = <PyObject *> value
+                count += 1
+            return PyObject_Vectorcall(self.record_class, values, 0, self.names)
+        finally:
+            while count:
+                count -= 1
+                Py_DECREF(<object> values[count])
+
+    cdef int write(self, Sink *sink, object value) except -1:
+        cdef Py_ssize_t i
+        cdef PyObject *found
+        if isinstance(value, dict):
+            for i in range(len(self.nodes)):
+                found = PyDict_GetItemWithError(value, self.names[i])
+                field = self.defaults[i] if found == NULL else <object> found
+                if field is _MISSING:
+                    raise ValueError(f"no value and no default for {self.names[i]}")
+                (<Node> self.nodes[i]).write(sink, field)
+        elif self.record_class is not None and PyObject_TypeCheck(value, <PyTypeObject *> self.record_class):
+            for i in range(len(self.nodes)):
+                (<Node> self.nodes[i]).write(sink, getattr(value, self.names[i]))
+        else:
+            raise TypeError(f"a record is expected, not {type(value).__name__}")
+        return 0
+
+
+_PRIMITIVES = {
+    "null": (NullNode, 0),
+    "boolean": (BooleanNode, 1),
+    "int": (IntNode, 1),
+    "long": (LongNode, 1),
+    "float": (FloatNode, 4),
+    "double": (DoubleNode, 8),
+    "bytes": (BytesNode, 1),
+    "string": (StringNode, 1),
+}
+
+
+cdef class Compiler:
+    """Makes nodes of a schema; remembers named types, which later parts of the schema name."""
+
+    cdef dict classes
+    cdef dict named
+
+    def __cinit__(self, dict classes):
+        self.classes = classes
+        self.named = {}
+
+    cdef Node node(self, object schema, str namespace, int depth):
+        cdef Node node
+        if depth > SCHEMA_DEPTH_MAX:
+            raise UnsupportedSchemaError(f"more than {SCHEMA_DEPTH_MAX} levels")
+        if isinstance(schema, list):
+            return self.union(schema, namespace, depth)
+        if isinstance(schema, str):
+            if schema in _PRIMITIVES:
+                node_class, smallest = _PRIMITIVES[schema]
+                node = node_class()
+                node.smallest = smallest
+                return node
+            known = self.named.get(_full_name(schema, namespace))
+            if known is None:
+                raise UnsupportedSchemaError(f"a type that is not complete here: {schema}")
+            return known
+        if not isinstance(schema, dict) or "logicalType" in schema:
+            raise UnsupportedSchemaError("a logical type, or no schema")
+        kind = schema.get("type")
+        if kind == "array":
+            return self.array(schema["items"], namespace, depth)
+        if kind == "map":
+            return self.map(schema["values"], namespace, depth)
+        if kind in ("record", "enum", "fixed"):
+            return self.named_type(kind, schema, namespace, depth)
+        if isinstance(kind, (str, list, dict)):
+            return self.node(kind, namespace, depth + 1)
+        raise UnsupportedSchemaError("no type")
+
+    cdef Node union(self, list members, str namespace, int depth):
+        cdef NullableNode node = NullableNode()
+        if len(members) != 2 or members.count("null") != 1:
+            raise UnsupportedSchemaError("a union of other than null and one type")
+        node.null_at = members.index("null")
+        node.other = self.node(members[1 - node.null_at], namespace, depth + 1)
+        if isinstance(node.other, NullableNode):
+            raise UnsupportedSchemaError("a union in a union")
+        node.smallest = 1
+        return node
+
+    cdef Node array(self, object items, str namespace, int depth):
+        cdef ArrayNode node = ArrayNode()
+        node.item = self.node(items, namespace, depth + 1)
+        node.smallest = 1
+        return node
+
+    cdef Node map(self, object values, str namespace, int depth):
+        cdef MapNode node = MapNode()
+        node.value = self.node(values, namespace, depth + 1)
+        node.smallest = 1
+        return node
+
+    cdef Node named_type(self, str kind, dict schema, str namespace, int depth):
+        cdef Node node
+        cdef EnumNode symbols
+        name = _full_name(schema["name"], schema.get("namespace", namespace))
+        if kind == "record":
+            node = self.record(schema, name, depth)
+        elif kind == "enum":
+            symbols = EnumNode()
+            symbols.symbols = tuple(schema["symbols"])
+            symbols.numbers = {symbol: number for number, symbol in enumerate(symbols.symbols)}
+            symbols.smallest = 1
+            node = symbols
+        else:
+            node = FixedNode()
+            node.smallest = schema["size"]
+            if node.smallest < 0:
+                raise UnsupportedSchemaError("a negative size")
+        self.named[name] = node
+        return node
+
+    cdef Node record(self, dict schema, str name, int depth):
+        cdef RecordNode node = RecordNode()
+        cdef Node field
+        namespace = name.rpartition(".")[0]
+        fields = schema["fields"]
+        if len(fields) > FIELDS_MAX:
+            raise UnsupportedSchemaError(f"{len(fields)} fields, at most {FIELDS_MAX}")
+        nodes = []
+        for each in fields:
+            field = self.node(each["type"], namespace, depth + 1)
+            node.smallest = min(node.smallest + field.smallest, SMALLEST_MAX)
+            nodes.append(field)
+        node.nodes = tuple(nodes)
+        node.names = tuple(_interned(each["name"]) for each in fields)
+        node.defaults = tuple(_default(each) for each in fields)
+        node.empty = dict.fromkeys(node.names)
+        if len(node.empty) != len(node.names):
+            raise UnsupportedSchemaError("two fields of one name")
+        record_class = self.classes.get(name.rpartition(".")[2])
+        if record_class is not None:
+            if not isinstance(record_class, type) or getattr(record_class, "__struct_fields__", None) != node.names:
+                raise UnsupportedSchemaError(f"the class of {name} has other fields than the schema")
+            node.record_class = record_class
+        return node
+
+
+def _interned(name):
+    from sys import intern
+
+    return intern(name)
+
+
+def _default(field):
+    """What is written when a dict has no such field: the default; null where that is possible; nothing otherwise."""
+    if "default" in field:
+        return field["default"]
+    kind = field["type"]
+    return None if kind == "null" or (isinstance(kind, list) and "null" in kind) else _MISSING
+
+
+def _full_name(name, namespace):
+    return f"{namespace}.{name}" if namespace and "." not in name else name
+
+
+cdef class Body:
+    """One kind of record, without what comes before it on the wire. See the stub for what is promised."""
+
+    cdef RecordNode root
+    cdef Py_ssize_t at
+
+    def __cinit__(self, dict schema not None, dict classes not None, Py_ssize_t at=0):
+        cdef Node root
+        try:
+            root = Compiler(classes).node(schema, "", 0)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise UnsupportedSchemaError(f"not a schema: {type(error).__name__}") from None
+        if not isinstance(root, RecordNode):
+            raise UnsupportedSchemaError("not a record")
+        self.root = root
+        if not 0 <= at <= len(self.root.nodes):
+            raise ValueError(f"no field number {at}")
+        self.at = at
+
+    def read(self, bytes value not None, Py_ssize_t start):
+        cdef Source source = open_at(value, start)
+        return self.root.read(&source)
+
+    def split(self, bytes value not None, Py_ssize_t start):
+        cdef Source source = open_at(value, start)
+        cdef const unsigned char *carried = NULL
+        cdef dict values = self.root.read_dict(&source, self.at, &carried)
+        cdef const char *data = PyBytes_AS_STRING(value)
+        return values, PyBytes_FromStringAndSize(
+            <const char *> carried, data + PyBytes_GET_SIZE(value) - <const char *> carried
+        )
+
+    def write(self, bytes header not None, object value, bytes carried not None=b""):
+        cdef char room[STACK_BYTES]
+        cdef Sink sink
+        sink.data, sink.size, sink.room, sink.on_heap = room, 0, STACK_BYTES, False
+        try:
+            put_raw(&sink, PyBytes_AS_STRING(header), PyBytes_GET_SIZE(header))
+            self.root.write(&sink, value)
+            put_raw(&sink, PyBytes_AS_STRING(carried), PyBytes_GET_SIZE(carried))
+            return PyBytes_FromStringAndSize(sink.data, sink.size)
+        finally:
+            if sink.on_heap:
+                PyMem_Free(sink.data)
+
+
+cdef Source open_at(bytes value, Py_ssize_t start) except *:
+    cdef Source source
+    cdef const unsigned char *data = <const unsigned char *> PyBytes_AS_STRING(value)
+    if not 0 <= start <= PyBytes_GET_SIZE(value):
+        raise TruncatedError("it ends before its header does")
+    source.at, source.end = data + start, data + PyBytes_GET_SIZE(value)
+    return source
