@@ -7,25 +7,19 @@ four tables.
 from __future__ import annotations
 
 from collections.abc import Callable
-from io import BytesIO
 from typing import Any
-
-import fastavro
 
 from pipeline.engine.rows import Row
 from pipeline.engine.stage import Group, RawRecord, Stage, Table, Work
 from pipeline.topics import Topic
+from schemas import bodies
 
 STAGES = ("screening", "localization", "payer", "payee", "dispatch")
 TOPICS = ("requested", "screened", "localized", "profiled", "scored", "completed")
 
-_read, _write = fastavro.schemaless_reader, fastavro.schemaless_writer
 
-
-def _record(name: str, **fields: Any) -> Any:
-    return fastavro.parse_schema(
-        {"type": "record", "name": name, "fields": [{"name": n, "type": t} for n, t in fields.items()]}
-    )
+def _record(name: str, **fields: Any) -> bodies.Body:
+    return bodies.plain({"type": "record", "name": name, "fields": [{"name": n, "type": t} for n, t in fields.items()]})
 
 
 PTR = _record(
@@ -71,16 +65,6 @@ class State(Row):
     state: str = ""
 
 
-def decode(schema: Any, data: bytes) -> Any:
-    return _read(BytesIO(data), schema, None)
-
-
-def encode(schema: Any, event: dict[str, Any]) -> bytes:
-    out = BytesIO()
-    _write(out, schema, event)
-    return out.getvalue()
-
-
 def ptr(number: int, at_ms: int) -> tuple[bytes, bytes]:
     """Key and value of the ``number``-th PTR."""
     payment_id = f"pay_{number:09d}"
@@ -98,7 +82,7 @@ def ptr(number: int, at_ms: int) -> tuple[bytes, bytes]:
         "at_ms": at_ms,
         "method": "card",
     }
-    return payment_id.encode(), encode(PTR, value)
+    return payment_id.encode(), PTR.write(b"", value)
 
 
 def topics(prefix: str) -> list[Topic]:
@@ -123,7 +107,7 @@ def groups(prefix: str, wanted: tuple[str, ...]) -> list[Group]:
 
     def sent(event: dict[str, Any], r: RawRecord) -> bytes:
         event["sender_partition"], event["sender_offset"] = r.partition, r.offset
-        return encode(EVENT, event)
+        return EVENT.write(b"", event)
 
     def screening(r: RawRecord, work: Work) -> None:
         assert r.key is not None and r.value is not None
@@ -131,7 +115,7 @@ def groups(prefix: str, wanted: tuple[str, ...]) -> list[Group]:
         if row.offset >= r.offset:
             return
         row.offset = r.offset
-        p = decode(PTR, r.value)
+        p = PTR.read(r.value, 0)
         event = {
             "ptr": r.value,
             "payer": f"{p['tenant']}|{p['payer']}",
@@ -148,14 +132,14 @@ def groups(prefix: str, wanted: tuple[str, ...]) -> list[Group]:
 
     def localization(r: RawRecord, work: Work) -> None:
         assert r.value is not None
-        event = decode(EVENT, r.value)
-        event["fee_minor"] = decode(PTR, event["ptr"])["amount_minor"] * 29 // 1000 + 30
+        event = EVENT.read(r.value, 0)
+        event["fee_minor"] = PTR.read(event["ptr"], 0)["amount_minor"] * 29 // 1000 + 30
         work.emit(name_of["localized"], sent(event, r), event["payer"].encode())
 
     def profile(target: str, key_of: Callable[[dict[str, Any]], bytes]) -> Callable[[RawRecord, Work], None]:
         def handle(r: RawRecord, work: Work) -> None:
             assert r.key is not None and r.value is not None
-            event, row = decode(EVENT, r.value), work.rows.get(r.key)
+            event, row = EVENT.read(r.value, 0), work.rows.get(r.key)
             if row.seen.get(event["sender_partition"], -1) >= event["sender_offset"]:
                 return
             row.seen[event["sender_partition"]] = event["sender_offset"]
@@ -174,7 +158,7 @@ def groups(prefix: str, wanted: tuple[str, ...]) -> list[Group]:
         row = work.rows.get(r.key)
         if row.state:
             return
-        decode(EVENT, r.value)
+        EVENT.read(r.value, 0)
         row.state = "paid"
         work.rows.save(r.key, row)
         work.emit(name_of["completed"], r.value, r.key)
