@@ -299,7 +299,8 @@ class PipelineApp(faust.App):
         now, lag_of = time.monotonic(), dict.fromkeys(self.sources, 0)
         for tp in tps:
             committed = consumer._committed_offset.get(tp) or 0
-            lag = max(ends[tp.topic, tp.partition] - committed, 0)
+            end = ends[tp.topic, tp.partition]
+            lag = 0 if consumer.is_read(tp, end) else max(end - committed, 0)
             lag_of[tp.topic] += lag
             before, since = self._committed.get(tp, (committed, now))
             if lag == 0 or committed != before or tp.topic in waits:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from confluent_kafka import KafkaError, Message, Producer, TopicPartition
+from confluent_kafka import IsolationLevel, KafkaError, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from pipeline.engine.lease import DELIVERY_SHARE
@@ -72,13 +72,16 @@ class KafkaOutput:
             raise DeliveryError(f"{remaining} records were not delivered within 60 s")
 
     async def ends(self, partitions: Iterable[tuple[str, int]]) -> dict[tuple[str, int], int]:
-        """The end offset of each (topic, partition): the offset that the next record will get."""
+        """The end offset of each (topic, partition): up to where records can be read."""
         wanted = {TopicPartition(topic, partition): OffsetSpec.latest() for topic, partition in partitions}
         if not wanted:
             return {}
 
         def ask() -> dict[tuple[str, int], int]:
-            futures = self._admin.list_offsets(wanted, request_timeout=10)
+            # Committed: behind a producer's open transaction nothing waits for us.
+            futures = self._admin.list_offsets(
+                wanted, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=10
+            )
             return {(tp.topic, tp.partition): future.result().offset for tp, future in futures.items()}
 
         found: dict[tuple[str, int], int] = await self._in_thread(ask)

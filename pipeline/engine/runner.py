@@ -26,6 +26,7 @@ from typing import Any, Protocol
 from pipeline.engine.dead_letters import dead_letter
 from pipeline.engine.lease import Lease
 from pipeline.engine.metrics import GroupMetrics
+from pipeline.engine.records import UNREADABLE_BATCH
 from pipeline.engine.rows import Rows, Store
 from pipeline.engine.stage import Abandoned, Group, RawRecord, Stage
 from schemas.codec import Codec, UndecodableError
@@ -35,8 +36,8 @@ from schemas.reasons import Error
 #: Batches taken at most in one cycle; without a limit a cycle after an outage takes half a million records.
 CYCLE_BATCHES_MAX = 24
 #: Records a small cycle: below it the next one waits a little, so that trickles do not cost a core.
-SMALL_CYCLE_RECORDS = 16
-SMALL_CYCLE_PAUSE_S = 0.002
+SMALL_CYCLE_RECORDS = 100
+SMALL_CYCLE_PAUSE_S = 0.003
 #: Rows of small cycles are published together after this, or when this many records wait for it.
 ROWS_LINGER_S = 0.2
 ROWS_LINGER_RECORDS = 500
@@ -82,6 +83,8 @@ class _Work:
 
     def dead_letter(self, record: RawRecord, error: str, detail: str) -> None:
         runner = self._runner
+        if record.value is None and any(name == UNREADABLE_BATCH for name, _ in record.headers):
+            detail = "stands for a compressed batch that is damaged or inflates to too much; it ends at this offset"
         letter, key = dead_letter(record, self._stage.name, error, detail, runner.codec)
         runner.output.produce(runner.dead_letter_topic, letter, key)
         runner.metrics.dead_letters(self._stage.name, error)

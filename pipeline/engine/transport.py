@@ -252,6 +252,15 @@ class Consumer(driver.Consumer):
         self._acked_index[tp].clear()
         return last + 1
 
+    def is_read(self, tp: TP, end: int) -> bool:
+        """Whether all up to ``end`` was read, and what there was committed; a transaction's markers are no records."""
+        subscription = self._thread._consumer._subscription.subscription
+        if subscription is None or subscription.assignment is None or tp not in subscription.assignment.tps:
+            return False
+        state, last = subscription.assignment.state_value(tp), self._yielded.get(tp)
+        read = state.has_valid_position and state.position >= end
+        return read and (last is None or (self._committed_offset.get(tp) or 0) > last)
+
     def forget_acknowledgements(self) -> None:
         """Drop what was acknowledged and not committed; only right when every partition is assigned anew."""
         self._acked.clear()

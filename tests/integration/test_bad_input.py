@@ -10,6 +10,7 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -540,6 +541,47 @@ def test_compressed_requests_just_work(world: World, codec: str, by: str) -> Non
     assert {world.outcome(request.payment_id).outcome for request in requests} == {"paid"}
 
 
+# -- transactions -----------------------------------------------------------------------------------------------------
+
+
+def test_what_a_transaction_took_back_was_never_asked_for(world: World) -> None:
+    """An aborted PTR is neither paid nor a dead letter; a committed one is paid, and so is what others post between them to
+    the same partition. All are of one payer and one partition, so outcomes come in the order of the PTRs."""
+    partition, debtor_id = 1, unique("d")
+
+    def request(prefix: str) -> PaymentRequested:
+        names = (unique(prefix) for _ in range(1000))
+        name = next(name for name in names if partition_of(payment_key("t1", name), world.rig.partitions) == partition)
+        return a_request(payment_id=name, debtor_id=debtor_id)
+
+    def post(producer: Producer, asked: PaymentRequested) -> None:
+        producer.produce(
+            REQUESTED, CODEC.encode(asked), payment_key("t1", asked.payment_id), on_delivery=lambda _, m: at.append(m)
+        )
+        assert producer.flush(TIMEOUT_S) == 0
+
+    at: list[Message] = []
+    config = {"bootstrap.servers": world.address, "transactional.id": unique("client"), "log_level": 3}
+    producer = Producer(config)
+    producer.init_transactions(TIMEOUT_S)
+    aborted, beside, committed, last = (request(name) for name in ("aborted", "beside", "committed", "last"))
+    producer.begin_transaction()
+    post(producer, aborted)
+    assert world.ask(beside)[0] == partition
+    producer.abort_transaction(TIMEOUT_S)
+    assert world.outcome(beside.payment_id).outcome == "paid"
+    producer.begin_transaction()
+    post(producer, committed)
+    producer.commit_transaction(TIMEOUT_S)
+    assert world.outcome(committed.payment_id).outcome == "paid"
+    world.ask(last)
+    assert world.outcome(last.payment_id).outcome == "paid"
+    assert [(m.error(), m.partition()) for m in at] == [(None, partition)] * 2
+    assert ("t1", aborted.payment_id) not in world.outcomes
+    assert (partition, at[0].offset()) not in world.letters
+    world.goes_on()
+
+
 # -- memory -----------------------------------------------------------------------------------------------------------
 
 #: Half of the flood: what was handled is not kept. What the worker holds at once are fetches of 4 MiB of each of its four
@@ -567,3 +609,62 @@ def test_memory_stays_flat_under_a_flood_of_hostile_values(world: World) -> None
     world.wait("dead letters of the flood", lambda: len(world.letters) >= seen + 3 * FLOOD)
     assert peak_memory_mb(world.worker.pid) - before_mb < GROWTH_MB_MAX
     assert no_traceback(world.worker.log.read_text())
+
+
+#: A PTR may not be that large, and a batch of them compresses to a few kilobytes.
+ZEROS = bytes(990_000)
+
+
+def test_a_batch_that_inflates_without_end_is_one_dead_letter(world: World) -> None:
+    """200 MB of zeros in one zstd batch of less than a megabyte: given up unread, at its last offset; the next payment of the
+    partition is paid, and the worker's peak memory does not tell how large it would have been."""
+    world.goes_on()
+    request = a_request(payment_id=unique("behind"), debtor_id=unique("d"))
+    key = payment_key("t1", request.payment_id)
+    partition = partition_of(key, world.rig.partitions)
+    before_mb = peak_since_now_mb(world.worker.pid)
+    at = world.post_all(
+        [(ZEROS, key)] * 200,
+        partition,
+        **{
+            "compression.type": "zstd",
+            "message.max.bytes": 400 << 20,
+            "batch.size": 400 << 20,
+            "linger.ms": 3000,
+        },
+    )
+    world.ask(request)
+    assert world.outcome(request.payment_id).outcome == "paid"
+    letter = world.letter(at[-1])
+    assert (letter.stage, letter.error) == ("screening", "empty_value")
+    assert "compressed batch" in letter.detail
+    assert (letter.key, letter.value, letter.value_length) == (None, None, 0)
+    assert [each for each in at if each in world.letters] == [at[-1]]
+    grown_mb = peak_memory_mb(world.worker.pid) - before_mb
+    print(f"zstd bomb: {grown_mb} MB")
+    assert grown_mb < GROWTH_MB_MAX
+    world.goes_on()
+
+
+def test_values_that_compress_well_are_not_inflated_all_at_once(world: World) -> None:
+    """300 values of 990,000 zeros in lz4 batches of a few: in one fetch they are some kilobytes, inflated 297 MB. Each is a
+    dead letter, and the worker's peak memory grows by a part of that."""
+    world.goes_on()
+    before_mb = peak_since_now_mb(world.worker.pid)
+    at = world.post_all(
+        [(ZEROS, b"%d" % number) for number in range(FLOOD)],
+        **{"compression.type": "lz4", "linger.ms": 100, "batch.size": 4 << 20},
+    )
+    assert len(at) == FLOOD
+    world.wait("dead letters of the zeros", lambda: set(at) <= set(world.letters))
+    assert {world.letters[each].error for each in at} == {"value_too_large"}
+    grown_mb = peak_memory_mb(world.worker.pid) - before_mb
+    print(f"lz4 zeros: {grown_mb} MB")
+    assert grown_mb < GROWTH_MB_MAX
+    world.goes_on()
+
+
+def peak_since_now_mb(pid: int) -> int:
+    """Let a process's peak begin anew, so that no earlier test hides this one's; what it has now."""
+    Path(f"/proc/{pid}/clear_refs").write_text("5")
+    return peak_memory_mb(pid)

@@ -11,8 +11,13 @@ import time
 from pathlib import Path
 
 import pytest
+from confluent_kafka import Producer
 
 from connectors.broker.local import LocalKafka
+from pipeline import topics
+from pipeline.engine.app import WATCHDOG_INTERVAL_S
+from schemas.codec import Codec
+from schemas.identity import payment_key
 from tests.integration.live import (
     ONCE,
     TIMEOUT_S,
@@ -30,6 +35,8 @@ from tests.integration.live import (
 )
 
 pytestmark = pytest.mark.kafka
+
+CODEC = Codec()
 
 
 def test_sigterm_and_ctrl_c_finish_the_cycle_commit_and_exit_0(kafka: LocalKafka, tmp_path: Path) -> None:
@@ -150,6 +157,26 @@ def test_a_stuck_handler_ends_the_worker_with_a_message(kafka: LocalKafka, tmp_p
         worker.start()
         settle(rig, load)
         assert exact(rig, load) == []
+
+
+def test_the_end_of_a_transaction_is_no_stall(kafka: LocalKafka, tmp_path: Path) -> None:
+    """Its marker takes an offset behind the last record, which nobody can commit: the watchdog lets the worker live."""
+    load = a_load(20)
+    with working(kafka.address, tmp_path, load, "one", PTR_WATCHDOG_S="5") as (rig, [worker]):
+        producer = Producer(
+            {"bootstrap.servers": kafka.address, "transactional.id": tmp_path.name, "partitioner": "consistent"}
+        )
+        producer.init_transactions(TIMEOUT_S)
+        producer.begin_transaction()
+        for number in range(load.payments):
+            request = load.payment(number)
+            producer.produce(
+                topics.REQUESTED.name, CODEC.encode(request), payment_key(request.tenant, request.payment_id)
+            )
+        producer.commit_transaction(TIMEOUT_S)
+        settle(rig, load)
+        time.sleep(5 + 3 * WATCHDOG_INTERVAL_S)
+        assert worker.running(), worker.log_tail(3)
 
 
 @pytest.mark.parametrize(
