@@ -13,7 +13,7 @@ import time
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
 import faust
 import faust.streams
@@ -46,14 +46,17 @@ WATCHDOG_INTERVAL_S = 2.0
 RECOVERY_PERIODS = 20
 
 
-class SideInput:
+class SideInput(Protocol):
     """Something a worker reads beside its topics (tenants' configurations): started before the first record."""
 
-    def start(self) -> None: ...
+    def start(self) -> None:
+        """Begin to read, in the background."""
 
-    def wait_caught_up(self, timeout_s: float) -> None: ...
+    def wait_caught_up(self, timeout_s: float) -> None:
+        """Return when everything that was there is read; raises OSError or RuntimeError when that takes longer."""
 
-    def stop(self) -> None: ...
+    def stop(self) -> None:
+        """End."""
 
 
 class EventBatch:
@@ -86,7 +89,12 @@ class PipelineApp(faust.App):
     end_process = staticmethod(end_process)
 
     def prepare(
-        self, settings: Settings, groups: Sequence[Group], codec: Codec, metrics: Metrics, side_inputs: Sequence[Any]
+        self,
+        settings: Settings,
+        groups: Sequence[Group],
+        codec: Codec,
+        metrics: Metrics,
+        side_inputs: Sequence[SideInput],
     ) -> None:
         """Declare topics, tables and agents for ``groups``."""
         self.settings = settings
@@ -321,7 +329,7 @@ def make_app(
     *,
     codec: Codec,
     metrics: Metrics | None = None,
-    side_inputs: Sequence[Any] = (),
+    side_inputs: Sequence[SideInput] = (),
 ) -> PipelineApp:
     """The app for one worker of ``settings.worker_group``. Nothing is contacted before it starts."""
     brokers = [URL(f"payk://{address}") for address in settings.broker.split(",")]
