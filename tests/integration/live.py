@@ -129,7 +129,8 @@ def completed(rig: Rig) -> int:
 
 def owners(rig: Rig) -> int:
     """Members of the worker group that own partitions."""
-    described = admin.client(rig.access).describe_consumer_groups(["ptr"], request_timeout=10)["ptr"].result()
+    client = admin.client(rig.access)  # Kept until the answer is there: without its client a future never ends.
+    described = client.describe_consumer_groups(["ptr"], request_timeout=10)["ptr"].result()
     return sum(bool(member.assignment.topic_partitions) for member in described.members)
 
 
