@@ -34,7 +34,7 @@ from schemas.identity import partition_of
 from schemas.reasons import Error
 
 #: Batches taken at most in one cycle; without a limit a cycle after an outage takes half a million records.
-CYCLE_BATCHES_MAX = 24
+CYCLE_BATCHES_MAX = 12
 #: Records a small cycle: below it the next one waits a little, so that trickles do not cost a core.
 SMALL_CYCLE_RECORDS = 100
 SMALL_CYCLE_PAUSE_S = 0.003
