@@ -29,6 +29,9 @@ from pipeline.settings import STAGES, BrokerAccess
 from schemas.codec import Codec
 from schemas.tenant_rules import TenantRules
 
+#: Two worker groups of about the same work, so that two cores are busy.
+FRONT = ("screening", "localization", "dispatch", "plugin")
+FRAUD = ("payer", "payee")
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 15.0
 CLOCK_TICKS_PER_S = os.sysconf("SC_CLK_TCK")

@@ -13,11 +13,9 @@ from pathlib import Path
 from pipeline import topics
 from pipeline.bench.load import Load, post
 from pipeline.bench.recount import mistakes
-from pipeline.rig import Child, Rig, RigError
+from pipeline.rig import FRAUD, FRONT, Child, Rig, RigError
 from pipeline.settings import BrokerAccess
 
-FRONT = ("screening", "localization", "dispatch", "plugin")
-FRAUD = ("payer", "payee")
 SESSION_TIMEOUT_S = 10.0
 #: A stopped process stays stopped for longer than its session.
 STOP_S = SESSION_TIMEOUT_S + 4.0

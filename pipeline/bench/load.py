@@ -93,23 +93,28 @@ class _Mixed:
         return low + (self._state >> 33) % (high - low)
 
 
-def post(
-    broker: BrokerAccess | str, load: Load, *, rate: float = 0.0, tick: Callable[[int], None] = lambda posted: None
-) -> int:
-    """Post the load, at ``rate`` per second (0: as fast as it goes); returns how many records were posted."""
-    producer = Producer(
+def poster(broker: BrokerAccess | str, *, linger_ms: int = 25) -> Producer:
+    """A producer that posts a load."""
+    return Producer(
         client_config(
             broker,
             {
                 "enable.idempotence": True,
                 "acks": "all",
-                "linger.ms": 1 if rate else 25,
+                "linger.ms": linger_ms,
                 "compression.type": "lz4",
                 "queue.buffering.max.messages": 2_000_000,
                 "log_level": 3,
             },
         )
     )
+
+
+def post(
+    broker: BrokerAccess | str, load: Load, *, rate: float = 0.0, tick: Callable[[int], None] = lambda posted: None
+) -> int:
+    """Post the load, at ``rate`` per second (0: as fast as it goes); returns how many records were posted."""
+    producer = poster(broker, linger_ms=1 if rate else 25)
     encode = Codec().encoder(PaymentRequested)
     topic, posted, started = topics.REQUESTED.name, 0, time.monotonic()
     for number in load.posts():

@@ -8,23 +8,17 @@ from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Any
 
-from confluent_kafka import Producer
-from confluent_kafka.admin import AdminClient
-
 from connectors.broker import admin
 from connectors.broker.local import LocalKafka
 from connectors.sinks.database import DatabaseError, open_database
 from pipeline import topics
 from pipeline.bench import toy_stages
-from pipeline.bench.load import Load, number_of, post
+from pipeline.bench.load import Load, number_of, post, poster
 from pipeline.bench.recount import read_all
-from pipeline.rig import Child, Rig, RigError, Worker, cpu_seconds, peak_memory_mb, stage_metrics
-from pipeline.settings import client_config
+from pipeline.rig import FRAUD, FRONT, Child, Rig, RigError, Worker, cpu_seconds, peak_memory_mb, stage_metrics
 from schemas.codec import Codec
 from schemas.records import PaymentCompleted
 
-FRONT = ("screening", "localization", "dispatch", "plugin")
-FRAUD = ("payer", "payee")
 TOKEN = "bench"  # noqa: S105
 PHASE_TIMEOUT_S = 300.0
 #: Latency: seconds that are counted at each rate, seconds before them, and the warm-up of the broker before all.
@@ -192,21 +186,9 @@ def plain_faust(kafka: LocalKafka, folder: Path, payments: int, say: Say) -> int
 def engine(kafka: LocalKafka, folder: Path, payments: int, say: Say) -> dict[str, Any]:
     """The five toy stages: PTR/s from the first record of the second topic to the last outcome."""
     prefix = f"toy{int(time.time() * 1000) % 10**9}"
-    client = AdminClient(client_config(kafka.address, {"log_level": 3}))
-    admin.apply(client, toy_stages.topics(prefix), 4, 1)
+    admin.apply(admin.client(kafka.address), toy_stages.topics(prefix), 4, 1)
     say(f"posting {payments} toy PTRs")
-    producer = Producer(
-        client_config(
-            kafka.address,
-            {
-                "enable.idempotence": True,
-                "linger.ms": 25,
-                "compression.type": "lz4",
-                "queue.buffering.max.messages": 2_000_000,
-                "log_level": 3,
-            },
-        )
-    )
+    producer = poster(kafka.address)
     for number in range(payments):
         key, value = toy_stages.ptr(number, int(time.time() * 1000))
         producer.produce(f"{prefix}-requested", value, key)

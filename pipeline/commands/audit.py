@@ -15,7 +15,7 @@ import click
 from connectors.registry import RegistryError, open_registry
 from connectors.sinks.database import DatabaseError, shown_url
 from connectors.sinks.sink import AuditSink, SinkError, Status
-from pipeline import settings
+from pipeline.commands.shared import settings_with
 from pipeline.topics import audited
 from schemas.codec import Codec
 
@@ -51,10 +51,7 @@ def audit_sink(database: str | None, broker: str | None, once: bool, give_up_aft
       ptr audit-sink --database postgresql://audit@db.internal/audit
     Keep a password out of the command line: put the URL into a file, and name it in PTR_DATABASE_FILE.
     """
-    try:
-        chosen = settings.load(database=database, broker=broker)
-    except settings.SettingsError as error:
-        raise click.ClickException(str(error)) from None
+    chosen = settings_with(database=database, broker=broker)
     stop = Event()
     before = {number: signal.signal(number, _stopper(stop)) for number in (signal.SIGTERM, signal.SIGINT)}
     try:

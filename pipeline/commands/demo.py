@@ -36,7 +36,7 @@ from connectors.tenants.document import TenantFileError, parse_tenants
 from connectors.tenants.publish import PublishError
 from pipeline import topics
 from pipeline.commands.shared import print_json, settings_with
-from pipeline.rig import Rig, RigError, Worker
+from pipeline.rig import FRAUD, FRONT, Rig, RigError, Worker
 from pipeline.settings import BrokerAccess, client_config
 from schemas.codec import Codec
 from schemas.identity import payment_key
@@ -49,8 +49,6 @@ SEED = 7
 RATE = 400.0
 #: Unknown answers are asked for again after 1, 5 and 30 s; the demo's need one or two asks.
 SETTLE_TIMEOUT_S = 60.0
-FRONT = ("screening", "localization", "dispatch", "plugin")
-FRAUD = ("payer", "payee")
 
 
 @click.command()

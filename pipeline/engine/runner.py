@@ -248,7 +248,8 @@ class Runner:
     async def step(self, taken: list[Batch], *, record: bool) -> None:
         """One cycle, recording what came before it if told to; the module's docstring says in which order and why."""
         recording: list[Rows[Any]] = []
-        if record and self._before:
+        record = record and bool(self._before)
+        if record:
             await self.lease.hold()
             recording = [rows for rows in self._rows.values() if rows.publish(self.output)]
         try:
@@ -257,7 +258,7 @@ class Runner:
             taken = []  # Not acknowledged; the next owner begins there.
         await self.lease.hold()
         await self.output.delivered()
-        if record and self._before:
+        if record:
             ends = await self._ends_when_due(recording)
             await self.lease.hold()
             for rows in recording:

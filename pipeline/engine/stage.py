@@ -10,7 +10,7 @@ from pipeline.engine.rows import Rows
 
 
 class RawRecord(Protocol):
-    """A record as the consumer gives it (aiokafka's ConsumerRecord)."""
+    """A record as the consumer gives it (:class:`pipeline.engine.records.Record`)."""
 
     topic: str
     partition: int

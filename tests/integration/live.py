@@ -20,8 +20,6 @@ from pipeline.bench.load import Load, post
 from pipeline.bench.recount import mistakes
 from pipeline.rig import Rig, RigError, Worker
 
-FRONT = ("screening", "localization", "dispatch", "plugin")
-FRAUD = ("payer", "payee")
 #: Upper bound of any wait: far above what is expected, so that it is reached only by what will never come.
 TIMEOUT_S = 120.0
 #: Generous: a stop that hangs is found, a slow machine is not punished.

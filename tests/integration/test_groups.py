@@ -8,9 +8,8 @@ import pytest
 
 from connectors.broker.local import LocalKafka
 from pipeline.bench.load import Load, post
+from pipeline.rig import FRAUD, FRONT
 from tests.integration.live import (
-    FRAUD,
-    FRONT,
     ONCE,
     a_load,
     calls,

@@ -16,11 +16,9 @@ from confluent_kafka import KafkaException
 
 from connectors.broker.local import LocalKafka
 from pipeline.bench.load import post
-from pipeline.rig import Child, Rig
+from pipeline.rig import FRAUD, FRONT, Child, Rig
 from tests.integration.kafka import a_kafka_of_its_own
 from tests.integration.live import (
-    FRAUD,
-    FRONT,
     TIMEOUT_S,
     a_load,
     audited,

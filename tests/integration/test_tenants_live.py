@@ -16,12 +16,12 @@ from confluent_kafka import Producer
 from connectors.broker.local import LocalKafka
 from pipeline import topics
 from pipeline.bench.recount import read_all
-from pipeline.rig import Rig
+from pipeline.rig import FRAUD, FRONT, Rig
 from schemas.codec import Codec
 from schemas.identity import payment_key
 from schemas.records import PaymentCompleted, PaymentLocalized, PaymentScored, PaymentScreened
 from tests.builders import a_request
-from tests.integration.live import FRAUD, FRONT, TIMEOUT_S, a_load, completed, pipeline, until
+from tests.integration.live import TIMEOUT_S, a_load, completed, pipeline, until
 
 pytestmark = pytest.mark.kafka
 

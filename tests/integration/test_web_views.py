@@ -21,11 +21,11 @@ from confluent_kafka import Producer
 from connectors.broker.local import LocalKafka
 from pipeline import topics
 from pipeline.bench.load import Load, post
-from pipeline.rig import Rig, Worker
+from pipeline.rig import FRAUD, FRONT, Rig, Worker
 from schemas.codec import Codec
 from schemas.identity import partition_of, payer_key, payment_key
 from schemas.records import Instrument, Locality, Party, PaymentRequested
-from tests.integration.live import FRAUD, FRONT, TOKEN, a_load, completed, pipeline, until
+from tests.integration.live import TOKEN, a_load, completed, pipeline, until
 
 pytestmark = pytest.mark.kafka
 
