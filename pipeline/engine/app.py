@@ -349,7 +349,7 @@ def make_app(
         cython_optimizations=True,
         consumer_auto_offset_reset="earliest",
         consumer_group_instance_id=settings.worker_instance,
-        consumer_max_fetch_size=4 << 20,
+        consumer_max_fetch_size=2 << 20,
         broker_max_poll_records=4000,
         broker_session_timeout=settings.session_timeout_s,
         broker_heartbeat_interval=1.0,

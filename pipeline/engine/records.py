@@ -20,7 +20,7 @@ from aiokafka.record._crecords import default_records
 #: A batch that inflates to more is not read. Kafka's clients make batches of up to 1 MB; snappy cannot pass 21 times its size.
 INFLATED_BYTES_MAX = 32 << 20
 #: Bytes of keys and values that one poll takes of one partition, give or take a record; the rest waits, compressed.
-POLL_BYTES_MAX = 4 << 20
+POLL_BYTES_MAX = 2 << 20
 #: Header of the empty record that stands for an unreadable batch.
 UNREADABLE_BATCH = "ptr-unreadable-batch"
 

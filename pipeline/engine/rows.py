@@ -12,7 +12,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import msgspec
 
 #: Rows kept decoded between cycles, per partition.
-CACHED_ROWS_MAX = 15_000
+CACHED_ROWS_MAX = 10_000
 
 
 class Row(msgspec.Struct, array_like=True):
