@@ -7,6 +7,8 @@ import sys
 
 import click
 
+from pipeline.commands.interrupts import INTERRUPTED
+
 #: Command name to its module in pipeline.commands and the object there; imported when it is called.
 COMMANDS = {
     "demo": ("demo", "demo", "Run the whole pipeline here, with traffic of its own."),
@@ -35,6 +37,13 @@ class _Lazy(click.Group):
         module, attribute, _ = COMMANDS[name]
         command: click.Command = getattr(importlib.import_module(f"pipeline.commands.{module}"), attribute)
         return command
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            click.echo("\nended by Ctrl-C", err=True)
+            raise click.exceptions.Exit(INTERRUPTED) from None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import signal
 import statistics
 import tempfile
 import time
@@ -11,7 +10,6 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 from typing import Any, Protocol
 
 import click
@@ -19,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from connectors.broker.local import LocalKafka, LocalKafkaError
+from pipeline.commands.interrupts import INTERRUPTED, one_interrupt
 from pipeline.commands.shared import print_json
 from pipeline.rig import RigError
 
@@ -26,7 +25,6 @@ PARTS = ("throughput", "audit", "control", "latency", "idle")
 RATES = (200.0, 1000.0, 3000.0)
 #: The control is slow; its rate does not depend on how many it is given.
 CONTROL_PAYMENTS_MAX = 3000
-INTERRUPTED = 130
 
 Figures = dict[str, Any]
 Say = Callable[[str], None]
@@ -151,7 +149,7 @@ class _Run:
         """Run ``parts`` in order, telling each one's figures as soon as they are known."""
         self.missing = [part.name for part in parts]
         try:
-            with _one_interrupt(), self.ends:
+            with one_interrupt(), self.ends:
                 for number, part in enumerate(parts, 1):
                     self.say(f"part {number} of {len(parts)}: {part.name}")
                     words = part.run()
@@ -173,21 +171,6 @@ class _Run:
             raise click.ClickException(self.failure)
         if self.interrupted:
             raise click.exceptions.Exit(INTERRUPTED)
-
-
-@contextmanager
-def _one_interrupt() -> Iterator[None]:
-    """The first Ctrl-C ends the part; further ones are not heard, so that its processes are ended in peace."""
-
-    def hear(number: int, frame: FrameType | None) -> None:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGINT, hear)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def _numbers(ctx: click.Context, param: click.Parameter, text: str) -> tuple[float, ...]:

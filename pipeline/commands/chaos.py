@@ -13,6 +13,7 @@ from pathlib import Path
 import click
 
 from connectors.broker.local import LocalKafka, LocalKafkaError
+from pipeline.commands.interrupts import INTERRUPTED, one_interrupt
 from pipeline.commands.shared import print_json, settings_with
 from pipeline.rig import RigError
 
@@ -54,7 +55,7 @@ def chaos(
     click.echo(f"seed {seed}: {payments} payments, {kills} kills, {stops} stops", err=True)
     folder = Path(tempfile.mkdtemp(prefix="ptr-chaos-"))
     try:
-        with ExitStack() as stack:
+        with one_interrupt(), ExitStack() as stack:
             access = (
                 settings_with(broker=broker).access
                 if broker
@@ -73,6 +74,9 @@ def chaos(
             )
     except (LocalKafkaError, RigError) as error:
         raise click.ClickException(f"{error}\nlogs are in {folder}") from error
+    except KeyboardInterrupt:
+        click.echo(f"ended by Ctrl-C; nothing is left running; logs are in {folder}", err=True)
+        sys.exit(INTERRUPTED)
     if as_json:
         print_json(asdict(report))
     else:

@@ -35,6 +35,7 @@ from connectors.sinks.story import count_check, outcome_counts
 from connectors.tenants.document import TenantFileError, parse_tenants
 from connectors.tenants.publish import PublishError
 from pipeline import topics
+from pipeline.commands.interrupts import INTERRUPTED, one_interrupt
 from pipeline.commands.shared import print_json, settings_with
 from pipeline.rig import FRAUD, FRONT, Rig, RigError, Worker
 from pipeline.settings import BrokerAccess, client_config
@@ -97,7 +98,7 @@ def demo(
     kept = False
     try:
         posts, tenants = _load(file, tenants_file, payments, seed)
-        with ExitStack() as stack:
+        with one_interrupt(), ExitStack() as stack:
             report = _run(stack, console, folder, posts, tenants, broker, own_file=file is not None, keep=keep)
             _print(report, console, as_json)
             kept = keep
@@ -107,7 +108,7 @@ def demo(
                 console.print("ending")
     except KeyboardInterrupt:
         console.print("\nended by Ctrl-C; nothing is left running")
-        raise SystemExit(130) from None
+        raise SystemExit(INTERRUPTED) from None
     except (RigError, EmbeddedBrokerError, FileError, TenantFileError, PublishError) as error:
         raise click.ClickException(str(error)) from error
     finally:

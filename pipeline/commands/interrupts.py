@@ -1,0 +1,43 @@
+"""Ctrl-C for commands that start processes: heard once, never lost, not in the way of the tidying up."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+#: What a shell reports for a command that Ctrl-C ended (128 + SIGINT).
+INTERRUPTED = 130
+_AGAIN_S = 0.05
+
+
+@contextmanager
+def one_interrupt() -> Iterator[None]:
+    """The first Ctrl-C raises KeyboardInterrupt in the block; further ones are not heard, so that processes end in peace.
+
+    Python drops an exception that is raised where nobody can catch it (a destructor, a hook around fork). When that
+    happens to this one it is raised again a moment later.
+    """
+
+    def hear(number: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    def dropped(unraisable: sys.UnraisableHookArgs) -> None:
+        if isinstance(unraisable.exc_value, KeyboardInterrupt):
+            signal.setitimer(signal.ITIMER_REAL, _AGAIN_S)
+        else:
+            hook(unraisable)
+
+    hook = sys.unraisablehook
+    handlers = {number: signal.signal(number, hear) for number in (signal.SIGINT, signal.SIGALRM)}
+    sys.unraisablehook = dropped
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        sys.unraisablehook = hook
+        for number, handler in handlers.items():
+            signal.signal(number, handler)

@@ -1,0 +1,81 @@
+"""Ctrl-C arrives, also where Python drops exceptions."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+
+import pytest
+
+from pipeline.commands.interrupts import one_interrupt
+
+WAIT_S = 30
+
+
+class _InterruptedAtItsEnd:
+    """Its destructor is where Ctrl-C strikes; nobody can catch what a destructor raises."""
+
+    def __del__(self) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        for _ in range(1000):
+            pass
+
+
+def _interrupted() -> None:
+    os.kill(os.getpid(), signal.SIGINT)
+    _wait()
+
+
+def _interrupted_in_a_destructor() -> None:
+    _InterruptedAtItsEnd()
+    _wait()
+
+
+def _interrupted_again_while_tidying(tidied: list[str]) -> None:
+    try:
+        _interrupted()
+    finally:
+        os.kill(os.getpid(), signal.SIGINT)
+        tidied.append("all of it")
+
+
+def _wait() -> None:
+    signal.sigtimedwait({signal.SIGUSR1}, WAIT_S)
+    pytest.fail("the interrupt was lost")
+
+
+@pytest.mark.parametrize("strike", [_interrupted, _interrupted_in_a_destructor])
+def test_an_interrupt_ends_the_block(strike: Callable[[], None]) -> None:
+    """Also where Python drops the exception."""
+    with pytest.raises(KeyboardInterrupt), one_interrupt():
+        strike()
+
+
+def test_further_interrupts_do_not_disturb_the_tidying_up() -> None:
+    tidied: list[str] = []
+    with pytest.raises(KeyboardInterrupt), one_interrupt():
+        _interrupted_again_while_tidying(tidied)
+    assert tidied
+
+
+def test_handlers_and_hook_are_put_back() -> None:
+    before = (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGALRM), sys.unraisablehook)
+    with pytest.raises(KeyboardInterrupt), one_interrupt():
+        raise KeyboardInterrupt
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGALRM), sys.unraisablehook) == before
+
+
+def test_every_command_ends_with_the_shells_code() -> None:
+    """Also one that does not listen for it, interrupted anywhere."""
+    program = (
+        "import click, sys; from pipeline import cli\n"
+        "@cli.main.command('stuck')\n"
+        "def stuck(): raise KeyboardInterrupt\n"
+        "cli._Lazy.get_command = lambda self, ctx, name: stuck\n"
+        "cli.main(['stuck'])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=WAIT_S, check=False)
+    assert (done.returncode, "Traceback" in done.stderr) == (130, False), done.stderr
