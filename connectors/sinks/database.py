@@ -17,6 +17,9 @@ _READ_OFFSETS = 'SELECT topic, "partition", next_offset FROM sink_offsets'
 _FIRST_OFFSET = 'INSERT INTO sink_offsets (next_offset, topic, "partition") VALUES (?, ?, ?) ON CONFLICT DO NOTHING'
 _NEXT_OFFSET = 'UPDATE sink_offsets SET next_offset = ? WHERE topic = ? AND "partition" = ? AND next_offset = ?'
 
+#: How long another writer is waited for before a migration.
+MIGRATION_LOCK_S = 10.0
+
 Partition = tuple[str, int]
 
 
@@ -166,16 +169,25 @@ def too_new(shown: str) -> DatabaseError:
 
 
 def apply_migrations(backend: Any, name: str, shown: str) -> None:
-    """Apply the migrations of ``migrations/<name>`` that are missing; the caller holds the sink's lock."""
+    """Apply the migrations of ``migrations/<name>`` that are missing; the caller holds the sink's lock.
+
+    Raises :class:`DatabaseAwayError` when another writer holds the database, :class:`DatabaseError` when it is too new.
+    """
     import yoyo
+    from yoyo.exceptions import LockTimeout
 
     migrations = yoyo.read_migrations(str(Path(__file__).parent / "migrations" / name))
-    with backend:
-        backend.init_database()
-        # The sink's own lock is held: a lock that is still there is of a process that was killed.
-        backend.break_lock()
-        applied = set(backend.get_applied_migration_hashes())
-        if applied - {migration.hash for migration in migrations}:
-            raise too_new(shown)
-        with backend.lock():
-            backend.apply_migrations(backend.to_apply(migrations))
+    try:
+        with backend:
+            backend.init_database()
+            # The sink's own lock is held: a lock that is still there is of a process that was killed.
+            backend.break_lock()
+            applied = set(backend.get_applied_migration_hashes())
+            if applied - {migration.hash for migration in migrations}:
+                raise too_new(shown)
+            if missing := backend.to_apply(migrations):
+                with backend.lock(MIGRATION_LOCK_S):
+                    backend.apply_migrations(missing)
+    except LockTimeout:
+        # Another writer came between; yoyo takes every error of its INSERT for another migration.
+        raise DatabaseAwayError(f"{shown}: somebody else's transaction holds the database") from None

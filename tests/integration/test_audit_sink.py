@@ -22,6 +22,7 @@ import pytest
 from click.testing import CliRunner
 from confluent_kafka import KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
+from yoyo.backends.base import DatabaseBackend
 
 from connectors.sinks.database import (
     Batch,
@@ -455,6 +456,29 @@ def test_a_locked_sqlite_file_is_waited_for(tmp_path: Path, broker: str) -> None
             other.execute("ROLLBACK")
             wait_until(lambda: sum(_offsets(url).values()) >= len(stream), said)
     check_exact(url, stream, 20)
+
+
+def test_a_writer_that_comes_between_a_migrations_steps_is_waited_for(tmp_path: Path, monkeypatch: Any) -> None:
+    """It says that the database is away, which the sink waits out, and afterwards the tables are made."""
+    monkeypatch.setattr("connectors.sinks.database.MIGRATION_LOCK_S", 0.1)
+    monkeypatch.setattr("connectors.sinks.sqlite.BUSY_TIMEOUT_S", 0.1)
+    url = f"sqlite:///{tmp_path}/audit.db"
+    with closing(open_database(url, create=True)) as database:
+        with closing(sqlite3.connect(tmp_path / "audit.db", isolation_level=None)) as other:
+            read = DatabaseBackend.get_applied_migration_hashes
+
+            def read_then_lock(backend: DatabaseBackend) -> Any:
+                found = read(backend)
+                if not other.in_transaction:
+                    other.execute("BEGIN IMMEDIATE")
+                return found
+
+            with monkeypatch.context() as between:
+                between.setattr(DatabaseBackend, "get_applied_migration_hashes", read_then_lock)
+                with pytest.raises(DatabaseAwayError, match="somebody else's transaction"):
+                    database.migrate()
+        database.migrate()
+        assert database.query("SELECT count(*) FROM payments") == [(0,)]
 
 
 def _lock_is_held(path: Path) -> bool:
