@@ -2,6 +2,9 @@
 
 Offsets are stored in the transaction of the rows, so a crash anywhere loses nothing and doubles nothing: what was not
 committed is read again. Kafka's own consumer groups are not used.
+
+Outcomes are read first: an outcome is a payment's whole state, so the events before it, read later, change no row of
+``payments``. That matters under a backlog, when a payment's events are far apart and none would share a change.
 """
 
 from __future__ import annotations
@@ -9,6 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from threading import Event
 from typing import Any
 
@@ -23,8 +27,9 @@ from connectors.sinks.database import (
     Partition,
     open_database,
 )
-from connectors.sinks.rows import EventRow, Mapper, RegistryAwayError, expired_row, state_of
+from connectors.sinks.rows import EventRow, Mapper, PaymentState, RegistryAwayError, expired_row, state_of
 from pipeline.settings import BrokerAccess, client_config
+from pipeline.topics import COMPLETED
 from schemas.codec import Codec
 from schemas.records import Record
 
@@ -32,8 +37,10 @@ from schemas.records import Record
 #: index are written once for several events, small enough for memory (about 4 KB a row).
 BATCH_ROWS_MAX = 10_000
 BATCH_BYTES_MAX = 16 << 20
-#: What waits in the client's memory.
+#: What waits in a client's memory.
 QUEUED_KIB_MAX = 16 * 1024
+#: Payments whose outcome was written lately (about 250 bytes each).
+ENDED_MAX = 200_000
 #: Of one partition at a time: little, so that a batch holds the same stretch of every topic and a payment's events meet
 #: in it. (A larger record comes all the same.)
 FETCH_BYTES = 64 * 1024
@@ -116,7 +123,11 @@ class AuditSink:
         self._on_status = on_status
         self._status_every_s = status_every_s
         self._database: Database | None = None
-        self._consumer: Any = None
+        #: Of the outcomes, and of all other topics.
+        self._outcomes: Any = None
+        self._others: Any = None
+        #: Payments whose outcome is in the database, for certain, the oldest first.
+        self._ended: dict[tuple[str, str], None] = {}
         #: What the database holds; what a batch expects there.
         self._stored: dict[Partition, int] = {}
         #: Assigned partitions and the next offset to read.
@@ -139,12 +150,14 @@ class AuditSink:
             if not self._open(stop, LOCK_WAIT_S) or self._database is None:
                 return
             self._is_back(self._database)
-            self._consumer = Consumer(self._consumer_config())
+            self._outcomes = Consumer(self._consumer_config())
+            self._others = Consumer(self._consumer_config())
             self._follow(stop)
         finally:
-            if self._consumer is not None:
-                self._consumer.close()
-                self._consumer = None
+            for consumer in (self._outcomes, self._others):
+                if consumer is not None:
+                    consumer.close()
+            self._outcomes = self._others = None
             if self._database is not None:
                 self._database.close()
                 self._database = None
@@ -240,6 +253,7 @@ class AuditSink:
             return False
         self._is_back(self._database)
         self._stored.update(work.next_offsets)
+        self._remember_ended(batch.states)
         status = self.status
         status.events += inserted
         status.repeated += len(batch.events) - inserted
@@ -249,11 +263,13 @@ class AuditSink:
 
     def _start_over(self) -> None:
         """Read on from what the database holds: whether the last transaction was committed is known only there."""
-        self._consumer.unassign()
+        self._outcomes.unassign()
+        self._others.unassign()
         self._at_end.clear()
-        again = list(self._next)
-        self._next = {partition: self._stored.get(partition, 0) for partition in again}
-        self._consumer.incremental_assign([self._assignment(partition) for partition in again])
+        self._ended.clear()
+        self._next = {partition: self._stored.get(partition, 0) for partition in self._next}
+        for partition in self._next:
+            self._assign(partition)
 
     # Topics
 
@@ -279,7 +295,7 @@ class AuditSink:
     def _look_for_partitions(self, stop: Event) -> bool:
         """Assign partitions that are not yet; whether every topic is there."""
         try:
-            known = self._consumer.list_topics(timeout=BROKER_TIMEOUT_S).topics
+            known = self._others.list_topics(timeout=BROKER_TIMEOUT_S).topics
             found: dict[Partition, tuple[int, int]] = {}
             missing = []
             for topic in self._topics:
@@ -292,7 +308,9 @@ class AuditSink:
                 for number in sorted(metadata.partitions):
                     if (topic, number) not in self._next:
                         at = TopicPartition(topic, number)
-                        found[topic, number] = self._consumer.get_watermark_offsets(at, timeout=BROKER_TIMEOUT_S)
+                        found[topic, number] = self._reader_of(topic).get_watermark_offsets(
+                            at, timeout=BROKER_TIMEOUT_S
+                        )
         except KafkaException as error:
             self._say_again(f"Kafka at {self._brokers}: {error.args[0].str()}; waiting")
             return False
@@ -311,10 +329,14 @@ class AuditSink:
         self._ends[partition] = high
         # When the database goes away here, the partition is assigned with all others, and the gap found again.
         if position >= low or self._record_expired(partition, position, low, stop):
-            self._consumer.incremental_assign([self._assignment(partition)])
+            self._assign(partition)
 
-    def _assignment(self, partition: Partition) -> Any:
-        return TopicPartition(*partition, self._next[partition] or OFFSET_BEGINNING)
+    def _reader_of(self, topic: str) -> Any:
+        return self._outcomes if topic == COMPLETED.name else self._others
+
+    def _assign(self, partition: Partition) -> None:
+        at = TopicPartition(*partition, self._next[partition] or OFFSET_BEGINNING)
+        self._reader_of(partition[0]).incremental_assign([at])
 
     def _made_again(self, partition: Partition, expected: int, found: int) -> SinkError:
         topic, number = partition
@@ -345,8 +367,8 @@ class AuditSink:
         """Take what waits and write it, in as many transactions as its size asks for."""
         work = _Work()
         checked: set[Partition] = set()
-        next_offsets, make_row = self._next, self._mapper.row
-        for message in self._consumer.consume(self._batch_rows_max, CONSUME_S):
+        next_offsets, make_row, ended = self._next, self._mapper.row, self._ended
+        for message in self._waiting():
             if message.error() is not None:
                 self._on_message_error(message)
                 continue
@@ -370,7 +392,7 @@ class AuditSink:
             work.batch.events.append(row)
             if record is None:
                 work.unreadable += 1
-            elif row[1]:
+            elif row[1] and row[:2] not in ended:
                 work.payments.setdefault(row[:2], []).append((row, record))
             next_offsets[partition] = work.next_offsets[partition] = offset + 1
             work.size_bytes += len(value) if value else 0
@@ -379,6 +401,18 @@ class AuditSink:
                     return
                 work = _Work()
         self._write(work, stop)
+
+    def _waiting(self) -> list[Any]:
+        """Messages for a transaction: half of them outcomes while these wait, so that nothing starves."""
+        outcomes = self._outcomes.consume(self._batch_rows_max // 2, 0)
+        return outcomes + self._others.consume(self._batch_rows_max - len(outcomes), CONSUME_S)  # type: ignore[no-any-return]
+
+    def _remember_ended(self, states: list[PaymentState]) -> None:
+        ended = self._ended
+        ended.update(((state.tenant, state.payment_id), None) for state in states if state.outcome is not None)
+        if (over := len(ended) - ENDED_MAX) > 0:
+            for payment in list(islice(ended, over)):
+                del ended[payment]
 
     def _wait_for_registry(
         self, error: RegistryAwayError, message: Any, stop: Event
@@ -410,7 +444,9 @@ class AuditSink:
         if offset < expected:
             raise self._made_again(partition, expected, offset)
         try:
-            low, _ = self._consumer.get_watermark_offsets(TopicPartition(*partition), timeout=BROKER_TIMEOUT_S)
+            low, _ = self._reader_of(partition[0]).get_watermark_offsets(
+                TopicPartition(*partition), timeout=BROKER_TIMEOUT_S
+            )
         except KafkaException:
             low = offset  # not known: rather an alarm too many
         return min(low, offset) if low > expected else 0
@@ -426,11 +462,11 @@ class AuditSink:
         return all(self._next[p] >= end or p in self._at_end for p, end in self._ends.items())
 
     def _lag(self) -> int | None:
-        if self._consumer is None or not self._next:
+        if self._others is None or not self._next:
             return None
         lag = 0
         for partition, position in self._next.items():
-            _, high = self._consumer.get_watermark_offsets(TopicPartition(*partition), cached=True)
+            _, high = self._reader_of(partition[0]).get_watermark_offsets(TopicPartition(*partition), cached=True)
             lag += max(high - position, 0)
         return lag
 
