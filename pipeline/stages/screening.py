@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from functools import lru_cache
 from hashlib import blake2b
 from typing import Final
@@ -29,12 +29,20 @@ _BLOCK_CHARS: Final = 3
 
 @dataclass(frozen=True, slots=True)
 class ListEntry:
-    """One person or thing on a list, under all its names."""
+    """One person or thing on a list, under all its names.
+
+    ``weak_names`` are aliases that the source itself calls weak or of low quality. ``birth_dates`` are ``YYYY``, ``YYYY-MM``,
+    ``YYYY-MM-DD`` or a range of years ``YYYY/YYYY``; ``countries`` (of nationality, citizenship, address or flag) ISO
+    3166-1 alpha-2. Empty means: the list does not say.
+    """
 
     list: str
     entry_id: str
     kind: str
     names: tuple[str, ...]
+    weak_names: tuple[str, ...] = ()
+    birth_dates: tuple[str, ...] = ()
+    countries: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +81,7 @@ class Watchlists:
         #: Those texts by the beginnings and endings of their tokens.
         self._blocks: dict[str, list[str]] = {}
         for entry in entries:
-            for name in entry.names:
+            for name in (*entry.names, *entry.weak_names):
                 self._add(name, entry)
         self._cached_match: Final = lru_cache(CACHED_NAMES_MAX)(self._find_match)
 
@@ -127,7 +135,7 @@ def _blocks_of(tokens: Iterable[str]) -> Iterator[str]:
 
 def _version_of(entries: tuple[ListEntry, ...]) -> str:
     """Twelve hexadecimal digits that change with any entry and with their order."""
-    content = msgspec.msgpack.encode([(entry.list, entry.entry_id, entry.kind, entry.names) for entry in entries])
+    content = msgspec.msgpack.encode([astuple(entry) for entry in entries])
     return blake2b(content, digest_size=6).hexdigest()
 
 
