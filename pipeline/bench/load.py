@@ -19,6 +19,8 @@ from schemas.tenant_rules import FraudRules, TenantRules
 TENANTS = tuple(f"bench{n}" for n in range(5))
 PAYERS = 5_000
 PAYEES = 2_000
+#: What was posted is waited for this long: longer than the outages that tests make.
+FLUSH_S = 180.0
 DAY_MS = 24 * 60 * 60 * 1000
 _GIVEN = ("Ada", "Alan", "Grace", "Edsger", "Barbara", "Donald", "Frances", "Niklaus")
 _FAMILY = ("Winter", "Sommer", "Herbst", "Lenz", "Morgen", "Abend", "Berg", "Tal", "Fluss", "Wald")
@@ -128,6 +130,6 @@ def post(
         if posted % 1000 == 0:
             producer.poll(0)
             tick(posted)
-    if producer.flush(60):
-        raise RuntimeError("the broker did not take the whole load within 60 s")
+    if producer.flush(FLUSH_S):
+        raise RuntimeError(f"the broker did not take the whole load within {FLUSH_S:g} s")
     return posted

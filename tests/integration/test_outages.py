@@ -34,10 +34,10 @@ from tests.integration.live import (
 
 pytestmark = pytest.mark.kafka
 
-AWAY_S = 20.0
+AWAY_S = 60.0
 
 
-def test_the_broker_away_for_twenty_seconds(tmp_path: Path) -> None:
+def test_the_broker_away_for_a_minute(tmp_path: Path) -> None:
     """Killed under load and back on the same data: what a worker says when it gives up is one line, a supervisor starts
     it again, and everything is exact."""
     load = a_load(900)
