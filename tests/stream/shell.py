@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from agents.context import Context
+from connectors.lists.book import ListBook
 from connectors.pic.ledger import MemoryLedger
 from connectors.pic.simulator import Simulator
 from connectors.tenants.book import TenantBook
@@ -42,7 +43,7 @@ class Shell:
         context = Context(
             codec=codec,
             tenants=book,
-            watchlists=Watchlists([ListEntry("test", "1", "person", (LISTED,))]),
+            lists=ListBook(Watchlists([ListEntry("test", "1", "person", (LISTED,))])),
             pics={"simulator": Simulator("simulator", self.ledger)},
         )
         self.world = World(lambda: flow(context)[stage], codec)
