@@ -13,10 +13,7 @@ _REMARK: Final = re.compile(
     r")",
     re.IGNORECASE,
 )
-_MONTHS: Final = {
-    name: f"{number:02}"
-    for number, name in enumerate("Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split(), start=1)
-}
+_MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _DATE: Final = re.compile(r"(?:(?:(?P<day>\d{1,2}) )?(?P<month>[A-Z][a-z]{2}) )?(?P<year>\d{4})", re.ASCII)
 _BETWEEN: Final = re.compile(r" to |(?<=\d{4})-(?=\d{4})")
 _CIRCA: Final = "circa "
@@ -63,10 +60,10 @@ def _date(text: str) -> str | None:
         return None
     if found["month"] is None:
         return day(found["year"])
-    month = _MONTHS.get(found["month"])
-    if month is None:
+    if found["month"] not in _MONTHS:
         return None
-    return day(f"{found['year']}-{month}" + (f"-{int(found['day']):02}" if found["day"] else ""))
+    month = f"{found['year']}-{_MONTHS.index(found['month']) + 1:02}"
+    return day(f"{month}-{int(found['day']):02}" if found["day"] else month)
 
 
 def _unquoted(text: str) -> str:
