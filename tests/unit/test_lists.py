@@ -183,12 +183,14 @@ def test_ofac_remarks_are_read(
     assert (content.unknown_countries, content.unread_dates) == ({}, 0)
 
 
+#: The vessel's row up to its flag.
+VESSEL = '"SEA LANTERN","vessel","X",-0- ,-0- ,-0- ,-0- ,-0- ,'
+
+
 def test_what_cannot_be_read_is_counted_and_kept_out(tmp_path: Path) -> None:
     """A country that is not known and a date that is none are neither guessed nor a reason to keep the old list."""
     sdn = SDN.replace('DOB 1966; ""a, b""', "DOB 31 Feb 1951; DOB Spring 1952; nationality Atlantis; citizen Cuba")
-    sdn = sdn.replace(
-        '"SEA LANTERN","vessel","X",-0- ,-0- ,-0- ,-0- ,-0- ', '"SEA LANTERN","vessel","X",-0- ,-0- ,-0- ,-0- ,"Avalon"'
-    )
+    sdn = sdn.replace(f"{VESSEL}-0- ", f'{VESSEL}"Avalon"')
     content = ofac.read(ofac_folder(tmp_path, sdn))
     by_id = {entry.entry_id: entry for entry in content.entries}
     assert (by_id["101"].birth_dates, by_id["101"].countries, by_id["102"].countries) == ((), ("CU",), ())
@@ -197,9 +199,7 @@ def test_what_cannot_be_read_is_counted_and_kept_out(tmp_path: Path) -> None:
 
 def test_a_vessel_has_its_flag_and_an_alias_its_mark(tmp_path: Path) -> None:
     """The flag is a country of the vessel; an alias whose remarks call it weak is weak."""
-    sdn = SDN.replace(
-        '"SEA LANTERN","vessel","X",-0- ,-0- ,-0- ,-0- ,-0- ', '"SEA LANTERN","vessel","X",-0- ,-0- ,-0- ,-0- ,"Panama"'
-    )
+    sdn = SDN.replace(f"{VESSEL}-0- ", f'{VESSEL}"Panama"')
     alt = ALT.replace('"BLACKWOOD, Ig",-0- ', '"BLACKWOOD, Ig","Weak"')
     by_id = {entry.entry_id: entry for entry in ofac.load(ofac_folder(tmp_path, sdn, alt))}
     assert by_id["102"].countries == ("PA",)
@@ -227,7 +227,7 @@ BORN = "<INDIVIDUAL_DATE_OF_BIRTH><TYPE_OF_DATE>{}</TYPE_OF_DATE>{}</INDIVIDUAL_
 def test_un_birth_dates(tmp_path: Path, kind: str, inside: str, birth_dates: tuple[str, ...], unread: int) -> None:
     """Exact, approximate and between two years; a date that is none is counted."""
     content = un.read(un_file(tmp_path, UN_XML.replace("</INDIVIDUAL>", BORN.format(kind, inside) + "</INDIVIDUAL>")))
-    assert (content.entries[0].birth_dates, content.unread_dates) == (birth_dates, unread)
+    assert (content.entries[-1].birth_dates, content.unread_dates) == (birth_dates, unread)
 
 
 def test_un_countries_and_dates_of_aliases(tmp_path: Path) -> None:
@@ -240,7 +240,7 @@ def test_un_countries_and_dates_of_aliases(tmp_path: Path) -> None:
         "<DATE_OF_BIRTH>1955-12-01</DATE_OF_BIRTH></INDIVIDUAL_ALIAS>"
     )
     content = un.read(un_file(tmp_path, UN_XML.replace("</INDIVIDUAL>", more + "</INDIVIDUAL>")))
-    person = content.entries[0]
+    person = content.entries[-1]
     assert (person.countries, person.birth_dates) == (("IR", "SY", "TR"), ("1955-12-01",))
     assert "Ig" in person.names
     assert content.unknown_countries == {"former Soviet Union": 1}
@@ -276,7 +276,7 @@ def test_every_cut_of_an_ofac_file_is_noticed(tmp_path: Path) -> None:
 
 def test_un_entries_have_their_aliases_and_scripts(tmp_path: Path) -> None:
     """Parts of a name put together, several names in one field taken apart, remarks left out, other scripts kept."""
-    individual, entity = un.load(un_file(tmp_path))
+    entity, individual = un.load(un_file(tmp_path))
     assert individual == ListEntry(
         "un",
         "XXi.001",
@@ -390,9 +390,8 @@ def test_ofac_as_published() -> None:
         "Region: Northern Mali",
         "possibly Palestinian",
     }
-    # As many people as have "DOB" in their remarks, and as many names as sdn.csv and alt.csv have together.
+    # As many as have a part that begins with "DOB" in their remarks; as many as have parts that begin with "a.k.a.".
     assert sum(bool(entry.birth_dates) for entry in entries) == 4428
-    # OFAC names 2,420 weak aliases; five of them repeat a strong one or another weak one of the same entry.
     assert sum(len(entry.weak_names) for entry in entries) == 2415
 
 
