@@ -19,7 +19,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 from connectors.broker import embedded
 from connectors.broker.follow import TopicReadError, read_to_end
 from connectors.broker.trouble import Trouble
-from connectors.lists.version import ListVersion, content_of, entries_of, head_key, part_key
+from connectors.lists.version import ListVersion, UnusableListError, content_of, entries_of, head_key, part_key
 from pipeline.settings import BrokerAccess, client_config
 from pipeline.stages.screening import ListEntry
 from pipeline.topics import LISTS
@@ -60,8 +60,16 @@ class Contents:
         return sorted({list_id for list_id, _ in self.heads})
 
     def versions(self, list_id: str) -> list[ListUpdated]:
-        """The versions of a list that the topic has, the latest last."""
-        return [head for (each, _), head in self.heads.items() if each == list_id]
+        """The versions of a list that can be used, the latest last: that one is in force, as workers see it."""
+        return [head for (each, _), head in self.heads.items() if each == list_id and not self.fault(head)]
+
+    def fault(self, head: ListUpdated) -> str:
+        """Why a version cannot be used; empty when it can."""
+        try:
+            self.entries(head)
+        except UnusableListError as error:
+            return str(error)
+        return ""
 
     def entries(self, head: ListUpdated) -> tuple[ListEntry, ...]:
         """The entries of a version. Raises ``UnusableListError`` when it is incomplete or damaged."""

@@ -16,7 +16,7 @@ from connectors.lists.content import ListContent
 from connectors.lists.difference import Difference, compare
 from connectors.lists.load import READERS, ListError, age_limit_s
 from connectors.lists.publish import Contents, PublishError, publish, read_all
-from connectors.lists.version import UnusableListError, pack
+from connectors.lists.version import pack
 from connectors.registry import RegistryError
 from pipeline.commands.shared import broker_option, codec_of, json_option, print_json, settings_with
 from pipeline.settings import Settings
@@ -128,7 +128,7 @@ def import_(
 @broker_option
 @json_option
 def list_(broker: str | None, as_json: bool) -> None:
-    """List the lists: version, entries, age. Code 1 when one is older than its source's limit, or when there is none.
+    """List the lists: version, entries, age. Code 1 when one is older than its limit or unusable, or when there is none.
 
     \b
     Examples:
@@ -138,7 +138,8 @@ def list_(broker: str | None, as_json: bool) -> None:
     """
     contents = _read(settings_with(broker=broker))
     now_ms = int(time.time() * 1000)
-    found = [_summary(contents.versions(list_id)[-1], now_ms) for list_id in contents.lists()]
+    lacking = _tell_faults(contents)
+    found = [_summary(versions[-1], now_ms) for each in contents.lists() if (versions := contents.versions(each))]
     if as_json:
         print_json(found)
     elif found:
@@ -155,7 +156,7 @@ def list_(broker: str | None, as_json: bool) -> None:
         click.echo(
             "There is no list; workers screen against a made-up sample. Begin with 'ptr lists import'.", err=True
         )
-    if not found or any(each["stale"] for each in found):
+    if not found or lacking or any(each["stale"] for each in found):
         raise click.exceptions.Exit(1)
 
 
@@ -203,13 +204,17 @@ def _read(loaded: Settings, *, makes_topic: bool = False) -> Contents:
 
 
 def _present(contents: Contents, name: str) -> tuple[ListUpdated | None, tuple[ListEntry, ...]]:
-    """The version in force and its entries: the newest that can be used, as workers see it."""
-    for head in reversed(contents.versions(name)):
-        try:
-            return head, contents.entries(head)
-        except UnusableListError as error:
-            click.echo(f"{name}: version {head.version} is not in force: {error}", err=True)
-    return None, ()
+    """The version in force and its entries."""
+    versions = contents.versions(name)
+    return (versions[-1], contents.entries(versions[-1])) if versions else (None, ())
+
+
+def _tell_faults(contents: Contents) -> bool:
+    """Say which versions cannot be used; whether that leaves a list without any."""
+    for head in contents.heads.values():
+        if fault := contents.fault(head):
+            click.echo(f"{head.list}: version {head.version} is not in force: {fault}; import the list again", err=True)
+    return any(not contents.versions(list_id) for list_id in contents.lists())
 
 
 def _side(loaded: Settings, text: str) -> tuple[str, tuple[ListEntry, ...]]:
@@ -233,10 +238,7 @@ def _side(loaded: Settings, text: str) -> tuple[str, tuple[ListEntry, ...]]:
     if not found:
         there = ", ".join(head.version for head in versions) or "none"
         _fail(f"{LISTS.name} has no {text}; of {list_id} it has {there}. The last two versions of a list are kept.")
-    try:
-        return list_id, contents.entries(found[0])
-    except UnusableListError as error:
-        _fail(f"{text} cannot be used: {error}")
+    return list_id, contents.entries(found[0])
 
 
 def _in_force_if_known(loaded: Settings, name: str) -> ListUpdated | None:
