@@ -30,7 +30,7 @@ TRANSACTIONAL_ID: Final = "ptr-lists-publish"
 #: Longest wait for the broker in each step.
 TIMEOUT_S: Final = 30.0
 #: A publisher that died holds readers up for this long at most.
-TRANSACTION_TIMEOUT_MS: Final = 30_000
+TRANSACTION_TIMEOUT_MS: Final = 15_000
 #: The head has its timestamp when it is written and is seen when the transaction is committed. What is left of
 #: EFFECTIVE_DELAY_MS is for workers to make the list ready.
 COMMIT_WITHIN_S: Final = 2.0

@@ -151,9 +151,8 @@ def test_an_import_decides_soon_on_a_running_worker(live: Live) -> None:
     assert 0 <= float(live.metric("ptr_list_age_seconds")[0].split()[1]) < TIMEOUT_S
 
 
-def test_what_is_not_whole_changes_nothing(live: Live) -> None:
-    """A file that is cut off, an import that is killed before its head, parts without a head and a head without parts:
-    the list in force stays, by decisions and by what users are told; the next good import works."""
+def test_a_list_that_is_cut_off_leaves_the_old_one_in_force(live: Live) -> None:
+    """The user is told what is wrong, where, and what stays; decisions stay."""
     listing = live.take(LISTING + END)
     until("the list is in force", lambda: live.pay().outcome == "blocked", pause_s=0.1)
 
@@ -165,7 +164,16 @@ def test_what_is_not_whole_changes_nothing(live: Live) -> None:
     lost = live.ptr("import", "ofac", str(live.download(ROW.format(12, "QUILLFEATHER, Zebulon") + END)))
     assert lost.returncode == 1, "an alias of an entity that is gone"
     assert "stays in force" in lost.stderr
+    time.sleep(EFFECTIVE_DELAY_MS / 1000)
+    after = live.pay()
+    assert (after.outcome, after.list_version) == ("blocked", f"ofac:{listing}")
 
+
+def test_an_import_that_is_killed_is_not_taken_up(live: Live) -> None:
+    """Killed before its head; parts without a head and a head without parts, by somebody else: the list in force stays,
+    by decisions and by what users are told; the next good import works, also for a worker that starts then."""
+    listing = live.take(LISTING + END)
+    until("the list is in force", lambda: live.pay().outcome == "blocked", pause_s=0.1)
     killed = live.folder / "killed.py"
     killed.write_text(KILLED)
     process = subprocess.run(
