@@ -34,6 +34,7 @@ class Shell:
 
     def __init__(self, stage: str, rules: TenantRules = RULES, codec: Codec = CODEC) -> None:
         self.ledger = MemoryLedger()
+        self.lists = ListBook(Watchlists([ListEntry("test", "1", "person", (LISTED,))], version="test"))
         book = TenantBook()
         document = document_of(rules)
         book.apply(
@@ -43,7 +44,7 @@ class Shell:
         context = Context(
             codec=codec,
             tenants=book,
-            lists=ListBook(Watchlists([ListEntry("test", "1", "person", (LISTED,))])),
+            lists=self.lists,
             pics={"simulator": Simulator("simulator", self.ledger)},
         )
         self.world = World(lambda: flow(context)[stage], codec)

@@ -13,15 +13,19 @@ from click.testing import CliRunner, Result
 from confluent_kafka import Producer
 
 from connectors.broker.embedded import EmbeddedBroker, touch_topics
+from connectors.broker.follow import read_to_end
 from connectors.lists import publish as publishing
-from connectors.lists.book import ListBook
+from connectors.lists.book import EFFECTIVE_DELAY_MS, ListBook
 from connectors.lists.publish import PublishError, publish, read_all
 from connectors.lists.reader import ListReader, ListReadError
 from connectors.lists.version import ListVersion, head_key, pack, part_key
 from pipeline.commands.lists import lists
 from pipeline.stages.screening import ListEntry, Watchlists
-from pipeline.topics import LISTS
+from pipeline.topics import LISTS, SCREENED
 from schemas.codec import Codec
+from schemas.records import PaymentScreened
+from tests.builders import a_request
+from tests.stream.shell import Shell
 from tests.unit.test_lists import ADD, ALT, SDN, UN_XML, ofac_folder, un_file
 
 CODEC = Codec()
@@ -152,6 +156,38 @@ def test_an_import_that_fails_before_its_head_publishes_nothing(broker: str, mon
         with pytest.raises(PublishError, match="nothing was published: the broker is gone"):
             publish(broker, CODEC, a_version("B"))
     assert [head.version for head in read_all(broker, CODEC).versions("ofac")] == [one.head.version]
+
+
+def test_the_head_is_written_last(broker: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After all parts: whoever has read the head has read the list."""
+    monkeypatch.setattr("connectors.lists.version.PART_BYTES_MAX", 200)
+    one = a_version(*(f"A {number}" for number in range(9)))
+    publish(broker, CODEC, one)
+    keys: list[bytes] = []
+    assert read_to_end(broker, LISTS.name, lambda message: keys.append(message.key()), WAIT_S)
+    parts = [part_key("ofac", one.head.version, part) for part in range(one.head.parts)]
+    assert keys == [*parts, head_key("ofac", one.head.version)]
+    assert len(parts) > 3
+
+
+def test_the_shell_screens_by_the_lists_in_force_then() -> None:
+    """By the time at which a payment was received; its event names the version. No restart, no new shell."""
+    shell = Shell("screening")
+    version = a_version("Ada Lovelace")
+    record = shell.ask(a_request(payment_id="p1"))
+    shell.run()
+    for part in version.parts():
+        shell.lists.take_part(part)
+    # Written so long before that it is in force when the next payment is received.
+    shell.lists.take_head(version.head, record.timestamp - EFFECTIVE_DELAY_MS)
+    shell.lists.take_up(record.timestamp)
+    shell.ask(a_request(payment_id="p2"))
+    shell.run()
+    events = [event for _, event in shell.out(SCREENED.name, PaymentScreened)]
+    assert [(event.payment_id, event.outcome, event.list_version) for event in events] == [
+        ("p1", "clear", "test"),
+        ("p2", "blocked", f"ofac:{version.head.version}"),
+    ]
 
 
 # -- commands -------------------------------------------------------------------------------------------------------------

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Sequence
 from hashlib import sha256
 
 import msgspec
 import pytest
+from prometheus_client import CollectorRegistry
 
 from connectors.lists import version as versions
 from connectors.lists.book import EFFECTIVE_DELAY_MS, HEADLESS_MAX, KEPT_MAX, KEPT_MS, ListBook
 from connectors.lists.difference import FieldChange, compare
+from connectors.lists.load import age_limit_s
 from connectors.lists.version import ListVersion, UnusableListError, content_of, entries_of, pack
+from pipeline.engine.metrics import ListMetrics, Metrics
 from pipeline.stages.screening import ListEntry, Watchlists
 from schemas.records import ListPart, ListUpdated
 
@@ -301,3 +305,30 @@ def test_parts_without_heads_take_bounded_memory() -> None:
     for number in range(50):
         book.take_part(ListPart(list="ofac", version=f"{number:012}", part=0, content=b"x"))
     assert len(book._parts) == HEADLESS_MAX
+
+
+def test_metrics_tell_which_list_and_how_old() -> None:
+    """Version and entries of what is in use and of nothing else; the age grows by itself; stale above the limit."""
+    registry = CollectorRegistry()
+    metrics = Metrics(registry)
+    watch = ListMetrics(metrics, age_limit_s)
+    watch.without_topic("sample", "sample", 12)
+    assert registry.get_sample_value("ptr_list_info", {"list": "sample", "version": "sample"}) == 1
+    book = ListBook(NONE, watch)
+    now_ms = int(time.time() * 1000)
+    day_ms = 24 * 3600 * SECOND_MS
+    ofac, un = a_version(source_at_ms=now_ms - 3 * day_ms), a_version(list_id="un", source_at_ms=now_ms - 3 * day_ms)
+    give(book, ofac, now_ms)
+    give(book, un, now_ms)
+    give(book, a_version(an_entry(9)), now_ms, without_part=0)
+
+    def value(name: str, list_id: str) -> float | None:
+        return registry.get_sample_value(name, {"list": list_id})
+
+    assert registry.get_sample_value("ptr_list_info", {"list": "sample", "version": "sample"}) is None
+    assert registry.get_sample_value("ptr_list_info", {"list": "ofac", "version": ofac.head.version}) == 1
+    assert (value("ptr_list_entries", "ofac"), value("ptr_list_entries", "sample")) == (1, None)
+    # OFAC's limit is four days, the UN's two.
+    assert (value("ptr_list_stale", "ofac"), value("ptr_list_stale", "un")) == (0, 1)
+    assert value("ptr_list_age_seconds", "un") == pytest.approx(3 * 24 * 3600, abs=60)
+    assert value("ptr_lists_refused_total", "ofac") == 1
