@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
 import click
 
 from connectors.lists import ofac
-from connectors.lists.book import EFFECTIVE_DELAY_MS
-from connectors.lists.content import ListContent
-from connectors.lists.difference import Difference, compare
-from connectors.lists.load import READERS, ListError, age_limit_s
+from connectors.lists.difference import compare
+from connectors.lists.load import READERS, ListError
 from connectors.lists.publish import Contents, PublishError, publish, read_all
 from connectors.lists.version import pack
 from connectors.registry import RegistryError
+from pipeline.commands.lists_report import counts_of, data_of, lines_of, say, summary_of, time_of, words_of
 from pipeline.commands.shared import broker_option, codec_of, json_option, print_json, settings_with
 from pipeline.settings import Settings
 from pipeline.stages.screening import ListEntry
@@ -26,8 +25,6 @@ from schemas.records import ListUpdated
 
 #: Sources remove people by the dozen; a list that lost more of its entries than this was probably cut off at the source.
 LOST_SHARE_MAX: Final = 0.1
-#: Of the changed entries that an import shows; ``ptr lists diff`` shows all.
-LINES_SHOWN_MAX: Final = 20
 #: Clocks and time zones differ; a list from later than this was misdated.
 SOURCE_AHEAD_S: Final = 24 * 60 * 60
 
@@ -79,7 +76,7 @@ def import_(
         source_at_ms = given_ms or content.source_at_ms or _modified_ms(name, path)
         if source_at_ms > now_ms + SOURCE_AHEAD_S * 1000:
             raise ListError(
-                path, 0, f"a list of {_time(source_at_ms)}, which is not yet: check --source-date and clock"
+                path, 0, f"a list of {time_of(source_at_ms)}, which is not yet: check --source-date and clock"
             )
     except (ListError, OSError) as error:
         _refuse(name, str(error), _in_force_if_known(loaded, name))
@@ -98,7 +95,7 @@ def import_(
         if source_at_ms < before.source_at_ms:
             _refuse(
                 name,
-                f"{path} is of {_time(source_at_ms)}, older than what is in force. To go back, import it with --force",
+                f"{path} is of {time_of(source_at_ms)}, older than what is in force. To go back, import it with --force",
                 before,
             )
     version = pack(name, content.entries, source_at_ms=source_at_ms, imported_at_ms=now_ms)
@@ -110,18 +107,18 @@ def import_(
             _refuse(name, str(error), before)
     change = "unchanged" if unchanged else "would_publish" if dry_run else "published"
     report: dict[str, Any] = {
-        **_summary(version.head, now_ms),
+        **summary_of(version.head, now_ms),
         "change": change,
         "before": before.version if before else None,
         "kinds": dict(sorted(Counter(entry.kind for entry in content.entries).items())),
         "unknown_countries": content.unknown_countries,
         "unread_dates": content.unread_dates,
-        "counts": _counts(difference),
+        "counts": counts_of(difference),
     }
     if as_json:
-        print_json(report | ({"difference": _data(difference)} if dry_run else {}))
+        print_json(report | ({"difference": data_of(difference)} if dry_run else {}))
         return
-    _say(report, content, version.head, difference, before)
+    say(report, content, version.head, difference, before)
 
 
 @lists.command("list")
@@ -139,14 +136,14 @@ def list_(broker: str | None, as_json: bool) -> None:
     contents = _read(settings_with(broker=broker))
     now_ms = int(time.time() * 1000)
     lacking = _tell_faults(contents)
-    found = [_summary(versions[-1], now_ms) for each in contents.lists() if (versions := contents.versions(each))]
+    found = [summary_of(versions[-1], now_ms) for each in contents.lists() if (versions := contents.versions(each))]
     if as_json:
         print_json(found)
     elif found:
         rows = [("LIST", "VERSION", "ENTRIES", "OF", "IMPORTED", "AGE", "LIMIT", "STATE")]
         for each in found:
             days = [f"{each[key] / 86_400:.1f} d" for key in ("age_s", "age_limit_s")]
-            dates = [_time(each["source_at_ms"]), _time(each["imported_at_ms"])]
+            dates = [time_of(each["source_at_ms"]), time_of(each["imported_at_ms"])]
             state = "STALE: import a new one" if each["stale"] else "fresh"
             rows.append((each["list"], each["version"], str(each["entries"]), *dates, *days, state))
         widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
@@ -183,11 +180,11 @@ def diff(before: str, after: str, broker: str | None, as_json: bool) -> None:
         _fail(f"{before} is a list of {list_a} and {after} one of {list_b}: compare versions of one list.")
     difference = compare(old, new)
     if as_json:
-        print_json({"list": list_a, "counts": _counts(difference), **_data(difference)})
+        print_json({"list": list_a, "counts": counts_of(difference), **data_of(difference)})
         return
-    for line in _lines(difference):
+    for line in lines_of(difference):
         click.echo(line)
-    click.echo(f"{list_a}: {_words(difference)}")
+    click.echo(f"{list_a}: {words_of(difference)}")
 
 
 # -- what a command needs -------------------------------------------------------------------------------------------------
@@ -250,7 +247,7 @@ def _in_force_if_known(loaded: Settings, name: str) -> ListUpdated | None:
 
 def _refuse(name: str, why: str, before: ListUpdated | None) -> NoReturn:
     stays = (
-        f"version {before.version} of {_time(before.source_at_ms)} stays in force"
+        f"version {before.version} of {time_of(before.source_at_ms)} stays in force"
         if before
         else "whatever was in force stays in force"
     )
@@ -273,88 +270,3 @@ def _day_ms(text: str | None) -> int | None:
         return int(datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC).timestamp() * 1000)
     except ValueError:
         raise click.BadParameter(f"{text} is no day; take YYYY-MM-DD", param_hint="--source-date") from None
-
-
-# -- what a command says --------------------------------------------------------------------------------------------------
-
-
-def _summary(head: ListUpdated, now_ms: int) -> dict[str, Any]:
-    age_s, limit_s = (now_ms - head.source_at_ms) // 1000, age_limit_s(head.list)
-    return {
-        "list": head.list,
-        "version": head.version,
-        "entries": head.entries,
-        "source_at_ms": head.source_at_ms,
-        "imported_at_ms": head.imported_at_ms,
-        "age_s": age_s,
-        "age_limit_s": limit_s,
-        "stale": age_s > limit_s,
-    }
-
-
-def _say(
-    report: dict[str, Any], content: ListContent, head: ListUpdated, difference: Difference, before: ListUpdated | None
-) -> None:
-    kinds = ", ".join(f"{count} {kind}" for kind, count in report["kinds"].items())
-    click.echo(f"{head.list}: {head.entries} entries ({kinds}) of {_time(head.source_at_ms)}")
-    if content.unknown_countries:
-        names = ", ".join(f"{name} ({count})" for name, count in content.unknown_countries.items())
-        click.echo(f"countries that are not known, kept out: {names}")
-    if content.unread_dates:
-        click.echo(f"birth dates that cannot be read, kept out: {content.unread_dates}")
-    if before is not None and difference:
-        lines = _lines(difference)
-        for line in lines[:LINES_SHOWN_MAX]:
-            click.echo(line)
-        if len(lines) > LINES_SHOWN_MAX:
-            click.echo(f"... and {len(lines) - LINES_SHOWN_MAX} more")
-    against = f"against version {before.version}: {_words(difference)}" if before else "the first version"
-    click.echo(f"{head.list}: {against}")
-    delay_s = timedelta(milliseconds=EFFECTIVE_DELAY_MS).total_seconds()
-    match report["change"]:
-        case "unchanged":
-            click.echo(f"{head.list}: unchanged, version {head.version} stays")
-        case "published":
-            click.echo(f"{head.list}: version {head.version} written, in force {delay_s:g} s later on all workers")
-        case _:
-            click.echo(f"{head.list}: would get version {head.version}; nothing was written")
-    if report["stale"]:
-        click.echo(f"{head.list}: STALE, {report['age_s'] / 86_400:.0f} days old: download a newer one", err=True)
-
-
-def _counts(difference: Difference) -> dict[str, int]:
-    return {
-        "added": len(difference.added),
-        "removed": len(difference.removed),
-        "changed": len(difference.changed),
-    }
-
-
-def _words(difference: Difference) -> str:
-    return ", ".join(f"{count} {what}" for what, count in _counts(difference).items())
-
-
-def _data(difference: Difference) -> dict[str, Any]:
-    return {
-        "added": difference.added,
-        "removed": difference.removed,
-        "changed": [
-            {"entry_id": change.after.entry_id, "kind": change.after.kind, "fields": change.fields}
-            for change in difference.changed
-        ],
-    }
-
-
-def _lines(difference: Difference) -> list[str]:
-    lines = [f"+ {entry.entry_id}  {entry.kind}  {entry.names[0]}" for entry in difference.added]
-    lines += [f"- {entry.entry_id}  {entry.kind}  {entry.names[0]}" for entry in difference.removed]
-    for change in difference.changed:
-        lines.append(f"~ {change.after.entry_id}  {change.after.kind}  {change.after.names[0]}")
-        for field in change.fields:
-            values = [f"-{value}" for value in field.removed] + [f"+{value}" for value in field.added]
-            lines.append(f"    {field.field}: {'; '.join(values) or 'in another order'}")
-    return lines
-
-
-def _time(at_ms: int) -> str:
-    return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC")
