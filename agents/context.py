@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from connectors.lists.book import ListBook
 from connectors.pic.base import Pic
 from connectors.tenants.book import TenantBook
-from pipeline.stages.screening import Watchlists
 from schemas.codec import Codec
 
 
@@ -17,6 +17,6 @@ class Context:
 
     codec: Codec
     tenants: TenantBook
-    watchlists: Watchlists
+    lists: ListBook
     #: The plugins, by the name of their PIC.
     pics: Mapping[str, Pic]

@@ -28,13 +28,12 @@ NAME = "screening"
 
 def make(context: Context) -> Stage:
     """The stage, bound to its topics and decision."""
-    codec, tenants, lists = context.codec, context.tenants, context.watchlists
+    codec, tenants, book = context.codec, context.tenants, context.lists
     decode = codec.decoder(PaymentRequested)
     encode_screened, encode_ended = codec.dict_encoder(PaymentScreened), codec.encoder(PaymentEnded)
     header = codec.header(PaymentRequested)
     header_length = len(header)
     screened_topic, ended_topic = topics.SCREENED.name, topics.ENDED.name
-    list_version = lists.version
 
     def handle(record: RawRecord, work: Work) -> None:
         value = record.value
@@ -83,6 +82,7 @@ def make(context: Context) -> Stage:
         if known is None:
             return None, _ended(request, record, Outcome.REFUSED, Reason.UNKNOWN_TENANT, "", 0)
         version, rules = known
+        lists = book.in_force(received_at_ms)
         answer = screen(request.debtor.name, request.creditor.name, lists=lists, rules=rules.screening)
         body = value[header_length:] if value.startswith(header) else encode_request(request)
         outcome, reason, evidence = _words(answer)
@@ -92,7 +92,7 @@ def make(context: Context) -> Stage:
             "rule_version": version,
             "outcome": outcome,
             "reason": reason,
-            "list_version": list_version,
+            "list_version": lists.version,
             "evidence": None if evidence is None else asdict(evidence),
             "requested_at_ms": request.requested_at_ms,
             "amount_minor": request.amount_minor,

@@ -22,6 +22,8 @@ NAMES = (
     "dead_letter",
     "tenant_configured",
     "chargeback_received",
+    "list_part",
+    "list_updated",
 )
 HEAD = """# Records
 

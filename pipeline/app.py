@@ -11,13 +11,16 @@ from functools import cache
 from agents import dispatch, localization, payee, payer, plugin, screening
 from agents.context import Context
 from agents.web import WebServer
-from connectors.lists.load import load_watchlists
+from connectors.lists.book import ListBook
+from connectors.lists.load import age_limit_s, load_watchlists
+from connectors.lists.reader import ListReader
 from connectors.pic.registry import make_pic
 from connectors.registry import open_registry
 from connectors.tenants.book import TenantBook
 from connectors.tenants.reader import TenantReader
 from pipeline import topics
-from pipeline.engine.app import PipelineApp, end_process, make_app
+from pipeline.engine.app import PipelineApp, SideInput, end_process, make_app
+from pipeline.engine.metrics import ListMetrics, Metrics
 from pipeline.engine.stage import Group, Table
 from pipeline.engine.worker import use_uvloop
 from pipeline.settings import Settings, load
@@ -68,14 +71,28 @@ def flow(context: Context) -> dict[str, list[Group]]:
 
 
 def create(settings: Settings) -> PipelineApp:
-    """The app for one worker. Reads the sanctions lists; contacts nothing else before it starts."""
+    """The app for one worker. Reads the files of ``PTR_LISTS``; contacts nothing before it starts."""
     codec = Codec(open_registry(settings.schema_registry_url))
+    metrics = Metrics()
     book = TenantBook()
+    side_inputs: list[SideInput] = [
+        TenantReader(settings.access, topics.TENANTS.name, codec, book, on_failure=_tenants_unread)
+    ]
+    # Files named in PTR_LISTS win, for development; otherwise the topic's lists, and while it has none the sample.
+    screens = "screening" in settings.stages
+    watchlists = load_watchlists(settings.lists if screens else ())
+    list_metrics = ListMetrics(metrics, age_limit_s)
+    lists = ListBook(watchlists, list_metrics)
+    if screens:
+        name = "files" if settings.lists else "sample"
+        list_metrics.without_topic(name, watchlists.version, watchlists.entries_count)
+        if not settings.lists:
+            side_inputs.append(ListReader(settings.access, topics.LISTS.name, codec, lists, on_failure=_lists_unread))
     apps: list[PipelineApp] = []
     context = Context(
         codec=codec,
         tenants=book,
-        watchlists=load_watchlists(settings.lists),
+        lists=lists,
         pics={
             name: make_pic(
                 name,
@@ -91,7 +108,8 @@ def create(settings: Settings) -> PipelineApp:
         settings,
         [group for name in settings.stages for group in stages[name]],
         codec=codec,
-        side_inputs=[TenantReader(settings.access, topics.TENANTS.name, codec, book, on_failure=_tenants_unread)],
+        metrics=metrics,
+        side_inputs=side_inputs,
     )
     apps.append(app)
     app.services.append(WebServer(settings, book))
@@ -100,6 +118,10 @@ def create(settings: Settings) -> PipelineApp:
 
 def _tenants_unread(error: BaseException) -> None:
     end_process(f"tenants' configurations are no longer read: {type(error).__name__}: {error}")
+
+
+def _lists_unread(error: BaseException) -> None:
+    end_process(f"sanctions lists are no longer read: {type(error).__name__}: {error}")
 
 
 @cache

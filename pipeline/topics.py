@@ -63,6 +63,18 @@ TENANTS = Topic(
     partitions=1,
     config={"cleanup.policy": "compact", "message.timestamp.type": "LogAppendTime"},
 )
+# One partition: parts come before the head that names them. Segments of a day, so that old versions are cleaned soon.
+LISTS = Topic(
+    "lists.updated.v1",
+    "versions of sanctions lists: their parts, then the head that puts them in force; keyed by list, version and part",
+    partitions=1,
+    config={
+        "cleanup.policy": "compact",
+        "message.timestamp.type": "LogAppendTime",
+        "segment.ms": str(DAY_MS),
+        "min.cleanable.dirty.ratio": "0.1",
+    },
+)
 
 TABLE_PAYMENTS = _table("payments", "what was asked and answered, by payment")
 TABLE_PAYER_PROFILES = _table("payer_profiles", "hourly buckets of payers")
@@ -100,6 +112,7 @@ def all_topics(pics: Iterable[str]) -> list[Topic]:
         CHARGEBACKS,
         DEAD_LETTERS,
         TENANTS,
+        LISTS,
         TABLE_PAYMENTS,
         TABLE_PAYER_PROFILES,
         TABLE_PAYEE_PROFILES,

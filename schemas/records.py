@@ -302,6 +302,27 @@ class ChargebackReceived(Record, frozen=True, kw_only=True):
     reason: str = "fraud"
 
 
+class ListPart(Record, frozen=True, kw_only=True):
+    """A part of one version of a sanctions list. It counts only once a ListUpdated names its version."""
+
+    list: str
+    version: str
+    part: int
+    content: bytes
+
+
+class ListUpdated(Record, frozen=True, kw_only=True):
+    """A version of a sanctions list is complete and comes into force; written after all its parts."""
+
+    list: str
+    version: str
+    parts: int
+    sha256: str
+    entries: int
+    source_at_ms: int
+    imported_at_ms: int
+
+
 #: Every record that has a topic, in flow order.
 RECORDS: tuple[type[Record], ...] = (
     PaymentRequested,
@@ -316,4 +337,6 @@ RECORDS: tuple[type[Record], ...] = (
     DeadLetter,
     TenantConfigured,
     ChargebackReceived,
+    ListPart,
+    ListUpdated,
 )

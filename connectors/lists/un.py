@@ -4,25 +4,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
-from xml.sax import SAXParseException
-from xml.sax.handler import ContentHandler
-from xml.sax.xmlreader import AttributesImpl, Locator
 
-from defusedxml import DefusedXmlException
-from defusedxml import sax as defused_sax
-
+from connectors.lists.content import Facts, ListContent, day, years
 from connectors.lists.errors import ListError
+from connectors.lists.un_file import Entry, read_file
 from pipeline.stages.screening import ListEntry
 
 LIST: Final = "un"
-_ROOT: Final = "CONSOLIDATED_LIST"
-_SECTIONS: Final = {"INDIVIDUALS": ("INDIVIDUAL", "person"), "ENTITIES": ("ENTITY", "organisation")}
 _NAME_PARTS: Final = ("FIRST_NAME", "SECOND_NAME", "THIRD_NAME", "FOURTH_NAME")
-_OTHER_NAMES: Final = ("ALIAS_NAME", "NAME_ORIGINAL_SCRIPT")
 _NUMBER: Final = "REFERENCE_NUMBER"
-_WANTED: Final = frozenset((*_NAME_PARTS, *_OTHER_NAMES, _NUMBER))
+_WEAK_QUALITY: Final = "Low"
+#: Said where a country is not known: nothing that could be looked up.
+_NO_COUNTRY: Final = frozenset({"", "na"})
 
 # One alias field may hold several names and remarks: "A; B", "a) A b) B", "A (birth name)", "A, born 1 Jan. 1953".
 _BETWEEN_NAMES: Final = re.compile(r";|\b[a-z]\)")
@@ -31,94 +27,83 @@ _REMARK: Final = re.compile(r",? born .*", re.DOTALL)
 
 
 def load(file: str | Path) -> list[ListEntry]:
-    """The entries of the list in ``file``, each with aliases and original script; ``entry_id`` is the UN's reference.
+    """The entries of :func:`read`."""
+    return list(read(file).entries)
 
-    Raises :class:`ListError`, naming file and line, when the file is missing, cut off or not of this format.
+
+def read(file: str | Path) -> ListContent:
+    """The list in ``file``; ``entry_id`` is the UN's reference.
+
+    Names are aliases and original scripts too, those of quality "Low" weak. Countries are those of nationality, birth
+    and addresses. Raises :class:`ListError`, naming file and line, when the file is missing, cut off or not of this
+    format.
     """
     file = Path(file)
-    handler = _Handler(file)
+    found = read_file(file)
+    facts = Facts()
+    entries: dict[str, ListEntry] = {}
+    for raw in found.entries:
+        entry = _entry(file, raw, facts)
+        if entry.entry_id in entries:
+            raise ListError(file, raw.line, "the same reference number twice")
+        entries[entry.entry_id] = entry
+    return facts.content(LIST, entries.values(), _made_at_ms(file, found.made_at))
+
+
+def _entry(file: Path, raw: Entry, facts: Facts) -> ListEntry:
+    numbers = [number for number in raw.texts(_NUMBER) if number]
+    if len(numbers) != 1:
+        raise ListError(file, raw.line, f"an entry with {len(numbers)} reference numbers instead of one")
+    (number,) = numbers
+    names = list(_names_in(" ".join(part for tag in _NAME_PARTS for part in raw.texts(tag) if part)))
+    weak_names: list[str] = []
+    for alias in raw.groups("INDIVIDUAL_ALIAS", "ENTITY_ALIAS"):
+        (weak_names if alias.get("QUALITY") == _WEAK_QUALITY else names).extend(_names_in(alias.get("ALIAS_NAME", "")))
+        if text := alias.get("DATE_OF_BIRTH", ""):
+            facts.birth_date(number, day(text))
+    for text in raw.texts("NAME_ORIGINAL_SCRIPT"):
+        names += _names_in(text)
+    if not names:
+        raise ListError(file, raw.line, "an entry without a name")
+    for born in raw.groups("INDIVIDUAL_DATE_OF_BIRTH"):
+        if any(born.get(tag) for tag in ("DATE", "YEAR", "FROM_YEAR", "TO_YEAR")):
+            facts.birth_date(number, _birth_date(born))
+    for nationality in raw.values("NATIONALITY", "VALUE"):
+        if nationality not in _NO_COUNTRY:
+            facts.country(number, nationality)
+    for tag in ("INDIVIDUAL_ADDRESS", "ENTITY_ADDRESS", "INDIVIDUAL_PLACE_OF_BIRTH"):
+        for country in raw.values(tag, "COUNTRY"):
+            if country not in _NO_COUNTRY:
+                facts.country(number, country)
+    return ListEntry(
+        list=LIST,
+        entry_id=number,
+        kind=raw.kind,
+        names=tuple(dict.fromkeys(names)),
+        weak_names=tuple(name for name in dict.fromkeys(weak_names) if name not in names),
+        birth_dates=facts.birth_dates(number),
+        countries=facts.countries(number),
+    )
+
+
+def _birth_date(born: dict[str, str]) -> str | None:
+    circa = born.get("TYPE_OF_DATE") == "APPROXIMATELY"
+    exact = day(born.get("DATE") or born.get("YEAR") or "")
+    if exact is not None:
+        return years(int(exact[:4]), int(exact[:4]), circa=True) if circa else exact
+    first, last = (born.get(tag, "") for tag in ("FROM_YEAR", "TO_YEAR"))
+    return years(int(first), int(last), circa=circa) if day(first) and day(last) and len(first + last) == 8 else None
+
+
+def _made_at_ms(file: Path, text: str) -> int | None:
+    """The attribute ``dateGenerated`` of the root; None when there is none."""
+    if not text:
+        return None
     try:
-        with file.open("rb") as stream:
-            defused_sax.parse(stream, handler, forbid_dtd=True)
-    except OSError as error:
-        raise ListError(file, 0, f"cannot be read: {error.strerror}") from error
-    except SAXParseException as error:
-        raise ListError(file, error.getLineNumber() or 0, f"not XML, or cut off: {error.getMessage()}") from error
-    except DefusedXmlException as error:
-        raise ListError(file, handler.line, f"refused: {type(error).__name__}") from error
-    return handler.entries
-
-
-class _Handler(ContentHandler):
-    """Collects entries; knows nothing but where it is in the file."""
-
-    def __init__(self, file: Path) -> None:
-        super().__init__()
-        self.entries: list[ListEntry] = []
-        self.sections: set[str] = set()
-        self._file = file
-        self._path: list[str] = []
-        self._texts: dict[str, list[str]] = {}
-        self._text: list[str] | None = None
-        self._locator: Locator | None = None
-        self._numbers: set[str] = set()
-
-    @property
-    def line(self) -> int:
-        """The line that is being read."""
-        return (self._locator.getLineNumber() or 0) if self._locator else 0
-
-    def setDocumentLocator(self, locator: Locator) -> None:
-        self._locator = locator
-
-    def startElement(self, name: str, attrs: AttributesImpl) -> None:
-        self._path.append(name)
-        depth = len(self._path)
-        if depth == 1 and name != _ROOT:
-            raise ListError(self._file, self.line, f"the root is not {_ROOT}")
-        if depth == 2:
-            if name not in _SECTIONS:
-                raise ListError(self._file, self.line, f"neither {' nor '.join(_SECTIONS)}")
-            self.sections.add(name)
-        elif depth == 3:
-            if name != _SECTIONS[self._path[1]][0]:
-                raise ListError(self._file, self.line, f"an unexpected element in {self._path[1]}")
-            self._texts = {wanted: [] for wanted in _WANTED}
-        self._text = [] if depth > 3 and name in _WANTED else None
-
-    def characters(self, content: str) -> None:
-        if self._text is not None:
-            self._text.append(content)
-
-    def endElement(self, name: str) -> None:
-        depth = len(self._path)
-        if self._text is not None:
-            self._texts[name].append(" ".join("".join(self._text).split()))
-            self._text = None
-        elif depth == 3:
-            self._end_entry(_SECTIONS[self._path[1]][1])
-        self._path.pop()
-
-    def endDocument(self) -> None:
-        missing = _SECTIONS.keys() - self.sections
-        if missing:
-            raise ListError(self._file, self.line, f"no {' and no '.join(sorted(missing))}")
-        if not self.entries:
-            raise ListError(self._file, self.line, "the list is empty")
-
-    def _end_entry(self, kind: str) -> None:
-        numbers = [number for number in self._texts[_NUMBER] if number]
-        if len(numbers) != 1:
-            raise ListError(self._file, self.line, f"an entry with {len(numbers)} reference numbers instead of one")
-        if numbers[0] in self._numbers:
-            raise ListError(self._file, self.line, "the same reference number twice")
-        self._numbers.add(numbers[0])
-        main = " ".join(part for tag in _NAME_PARTS for part in self._texts[tag] if part)
-        others = [text for tag in _OTHER_NAMES for text in self._texts[tag]]
-        names = tuple(dict.fromkeys(name for text in (main, *others) for name in _names_in(text)))
-        if not names:
-            raise ListError(self._file, self.line, "an entry without a name")
-        self.entries.append(ListEntry(list=LIST, entry_id=numbers[0], kind=kind, names=names))
+        made_at = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise ListError(file, 0, "dateGenerated is not a time") from error
+    return int((made_at if made_at.tzinfo else made_at.replace(tzinfo=UTC)).timestamp() * 1000)
 
 
 def _names_in(text: str) -> Iterator[str]:

@@ -12,13 +12,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, Producer
 
 from connectors.broker import embedded
+from connectors.broker.follow import TopicReadError, read_to_end
 from connectors.broker.trouble import Trouble
 from connectors.tenants.book import TenantBook
 from connectors.tenants.document import document_hash, document_of
-from connectors.tenants.reader import consumer_config, partitions_of, take
+from connectors.tenants.reader import take
 from pipeline.settings import BrokerAccess, client_config
 from pipeline.topics import TENANTS
 from schemas.codec import Codec, UndecodableError
@@ -71,42 +72,17 @@ def read_all(
     brokers: BrokerAccess | str, codec: Codec, topic: str = TENANTS.name, timeout_s: float = TIMEOUT_S
 ) -> Contents:
     """Read ``topic`` to its end. Raises :class:`PublishError` when the broker does not give it within ``timeout_s``."""
-    contents = Contents(TenantBook(), {}, exists=True)
-    trouble = Trouble()
-    consumer = Consumer(consumer_config(brokers, log_level=0, error_cb=trouble) | {"fetch.wait.max.ms": 20})
+    book, latest = TenantBook(), dict[str, tuple[int, str]]()
+
+    def take_in(message: Any) -> None:
+        take(book, codec, message)
+        _note_latest(latest, codec, message)
+
     try:
-        partitions = partitions_of(consumer, topic, timeout_s)
-        if not partitions:
-            return Contents(contents.book, {}, exists=False)
-        consumer.assign([TopicPartition(topic, partition, OFFSET_BEGINNING) for partition in partitions])
-        behind = set(partitions)
-        deadline_s = time.monotonic() + timeout_s
-        while behind:
-            left_s = deadline_s - time.monotonic()
-            if left_s <= 0:
-                why = f": {trouble.why()}" if trouble.why() else ""
-                raise PublishError(f"{topic} was not read to its end within {timeout_s:g} s from {brokers}{why}")
-            message = consumer.poll(min(left_s, 0.5))
-            if message is None:
-                continue
-            if message.error() is None:
-                take(contents.book, codec, message)
-                _note_latest(contents.latest, codec, message)
-            elif message.error().code() == KafkaError._PARTITION_EOF:
-                behind.discard(message.partition())
-            else:
-                raise KafkaException(message.error())
-    except KafkaException as error:
-        consumer.poll(0)
-        if trouble.refusal:
-            raise PublishError(f"{topic} cannot be read from {brokers}: {trouble.refusal}") from error
-        why = trouble.last or error.args[0].str()
-        raise PublishError(
-            f"{topic} cannot be read from {brokers}: {why}. Check that the broker is up and that --broker names it."
-        ) from error
-    finally:
-        consumer.close()
-    return contents
+        exists = read_to_end(brokers, topic, take_in, timeout_s)
+    except TopicReadError as error:
+        raise PublishError(str(error)) from error
+    return Contents(book, latest, exists)
 
 
 def publish(

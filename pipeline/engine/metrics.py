@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
+
+from schemas.records import ListUpdated
 
 
 class Metrics:
@@ -21,6 +27,11 @@ class Metrics:
         )
         self.lag = Gauge("ptr_lag_records", "Records not yet committed", ["topic"], registry=registry)
         self.ready = Gauge("ptr_ready", "1 when partitions are assigned and recovered", registry=registry)
+        self.list_info = Gauge("ptr_list_info", "1 for the version in use", ["list", "version"], registry=registry)
+        self.list_entries = Gauge("ptr_list_entries", "Entries of the list", ["list"], registry=registry)
+        self.list_age = Gauge("ptr_list_age_seconds", "Time since its source made it", ["list"], registry=registry)
+        self.list_stale = Gauge("ptr_list_stale", "1 when it is older than its limit", ["list"], registry=registry)
+        self.lists_refused = Counter("ptr_lists_refused", "Versions not taken up", ["list"], registry=registry)
 
 
 class GroupMetrics:
@@ -53,3 +64,42 @@ class GroupMetrics:
     def reposted(self, stage: str) -> None:
         """A record was posted again under the right key."""
         self._metrics.reposted.labels(stage).inc()
+
+
+class ListMetrics:
+    """What becomes of sanctions lists: told by a ListBook (connectors/lists/book.py), in the thread that reads."""
+
+    def __init__(self, metrics: Metrics, age_limit_s: Callable[[str], int]) -> None:
+        self._metrics = metrics
+        self._age_limit_s = age_limit_s
+
+    def without_topic(self, name: str, version: str, entries: int) -> None:
+        """What is in use until a list of the topic is: the sample, or files."""
+        self._metrics.list_info.labels(name, version).set(1)
+        self._metrics.list_entries.labels(name).set(entries)
+
+    def in_force(self, heads: Sequence[ListUpdated]) -> None:
+        """These versions are in use, and no other."""
+        metrics = self._metrics
+        metrics.list_info.clear()
+        metrics.list_entries.clear()
+        for head in heads:
+            metrics.list_info.labels(head.list, head.version).set(1)
+            metrics.list_entries.labels(head.list).set(head.entries)
+            # Asked when somebody looks: a list grows old without anything happening.
+            metrics.list_age.labels(head.list).set_function(partial(_age_s, head.source_at_ms))
+            metrics.list_stale.labels(head.list).set_function(
+                partial(_is_older, head.source_at_ms, self._age_limit_s(head.list))
+            )
+
+    def refused(self, list_id: str) -> None:
+        """A version is not taken up."""
+        self._metrics.lists_refused.labels(list_id).inc()
+
+
+def _age_s(source_at_ms: int) -> float:
+    return time.time() - source_at_ms / 1000
+
+
+def _is_older(source_at_ms: int, limit_s: int) -> float:
+    return float(_age_s(source_at_ms) > limit_s)

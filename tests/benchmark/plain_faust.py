@@ -16,6 +16,7 @@ import msgspec
 
 from agents import dispatch, localization, payee, payer, plugin, screening
 from agents.context import Context
+from connectors.lists.book import ListBook
 from connectors.lists.load import load_watchlists
 from connectors.pic.registry import make_pic
 from connectors.tenants.book import TenantBook
@@ -33,7 +34,7 @@ book = TenantBook()
 context = Context(
     codec=codec,
     tenants=book,
-    watchlists=load_watchlists(settings.lists),
+    lists=ListBook(load_watchlists(settings.lists)),
     pics={"simulator": make_pic("simulator")},
 )
 mode.loop.use("uvloop")

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from agents.context import Context
+from connectors.lists.book import ListBook
 from connectors.pic.ledger import MemoryLedger
 from connectors.pic.simulator import Simulator
 from connectors.tenants.book import TenantBook
@@ -38,7 +39,7 @@ def groups_by_stage() -> dict[str, list[Group]]:
     context = Context(
         codec=Codec(),
         tenants=TenantBook(),
-        watchlists=Watchlists([]),
+        lists=ListBook(Watchlists([])),
         pics={"simulator": Simulator("simulator", MemoryLedger())},
     )
     return flow(context)
@@ -71,7 +72,7 @@ def test_every_changelog_is_a_topic() -> None:
     """A table's changelog must have been made, compacted, before a worker starts."""
     tables = {g.table.changelog for groups in groups_by_stage().values() for g in groups if g.table is not None}
     made = {topic.name for topic in topics.all_topics(["simulator"]) if topic.config["cleanup.policy"] == "compact"}
-    assert tables == made - {topics.TENANTS.name}
+    assert tables == made - {topics.TENANTS.name, topics.LISTS.name}
 
 
 def test_topics_are_named_by_participle_and_version() -> None:
@@ -84,6 +85,7 @@ def test_topics_are_named_by_participle_and_version() -> None:
             r"payments\.queue\.simulator\.v1",
             r"payments\.retry\.simulator\.\d+s\.v1",
             r"tenants\.configured\.v1",
+            r"lists\.updated\.v1",
         )
         found = [match for kind in kinds if (match := re.fullmatch(kind, topic.name))]
         assert found, topic.name

@@ -52,7 +52,11 @@ def empty(address: str) -> None:
     client = admin.client(address)
 
     def ours() -> list[str]:
-        return [name for name in client.list_topics(timeout=10).topics if name.startswith(("payments.", "tenants."))]
+        return [
+            name
+            for name in client.list_topics(timeout=10).topics
+            if name.startswith(("payments.", "tenants.", "lists."))
+        ]
 
     def groups() -> list[str]:
         listed = client.list_consumer_groups(request_timeout=10).result()

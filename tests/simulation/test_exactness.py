@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agents.context import Context
+from connectors.lists.book import ListBook
 from connectors.pic.ledger import MemoryLedger
 from connectors.pic.simulator import Simulator
 from connectors.tenants.book import TenantBook
@@ -90,7 +91,7 @@ def world_and_ledger() -> tuple[World, MemoryLedger]:
     context = Context(
         codec=CODEC,
         tenants=book,
-        watchlists=Watchlists([ListEntry("test", "1", "person", (LISTED,))]),
+        lists=ListBook(Watchlists([ListEntry("test", "1", "person", (LISTED,))])),
         pics={"simulator": Simulator("simulator", ledger)},
     )
 

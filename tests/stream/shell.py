@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from agents.context import Context
+from connectors.lists.book import ListBook
 from connectors.pic.ledger import MemoryLedger
 from connectors.pic.simulator import Simulator
 from connectors.tenants.book import TenantBook
@@ -33,6 +34,7 @@ class Shell:
 
     def __init__(self, stage: str, rules: TenantRules = RULES, codec: Codec = CODEC) -> None:
         self.ledger = MemoryLedger()
+        self.lists = ListBook(Watchlists([ListEntry("test", "1", "person", (LISTED,))], version="test"))
         book = TenantBook()
         document = document_of(rules)
         book.apply(
@@ -42,7 +44,7 @@ class Shell:
         context = Context(
             codec=codec,
             tenants=book,
-            watchlists=Watchlists([ListEntry("test", "1", "person", (LISTED,))]),
+            lists=self.lists,
             pics={"simulator": Simulator("simulator", self.ledger)},
         )
         self.world = World(lambda: flow(context)[stage], codec)

@@ -25,6 +25,10 @@ ALT = (
     '101,1,"aka","BLACKWOOD, Iggy",-0- \r\n36,2,"fka","AERO-CARIBBEAN",-0- \r\n101,3,"nka","BLACKWOOD, Ig",-0- \r\n\x1a'
 )
 
+ADD = (
+    '101,1,"Elm St.","Havana","Cuba",-0- \r\n36,2,-0- ,-0- ,"Burma",-0- \r\n102,3,-0- ,-0- ,"undetermined",-0- \r\n\x1a'
+)
+
 UN_XML = """<?xml version="1.0" encoding="UTF-8" standalone="yes"?>
 <CONSOLIDATED_LIST dateGenerated="2026-02-27T00:00:09.554Z">
   <INDIVIDUALS>
@@ -53,10 +57,11 @@ UN_XML = """<?xml version="1.0" encoding="UTF-8" standalone="yes"?>
 """
 
 
-def ofac_folder(folder: Path, sdn: str = SDN, alt: str = ALT) -> Path:
-    """A folder with the two files."""
+def ofac_folder(folder: Path, sdn: str = SDN, alt: str = ALT, add: str = ADD) -> Path:
+    """A folder with the three files."""
     (folder / "sdn.csv").write_bytes(sdn.encode())
     (folder / "alt.csv").write_bytes(alt.encode())
+    (folder / "add.csv").write_bytes(add.encode())
     return folder
 
 
@@ -70,8 +75,15 @@ def un_file(folder: Path, text: str = UN_XML) -> Path:
 def test_ofac_entries_have_their_aliases_and_kinds(tmp_path: Path) -> None:
     """Four kinds, ``-0-`` as an entity, quotes within quotes, aliases by entity number."""
     assert ofac.load(ofac_folder(tmp_path)) == [
-        ListEntry("ofac", "36", "organisation", ("AEROCARIBBEAN AIRLINES", "AERO-CARIBBEAN")),
-        ListEntry("ofac", "101", "person", ("BLACKWOOD, Ignatius", "BLACKWOOD, Iggy", "BLACKWOOD, Ig")),
+        ListEntry("ofac", "36", "organisation", ("AEROCARIBBEAN AIRLINES", "AERO-CARIBBEAN"), countries=("MM",)),
+        ListEntry(
+            "ofac",
+            "101",
+            "person",
+            ("BLACKWOOD, Ignatius", "BLACKWOOD, Iggy", "BLACKWOOD, Ig"),
+            birth_dates=("1966",),
+            countries=("CU",),
+        ),
         ListEntry("ofac", "102", "vessel", ("SEA LANTERN",)),
         ListEntry("ofac", "103", "aircraft", ("XX-ZQV",)),
     ]
@@ -102,6 +114,7 @@ def test_ofac_entries_have_their_aliases_and_kinds(tmp_path: Path) -> None:
         (SDN, ALT.replace('"fka"', '"xka"'), "alt.csv:2: the kind of alias"),
         (SDN, ALT.replace("36,2", "37,2"), "alt.csv:2: an alias of an entity that sdn.csv does not have"),
         ("<html>not found</html>", ALT, "sdn.csv:1: 1 fields instead of 12"),
+        (SDN, ALT.replace(",-0- \r\n36", "\r\n36"), "alt.csv:1: 4 fields instead of 5"),
     ],
 )
 def test_a_damaged_ofac_list_is_refused_whole(tmp_path: Path, sdn: str, alt: str, says: str) -> None:
@@ -110,6 +123,137 @@ def test_a_damaged_ofac_list_is_refused_whole(tmp_path: Path, sdn: str, alt: str
         ofac.load(ofac_folder(tmp_path, sdn, alt))
     assert says in str(caught.value)
     assert "BLACKWOOD" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("add", "says"),
+    [
+        (ADD.rstrip("\x1a"), "add.csv:3: the list is cut off"),
+        (ADD.replace("36,2", "37,2"), "add.csv:2: an address of an entity that sdn.csv does not have"),
+        (ADD.replace('"Havana",', ""), "add.csv:1: 5 fields instead of 6"),
+        (ADD[:30], "add.csv:1"),
+        ("", "add.csv: the list is cut off"),
+    ],
+)
+def test_damaged_addresses_refuse_the_whole_list(tmp_path: Path, add: str, says: str) -> None:
+    """The third file is as much a part of the list as the others."""
+    with pytest.raises(ListError) as caught:
+        ofac.load(ofac_folder(tmp_path, add=add))
+    assert says in str(caught.value)
+    (tmp_path / "add.csv").unlink()
+    with pytest.raises(ListError, match=r"add\.csv: cannot be read: No such file"):
+        ofac.load(tmp_path)
+
+
+REMARKS = [
+    # The forms that OFAC uses, and what ListEntry wants: worked out by hand.
+    ("DOB 09 Feb 1951.", ("1951-02-09",), (), ()),
+    ("DOB Feb 1951; alt. DOB 1953.", ("1951-02", "1953"), (), ()),
+    ("DOB circa 1966.", ("1964/1968",), (), ()),
+    ("DOB circa 05 Mar 1966.", ("1964/1968",), (), ()),
+    ("DOB 1951 to 1953; alt. DOB 01 Jan 1960 to 31 Dec 1960.", ("1951/1953", "1960"), (), ()),
+    ("DOB circa 1960-1965.", ("1958/1967",), (), ()),
+    ("POB Gaza; POB Havana, Cuba; alt. POB Guadalajara, Jalisco.", (), ("CU", "PS"), ()),
+    ("nationality Korea, North; citizen Turkey; alt. citizen Cote d'Ivoire.", (), ("CI", "KP", "TR"), ()),
+    ("Nationality of Registration Man, Isle of; Former Vessel Flag Iran.", (), ("IM",), ()),
+    (
+        "a.k.a. 'BNC'; a.k.a. ''FOOPIE''; a.k.a. ''ABD-AL-'IZ'; a.k.a. 'X, Y' (weak).",
+        (),
+        (),
+        ("BNC", "FOOPIE", "'ABD-AL-'IZ", "X, Y"),
+    ),
+    ("a.k.a. 'BLACKWOOD, Iggy'.", (), (), ()),  # Strong already.
+    ("Passport D1 (Cuba); Linked To: DOB INC.; Gender Male; SSN 1-1.", (), (), ()),
+]
+
+
+@pytest.mark.parametrize(("remarks", "birth_dates", "countries", "weak_names"), REMARKS)
+def test_ofac_remarks_are_read(
+    tmp_path: Path,
+    remarks: str,
+    birth_dates: tuple[str, ...],
+    countries: tuple[str, ...],
+    weak_names: tuple[str, ...],
+) -> None:
+    """Birth dates, countries of birth, nationality and registration, and weak aliases; everything else is left alone."""
+    sdn = SDN.replace('DOB 1966; ""a, b""', remarks)
+    content = ofac.read(ofac_folder(tmp_path, sdn, add=ADD.replace("101,1", "103,1")))
+    (entry,) = [entry for entry in content.entries if entry.entry_id == "101"]
+    assert (entry.birth_dates, entry.countries, entry.weak_names) == (birth_dates, countries, weak_names)
+    assert (content.unknown_countries, content.unread_dates) == ({}, 0)
+
+
+#: The vessel's row up to its flag.
+VESSEL = '"SEA LANTERN","vessel","X",-0- ,-0- ,-0- ,-0- ,-0- ,'
+
+
+def test_what_cannot_be_read_is_counted_and_kept_out(tmp_path: Path) -> None:
+    """A country that is not known and a date that is none are neither guessed nor a reason to keep the old list."""
+    sdn = SDN.replace('DOB 1966; ""a, b""', "DOB 31 Feb 1951; DOB Spring 1952; nationality Atlantis; citizen Cuba")
+    sdn = sdn.replace(f"{VESSEL}-0- ", f'{VESSEL}"Avalon"')
+    content = ofac.read(ofac_folder(tmp_path, sdn))
+    by_id = {entry.entry_id: entry for entry in content.entries}
+    assert (by_id["101"].birth_dates, by_id["101"].countries, by_id["102"].countries) == ((), ("CU",), ())
+    assert (content.unread_dates, content.unknown_countries) == (2, {"Atlantis": 1, "Avalon": 1})
+
+
+def test_a_vessel_has_its_flag_and_an_alias_its_mark(tmp_path: Path) -> None:
+    """The flag is a country of the vessel; an alias whose remarks call it weak is weak."""
+    sdn = SDN.replace(f"{VESSEL}-0- ", f'{VESSEL}"Panama"')
+    alt = ALT.replace('"BLACKWOOD, Ig",-0- ', '"BLACKWOOD, Ig","Weak"')
+    by_id = {entry.entry_id: entry for entry in ofac.load(ofac_folder(tmp_path, sdn, alt))}
+    assert by_id["102"].countries == ("PA",)
+    assert by_id["101"].weak_names == ("BLACKWOOD, Ig",)
+    assert by_id["101"].names == ("BLACKWOOD, Ignatius", "BLACKWOOD, Iggy")
+
+
+BORN = "<INDIVIDUAL_DATE_OF_BIRTH><TYPE_OF_DATE>{}</TYPE_OF_DATE>{}</INDIVIDUAL_DATE_OF_BIRTH>"
+
+
+@pytest.mark.parametrize(
+    ("kind", "inside", "birth_dates", "unread"),
+    [
+        ("EXACT", "<DATE>1965-01-09</DATE>", ("1965-01-09",), 0),
+        ("EXACT", "<YEAR>1965</YEAR><NOTE>passport</NOTE>", ("1965",), 0),
+        ("APPROXIMATELY", "<YEAR>1965</YEAR>", ("1963/1967",), 0),
+        ("BETWEEN", "<FROM_YEAR>1963</FROM_YEAR><TO_YEAR>1968</TO_YEAR>", ("1963/1968",), 0),
+        ("BETWEEN", "<FROM_YEAR>1968</FROM_YEAR><TO_YEAR>1963</TO_YEAR>", (), 1),
+        ("BETWEEN", "<FROM_YEAR>1968</FROM_YEAR>", (), 1),
+        ("EXACT", "<DATE>1965-02-30</DATE>", (), 1),
+        ("EXACT", "<NOTE>30-35 years old</NOTE>", (), 0),
+        ("", "", (), 0),
+    ],
+)
+def test_un_birth_dates(tmp_path: Path, kind: str, inside: str, birth_dates: tuple[str, ...], unread: int) -> None:
+    """Exact, approximate and between two years; a date that is none is counted."""
+    content = un.read(un_file(tmp_path, UN_XML.replace("</INDIVIDUAL>", BORN.format(kind, inside) + "</INDIVIDUAL>")))
+    assert (content.entries[-1].birth_dates, content.unread_dates) == (birth_dates, unread)
+
+
+def test_un_countries_and_dates_of_aliases(tmp_path: Path) -> None:
+    """Of nationality, address and birth; an alias may have a birth date of its own. The file says when it was made."""
+    more = (
+        "<NATIONALITY><VALUE>Syrian Arab Republic</VALUE><VALUE>na</VALUE><VALUE>former Soviet Union</VALUE></NATIONALITY>"
+        "<INDIVIDUAL_ADDRESS><COUNTRY>Iran (Islamic Republic of)</COUNTRY><CITY>Cuba</CITY></INDIVIDUAL_ADDRESS>"
+        "<INDIVIDUAL_PLACE_OF_BIRTH><COUNTRY>Türkiye</COUNTRY></INDIVIDUAL_PLACE_OF_BIRTH>"
+        "<INDIVIDUAL_ALIAS><QUALITY>Good</QUALITY><ALIAS_NAME>Ig</ALIAS_NAME>"
+        "<DATE_OF_BIRTH>1955-12-01</DATE_OF_BIRTH></INDIVIDUAL_ALIAS>"
+    )
+    content = un.read(un_file(tmp_path, UN_XML.replace("</INDIVIDUAL>", more + "</INDIVIDUAL>")))
+    person = content.entries[-1]
+    assert (person.countries, person.birth_dates) == (("IR", "SY", "TR"), ("1955-12-01",))
+    assert "Ig" in person.names
+    assert content.unknown_countries == {"former Soviet Union": 1}
+    assert content.source_at_ms == 1772150409554
+    with pytest.raises(ListError, match="dateGenerated is not a time"):
+        un.read(un_file(tmp_path, UN_XML.replace("2026-02-27T00:00:09.554Z", "yesterday")))
+
+
+def test_the_order_of_a_file_is_no_part_of_the_list(tmp_path: Path) -> None:
+    """The same entries in another order are the same list."""
+    lines = SDN.rstrip("\x1a").splitlines(keepends=True)
+    one = ofac.read(ofac_folder(tmp_path))
+    assert ofac.read(ofac_folder(tmp_path, "".join(reversed(lines)) + "\x1a")) == one
 
 
 def test_an_ofac_list_that_is_not_utf_8_or_not_there(tmp_path: Path) -> None:
@@ -132,7 +276,7 @@ def test_every_cut_of_an_ofac_file_is_noticed(tmp_path: Path) -> None:
 
 def test_un_entries_have_their_aliases_and_scripts(tmp_path: Path) -> None:
     """Parts of a name put together, several names in one field taken apart, remarks left out, other scripts kept."""
-    individual, entity = un.load(un_file(tmp_path))
+    entity, individual = un.load(un_file(tmp_path))
     assert individual == ListEntry(
         "un",
         "XXi.001",
@@ -141,12 +285,11 @@ def test_un_entries_have_their_aliases_and_scripts(tmp_path: Path) -> None:
             "IGNATIUS THORNE BLACKWOOD",
             "Iggy Blackwood",
             "Ig Blackwood",
-            "Iggy",
-            "Ziggy",
             "Ig T. B.",
             "金铁三",
             "إغناطيوس بلاكوود",
         ),
+        ("Iggy", "Ziggy"),
     )
     assert entity == ListEntry("un", "XXe.001", "organisation", ("GREYHOLLOW & SONS", "Greyhollow"))
 
@@ -227,14 +370,29 @@ def test_lists_are_loaded_by_name(tmp_path: Path) -> None:
 
 def test_ofac_as_published() -> None:
     """The list of July 2021: 8,976 records and 11,910 aliases, of the kinds that its own column counts."""
-    for needed in ("sdn.csv", "alt.csv"):
+    for needed in ofac.FILES:
         if not (OFAC / needed).exists():
             pytest.skip(f"../shared/data/ofac/{needed} is not there")
     entries = ofac.load(OFAC)
     kinds = Counter(entry.kind for entry in entries)
     assert kinds == {"person": 4620, "organisation": 3673, "vessel": 406, "aircraft": 277}
     by_id = {entry.entry_id: entry for entry in entries}
-    assert by_id["306"].names == ("BANCO NACIONAL DE CUBA", "NATIONAL BANK OF CUBA")
+    banco = by_id["306"]
+    assert banco.names == ("BANCO NACIONAL DE CUBA", "NATIONAL BANK OF CUBA")
+    assert (banco.weak_names, banco.countries) == (("BNC",), ("CH", "ES", "JP", "PA"))
+    content = ofac.read(OFAC)
+    assert content.unread_dates == 0
+    # Regions, and a country that exists no more.
+    assert set(content.unknown_countries) == {
+        "Netherlands Antilles",
+        "Region: Crimea",
+        "Region: Kafia Kingi",
+        "Region: Northern Mali",
+        "possibly Palestinian",
+    }
+    # As many as have a part that begins with "DOB" in their remarks; as many as have parts that begin with "a.k.a.".
+    assert sum(bool(entry.birth_dates) for entry in entries) == 4428
+    assert sum(len(entry.weak_names) for entry in entries) == 2415
 
 
 def test_un_as_published() -> None:
@@ -246,3 +404,9 @@ def test_un_as_published() -> None:
     by_id = {entry.entry_id: entry for entry in entries}
     assert by_id["CDi.001"].names == ("ERIC BADEGE",)
     assert "GREAT LAKES BUSINESS COMPANY" in by_id["CDe.003"].names
+    iyamuremye = by_id["CDi.003"]
+    assert iyamuremye.weak_names == ("Rumuli",)
+    assert (iyamuremye.birth_dates, iyamuremye.countries) == (("1948",), ("CD", "RW"))
+    content = un.read(UN)
+    assert content.source_at_ms == 1772150409554  # 2026-02-27T00:00:09.554Z
+    assert (content.unread_dates, content.unknown_countries) == (0, {"former Soviet Union": 1})

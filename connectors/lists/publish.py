@@ -1,0 +1,215 @@
+"""Writes versions of sanctions lists to ``lists.updated.v1``.
+
+Parts and head are one Kafka transaction under one transactional id, the head last: whoever begins later fences the
+earlier one, and a crash midway publishes nothing. Readers do not lean on that: a version without its head, or with a part
+missing, is never taken up. Older versions than the one before are removed in a second transaction; a crash in between
+leaves them until the next import.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from confluent_kafka import KafkaError, KafkaException, Producer
+
+from connectors.broker import embedded
+from connectors.broker.follow import TopicReadError, read_to_end
+from connectors.broker.trouble import Trouble
+from connectors.lists.version import ListVersion, UnusableListError, content_of, entries_of, head_key, part_key
+from pipeline.settings import BrokerAccess, client_config
+from pipeline.stages.screening import ListEntry
+from pipeline.topics import LISTS
+from schemas.codec import Codec, UndecodableError
+from schemas.records import ListPart, ListUpdated
+
+TRANSACTIONAL_ID: Final = "ptr-lists-publish"
+#: Longest wait for the broker in each step.
+TIMEOUT_S: Final = 30.0
+#: A publisher that died holds readers up for this long at most.
+TRANSACTION_TIMEOUT_MS: Final = 15_000
+#: The head has its timestamp when it is written and is seen when the transaction is committed. What is left of
+#: EFFECTIVE_DELAY_MS is for workers to make the list ready.
+COMMIT_WITHIN_S: Final = 2.0
+ATTEMPTS_MAX: Final = 3
+#: The one in force and the one before it, for ``ptr lists diff``.
+VERSIONS_KEPT: Final = 2
+#: All records in one partition, whatever the topic has: parts come before their head.
+PARTITION: Final = 0
+
+
+class PublishError(RuntimeError):
+    """Nothing was published, unless the message says that this is unknown; it says why and what to do."""
+
+
+@dataclass(slots=True)
+class Contents:
+    """The topic, read to its end."""
+
+    #: By list and version, the latest written last.
+    heads: dict[tuple[str, str], ListUpdated] = field(default_factory=dict)
+    parts: dict[tuple[str, str], dict[int, bytes]] = field(default_factory=dict)
+    #: Whether the topic exists.
+    exists: bool = True
+
+    def lists(self) -> list[str]:
+        """Every list of which there is a version."""
+        return sorted({list_id for list_id, _ in self.heads})
+
+    def versions(self, list_id: str) -> list[ListUpdated]:
+        """The versions of a list that can be used, the latest last: that one is in force, as workers see it."""
+        return [head for (each, _), head in self.heads.items() if each == list_id and not self.fault(head)]
+
+    def fault(self, head: ListUpdated) -> str:
+        """Why a version cannot be used; empty when it can."""
+        try:
+            self.entries(head)
+        except UnusableListError as error:
+            return str(error)
+        return ""
+
+    def entries(self, head: ListUpdated) -> tuple[ListEntry, ...]:
+        """The entries of a version. Raises ``UnusableListError`` when it is incomplete or damaged."""
+        return entries_of(head, content_of(head, self.parts.get((head.list, head.version), {})))
+
+    def take(self, codec: Codec, message: Any) -> None:
+        """Take in a record; what is neither part nor head is nobody's list."""
+        if message.value() is None:
+            list_id, _, rest = (message.key() or b"").decode(errors="replace").partition("|")
+            version, _, part = rest.partition("|")
+            if not part:
+                self.heads.pop((list_id, version), None)
+            elif part.isdecimal():
+                self.parts.get((list_id, version), {}).pop(int(part), None)
+            return
+        with suppress(UndecodableError):
+            if codec.record_of(message.value()) is ListPart:
+                found = codec.decode(message.value(), ListPart)
+                self.parts.setdefault((found.list, found.version), {})[found.part] = found.content
+            else:
+                head = codec.decode(message.value(), ListUpdated)
+                self.heads.pop((head.list, head.version), None)
+                self.heads[head.list, head.version] = head
+
+
+def read_all(
+    brokers: BrokerAccess | str, codec: Codec, topic: str = LISTS.name, timeout_s: float = TIMEOUT_S
+) -> Contents:
+    """Read ``topic`` to its end. Raises :class:`PublishError` when the broker does not give it within ``timeout_s``."""
+    contents = Contents()
+    try:
+        contents.exists = read_to_end(brokers, topic, lambda message: contents.take(codec, message), timeout_s)
+    except TopicReadError as error:
+        raise PublishError(str(error)) from error
+    return contents
+
+
+def publish(brokers: BrokerAccess | str, codec: Codec, version: ListVersion, topic: str = LISTS.name) -> bool:
+    """Put ``version`` in force and remove what is older than the one before it; returns when the broker has all of it.
+
+    False when the same content is in force already: then only its head is written, with its new dates.
+    Raises :class:`PublishError`; then nothing was published, unless it says that this is unknown.
+    """
+    trouble = Trouble()
+    config = {
+        "transactional.id": TRANSACTIONAL_ID if topic == LISTS.name else f"{TRANSACTIONAL_ID}-{topic}",
+        "transaction.timeout.ms": TRANSACTION_TIMEOUT_MS,
+        "compression.type": "lz4",
+        "allow.auto.create.topics": False,
+        "error_cb": trouble,
+        "log_level": 0,
+    }
+    producer = Producer(client_config(brokers, config))
+    try:
+        producer.init_transactions(TIMEOUT_S)
+    except KafkaException as error:
+        producer.poll(0)
+        if trouble.refusal:
+            raise PublishError(f"nothing was published: {trouble.unanswered(brokers, TIMEOUT_S)}") from error
+        raise PublishError(
+            f"{brokers} does not begin a transaction: {error.args[0].str()}. Check that the broker is up and that "
+            "--broker names it; a single broker needs transaction.state.log.replication.factor and .min.isr of 1."
+        ) from error
+    if embedded.is_embedded(producer.list_topics(timeout=TIMEOUT_S).cluster_id):
+        embedded.touch_topics(brokers, [topic])
+    before = read_all(brokers, codec, topic)
+    if not before.exists:
+        raise PublishError(f"{brokers} has no topic {topic}: make it with 'ptr topics apply'")
+    head = version.head
+    kept = [each.version for each in before.versions(head.list)]
+    same = kept[-1:] == [head.version]
+    parts = [] if same else [(_key(part), codec.encode(part)) for part in version.parts()]
+    _write(producer, topic, parts, head_key(head.list, head.version), codec.encode(head))
+    kept = [each for each in kept if each != head.version] + [head.version]
+    _remove(producer, topic, before, head.list, set(kept[-VERSIONS_KEPT:]))
+    return not same
+
+
+def _key(part: ListPart) -> bytes:
+    return part_key(part.list, part.version, part.part)
+
+
+def _write(producer: Any, topic: str, parts: Iterable[tuple[bytes, bytes]], key: bytes, head: bytes) -> None:
+    """Write parts and head in one transaction that is committed soon after the head has its timestamp."""
+    parts = list(parts)
+    for _ in range(ATTEMPTS_MAX):
+        try:
+            producer.begin_transaction()
+            for part_key_, part in parts:
+                producer.produce(topic, part, part_key_, PARTITION)
+            _flush(producer)
+            began_s = time.monotonic()
+            producer.produce(topic, head, key, PARTITION)
+            _flush(producer)
+            if time.monotonic() - began_s > COMMIT_WITHIN_S:
+                producer.abort_transaction(TIMEOUT_S)
+                continue
+            producer.commit_transaction(TIMEOUT_S)
+        except KafkaException as error:
+            raise _failed(producer, error) from error
+        return
+    raise PublishError(
+        f"nothing was published: the broker takes longer than {COMMIT_WITHIN_S:g} s, so that workers might not have the "
+        "list when it is in force. Try again when it is less busy."
+    )
+
+
+def _remove(producer: Any, topic: str, before: Contents, list_id: str, kept: set[str]) -> None:
+    """Write tombstones for all versions of a list but ``kept``, also for parts that never got a head."""
+    old = {version for each, version in (*before.heads, *before.parts) if each == list_id} - kept
+    keys = [head_key(list_id, version) for version in sorted(old) if (list_id, version) in before.heads]
+    keys += [part_key(list_id, v, part) for v in sorted(old) for part in sorted(before.parts.get((list_id, v), {}))]
+    if not keys:
+        return
+    try:
+        producer.begin_transaction()
+        for key in keys:
+            producer.produce(topic, None, key, PARTITION)
+        producer.commit_transaction(TIMEOUT_S)
+    except KafkaException:
+        # The new version is in force; what is left over is removed by the next import.
+        with suppress(KafkaException):
+            producer.abort_transaction(TIMEOUT_S)
+
+
+def _flush(producer: Any) -> None:
+    if producer.flush(TIMEOUT_S):
+        raise KafkaException(KafkaError(KafkaError._TIMED_OUT, f"the broker did not take it within {TIMEOUT_S:g} s"))
+
+
+def _failed(producer: Any, error: KafkaException) -> PublishError:
+    """Why the transaction failed; it is ended if it can be."""
+    why = error.args[0]
+    if why.code() in (KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH):
+        return PublishError("somebody else imported a list at the same time, so nothing was published: try again")
+    if why.txn_requires_abort() or why.code() == KafkaError._TIMED_OUT:
+        # Where this fails too, the broker ends the transaction after TRANSACTION_TIMEOUT_MS.
+        with suppress(KafkaException):
+            producer.abort_transaction(TIMEOUT_S)
+        return PublishError(f"nothing was published: {why.str()}")
+    return PublishError(
+        f"whether it was published is unknown: {why.str()}. 'ptr lists list' tells; importing again does no harm."
+    )
