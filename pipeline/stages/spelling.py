@@ -1,0 +1,112 @@
+"""How many mistakes lie between two words of names: the ones that transliteration makes cost less than wrong letters.
+
+Pure. Words are compared as they are written and as they sound (:func:`sound`), since most spellings of a name differ in
+vowels, doubled letters and the letters that stand for one sound: ``Qaddafi``, ``Gadhafi``.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import Final
+
+from rapidfuzz.distance import OSA
+
+from pipeline.stages.name_words import FAMILIES
+
+#: What a letter counts that is written otherwise but sounds the same.
+SAME_SOUND_COST: Final = 0.25
+#: What it costs when two words are forms of one name (``John``, ``Juan``).
+FAMILY_COST: Final = 0.75
+#: What it costs to guess the vowels of a word from a script that leaves them out.
+VOWELS_COST: Final = 0.75
+#: What a wrong consonant counts where nothing but consonants is compared.
+CONSONANT_COST: Final = 2.0
+#: A word with no vowel in it and at least this many letters comes from such a script.
+CONSONANTS_MIN: Final = 3
+#: Words kept with their sounds and pairs with their cost; about 10 MB and 30 MB when full.
+SOUNDS_MAX: Final = 65_536
+PAIRS_MAX: Final = 131_072
+
+_VOWELS: Final = frozenset("aeiou")
+#: One spelling for letters that sound alike, applied in this order.
+_SAME: Final = tuple(
+    (re.compile(pattern), sound)
+    for pattern, sound in (
+        (r"ph", "f"),
+        (r"tsch|tch|cz|tsh", "ch"),
+        (r"sch|sj", "sh"),
+        (r"^hs", "sh"),
+        (r"^x(?=[aeiou])", "sh"),
+        (r"ts|tz|dz", "s"),
+        (r"ck|q|kh|c(?![hei])", "k"),
+        (r"gh", "g"),
+        (r"dj|zh|dzh|dsh", "j"),
+        (r"dh", "d"),
+        (r"th", "t"),
+        (r"bh", "b"),
+        (r"c(?=[ei])|z", "s"),
+        (r"x", "ks"),
+        (r"w", "v"),
+        (r"[aeo]?u|oo|ou|o", "u"),
+        (r"[yj]?e[yji]?|i[ye]|ij|y", "i"),
+        (r"ii+", "i"),
+        (r"(?<=[aeiou])h(?![aeiou])", ""),
+        (r"(.)\1+", r"\1"),
+    )
+)
+_SILENT: Final = re.compile(r"[aiu]")
+
+
+@lru_cache(SOUNDS_MAX)
+def sound(word: str) -> str:
+    """How ``word`` (lower case, Latin) sounds, roughly, in any language; itself when it has digits."""
+    if not word.isalpha():
+        return word
+    text = word
+    for pattern, replacement in _SAME:
+        text = pattern.sub(replacement, text)
+    return text
+
+
+@lru_cache(SOUNDS_MAX)
+def skeleton(word: str) -> str:
+    """The consonants of what ``word`` sounds like; all of it when there are none."""
+    heard = sound(word)
+    return _SILENT.sub("", heard) or heard
+
+
+@lru_cache(PAIRS_MAX)
+def mistakes(ours: str, theirs: str) -> float:
+    """How many letters are wrong between two words: 0 when they are equal, symmetric, fractions for likely ones.
+
+    A letter more, less, other or swapped with its neighbour is one (optimal string alignment); where the words sound the
+    same it is :data:`SAME_SOUND_COST`.
+    """
+    if ours == theirs:
+        return 0.0
+    written = OSA.distance(ours, theirs)
+    heard = OSA.distance(sound(ours), sound(theirs))
+    cost = min(float(written), heard + SAME_SOUND_COST * max(written - heard, 1))
+    if cost > FAMILY_COST and not FAMILIES.get(ours, _NONE).isdisjoint(FAMILIES.get(theirs, _NONE)):
+        cost = FAMILY_COST
+    if cost > VOWELS_COST and _is_bare(ours) != _is_bare(theirs):
+        left, right = _bare(ours), _bare(theirs)
+        if left == right:
+            cost = min(cost, VOWELS_COST * (1 if len(left) >= CONSONANTS_MIN else 2))
+        elif min(len(left), len(right)) >= CONSONANTS_MIN:
+            cost = min(cost, VOWELS_COST + CONSONANT_COST * OSA.distance(left, right))
+    return cost
+
+
+_NONE: Final[frozenset[int]] = frozenset()
+
+
+def _is_bare(word: str) -> bool:
+    return len(word) >= CONSONANTS_MIN and _VOWELS.isdisjoint(word) and word.isalpha()
+
+
+@lru_cache(SOUNDS_MAX)
+def _bare(word: str) -> str:
+    """Consonants without those that stand for long vowels in Arabic (w, y)."""
+    return skeleton(word).replace("v", "").replace("h", "") or word
