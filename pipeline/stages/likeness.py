@@ -8,13 +8,14 @@ have a name that differs in more; what only one of the names has counts little, 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from rapidfuzz.distance import OSA
 
 from pipeline.stages.name_words import GENERIC, PARTICLES, SERVANT
 from pipeline.stages.names import Name
-from pipeline.stages.spelling import mistakes
+from pipeline.stages.spelling import PAIRS_MAX, mistakes
 from pipeline.stages.transliteration import SYLLABIC
 
 #: Name of :func:`compare` in evidence; another way to score takes another name.
@@ -82,7 +83,7 @@ def compare(party: Name, listed: Name, kind: str = "person") -> Likeness:
     syllabic = party.script in SYLLABIC or listed.script in SYLLABIC
     letters = SYLLABLE_LETTERS if syllabic and same_script else ROMAN_SYLLABLE_COST if syllabic else 1
     person = kind in ("person", "unknown")
-    lost = {"spelling_differs": 0.0, "word_differs": 0.0, "word_left_out": 0.0, "initial": 0.0}
+    lost = {"spelling_differs": 0.0, "word_differs": 0.0, "word_left_out": 0.0, "initial": 0.0, "spaces_differ": 0.0}
     pairs, ours, theirs = _align(left, right, letters)
     firm = 0.0
     for cost, weight, reason in pairs:
@@ -140,13 +141,18 @@ def _align(
     options: list[tuple[float, int, tuple[int, ...], tuple[int, ...], str]] = []
     for i, our in enumerate(ours):
         for j, their in enumerate(theirs):
-            _offer(options, our, their, (i,), (j,), letters)
+            if (found := _word_cost(our, their, letters)) is not None:
+                options.append((found[0], -len(our), (i,), (j,), found[1]))
     for i in range(len(ours) - 1):
         for j, their in enumerate(theirs):
-            _offer(options, ours[i] + ours[i + 1], their, (i, i + 1), (j,), letters)
+            cost = _joined_cost(ours[i], ours[i + 1], their, letters)
+            if cost is not None:
+                options.append((cost, -len(their), (i, i + 1), (j,), "spaces_differ"))
     for j in range(len(theirs) - 1):
         for i, our in enumerate(ours):
-            _offer(options, our, theirs[j] + theirs[j + 1], (i,), (j, j + 1), letters)
+            cost = _joined_cost(theirs[j], theirs[j + 1], our, letters)
+            if cost is not None:
+                options.append((cost, -len(our), (i,), (j, j + 1), "spaces_differ"))
     options.sort()
     used_left, used_right = set[int](), set[int]()
     for cost, _, left_at, right_at, reason in options:
@@ -162,28 +168,28 @@ def _align(
     )
 
 
-def _offer(
-    options: list[tuple[float, int, tuple[int, ...], tuple[int, ...], str]],
-    our: str,
-    their: str,
-    left_at: tuple[int, ...],
-    right_at: tuple[int, ...],
-    letters: int,
-) -> None:
+@lru_cache(PAIRS_MAX)
+def _word_cost(our: str, their: str, letters: int) -> tuple[float, str] | None:
+    """What it costs to take two words for one, and why; None when they are different words."""
     if (len(our) == 1 or len(their) == 1) and letters != SYLLABLE_LETTERS:
         if our[0] == their[0] and our.isalpha() and their.isalpha():
-            options.append((INITIAL_COST, 0, left_at, right_at, "initial"))
-        return
-    if len(left_at) + len(right_at) > 2:  # Words that are joined are the same letters; nothing is guessed.
-        wrong = float(OSA.distance(our, their)) * letters
-    else:
-        wrong = mistakes(our, their) * letters
-    chars = max(len(our), len(their))
-    if letters == SYLLABLE_LETTERS:
-        chars *= letters
-    if wrong >= DIFFERENT_SHARE * chars:
-        return
-    cost = MISTAKE_COST * wrong**GROWTH * (USUAL_CHARS / chars) ** SHORT_POWER
-    if cost >= CONFLICT_COST:
-        return
-    options.append((cost, -chars, left_at, right_at, "spelling_differs"))
+            return INITIAL_COST, "initial"
+        return None
+    wrong = mistakes(our, their) * letters
+    chars = max(len(our), len(their)) * (letters if letters == SYLLABLE_LETTERS else 1)
+    cost = _cost_of(wrong, chars)
+    return (cost, "spelling_differs") if wrong < DIFFERENT_SHARE * chars and cost < CONFLICT_COST else None
+
+
+def _joined_cost(first: str, second: str, whole: str, letters: int) -> float | None:
+    """What it costs to take two words for one that is written together; the letters must be the same but for one."""
+    chars = len(whole)
+    if abs(len(first) + len(second) - chars) > SPACE_MISTAKES_MAX:
+        return None
+    wrong = OSA.distance(first + second, whole, score_cutoff=SPACE_MISTAKES_MAX)
+    return _cost_of(wrong * letters, chars) if wrong <= SPACE_MISTAKES_MAX else None
+
+
+def _cost_of(wrong: float, chars: int) -> float:
+    """What ``wrong`` letters cost in a word of ``chars``."""
+    return MISTAKE_COST * wrong**GROWTH * (USUAL_CHARS / chars) ** SHORT_POWER

@@ -24,37 +24,24 @@ VOWELS_COST: Final = 0.75
 CONSONANT_COST: Final = 2.0
 #: A word with no vowel in it and at least this many letters comes from such a script.
 CONSONANTS_MIN: Final = 3
-#: Words kept with their sounds and pairs with their cost; about 10 MB and 30 MB when full.
+#: Words kept with their sounds, and pairs of words with their cost; about 10 MB and 30 MB when full.
 SOUNDS_MAX: Final = 65_536
 PAIRS_MAX: Final = 131_072
 
 _VOWELS: Final = frozenset("aeiou")
-#: One spelling for letters that sound alike, applied in this order.
-_SAME: Final = tuple(
-    (re.compile(pattern), sound)
-    for pattern, sound in (
-        (r"ph", "f"),
-        (r"tsch|tch|cz|tsh", "ch"),
-        (r"sch|sj", "sh"),
-        (r"^hs", "sh"),
-        (r"^x(?=[aeiou])", "sh"),
-        (r"ts|tz|dz", "s"),
-        (r"ck|q|kh|c(?![hei])", "k"),
-        (r"gh", "g"),
-        (r"dj|zh|dzh|dsh", "j"),
-        (r"dh", "d"),
-        (r"th", "t"),
-        (r"bh", "b"),
-        (r"c(?=[ei])|z", "s"),
-        (r"x", "ks"),
-        (r"w", "v"),
-        (r"[aeo]?u|oo|ou|o", "u"),
-        (r"[yj]?e[yji]?|i[ye]|ij|y", "i"),
-        (r"ii+", "i"),
-        (r"(?<=[aeiou])h(?![aeiou])", ""),
-        (r"(.)\1+", r"\1"),
-    )
+#: Letters that sound alike, one spelling each, applied in this order: several letters, then single ones, then vowels.
+_SAME_LETTERS: Final = tuple(
+    pair.split(">")
+    for pair in "ph>f tsch>ch tch>ch tsh>ch cz>ch sch>sh sj>sh dzh>j dsh>j dj>j zh>j ts>s tz>s dz>s ck>k kh>k gh>g dh>d th>t "
+    "bh>b".split()
 )
+_SAME_LETTER: Final = str.maketrans({"q": "k", "z": "s", "w": "v"})
+_SOFT_C: Final = re.compile(r"c(?=[ei])")
+_HARD_C: Final = re.compile(r"c(?!h)")
+_U: Final = re.compile(r"[aeo]?u|oo|ou|o")
+_I: Final = re.compile(r"(?:[yj]?e[yji]?|i[ye]|ij|y|i)+")
+_SILENT_H: Final = re.compile(r"(?<=[aiu])h(?![aiu])")
+_REPEATED: Final = re.compile(r"(.)\1+")
 _SILENT: Final = re.compile(r"[aiu]")
 
 
@@ -64,9 +51,16 @@ def sound(word: str) -> str:
     if not word.isalpha():
         return word
     text = word
-    for pattern, replacement in _SAME:
-        text = pattern.sub(replacement, text)
-    return text
+    for letters, same in _SAME_LETTERS:
+        text = text.replace(letters, same)
+    if "c" in text:
+        text = _HARD_C.sub("k", _SOFT_C.sub("s", text))
+    if "x" in text:
+        text = text.replace("x", "ks") if text[0] != "x" else "sh" + text[1:].replace("x", "ks")
+    if text.startswith("hs"):
+        text = "sh" + text[2:]
+    text = _I.sub("i", _U.sub("u", text.translate(_SAME_LETTER)))
+    return _REPEATED.sub(r"\1", _SILENT_H.sub("", text))
 
 
 @lru_cache(SOUNDS_MAX)
@@ -76,7 +70,6 @@ def skeleton(word: str) -> str:
     return _SILENT.sub("", heard) or heard
 
 
-@lru_cache(PAIRS_MAX)
 def mistakes(ours: str, theirs: str) -> float:
     """How many letters are wrong between two words: 0 when they are equal, symmetric, fractions for likely ones.
 

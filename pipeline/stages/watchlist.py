@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import astuple, dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from hashlib import blake2b
 from itertools import chain
@@ -37,9 +37,9 @@ MATCHES_MAX: Final = 10
 #: What an alias costs that the source itself calls weak.
 WEAK_COST: Final = 0.05
 #: Candidates share two words with the name, or one word that no more than this many listed names have.
-RARE_NAMES_MAX: Final = 30
+RARE_NAMES_MAX: Final = 12
 #: Listed names that are compared at most, those with the most words in common first; bounds the time of a question.
-COMPARED_MAX: Final = 150
+COMPARED_MAX: Final = 60
 #: Words with fewer consonants than this are found by all of them, others also with one wrong.
 _CONSONANTS_MIN: Final = 3
 
@@ -102,6 +102,8 @@ class Watchlists:
         self.version: Final = version or _version_of(entries)
         self.entries_count: Final = len(entries)
         self._listed: list[_ListedName] = []
+        #: How many telling words each of them has.
+        self._sizes: list[int] = []
         #: Positions of listed names by key, by the consonants of the whole name, and by word.
         self._by_key: dict[str, list[int]] = {}
         self._by_whole: dict[str, list[int]] = {}
@@ -135,7 +137,9 @@ class Watchlists:
         same.append(position)
         self._listed.append(_ListedName(name, text, entry, weak))
         self._by_whole.setdefault(_whole(name), []).append(position)
-        for word in set(_telling(name)):
+        telling = _telling(name)
+        self._sizes.append(len(telling))
+        for word in set(telling):
             self._by_word.setdefault(word, []).append(position)
 
     def __len__(self) -> int:
@@ -192,24 +196,29 @@ class Watchlists:
         for first, second in zip(words, words[1:], strict=False):
             if joined := self._by_word.get(first + second):
                 hits.append(tuple(joined))
-        need = min(2, len(words))
         counts = Counter(chain.from_iterable(hits))
-        several = [position for position, count in counts.items() if count >= need]
+        sizes, size = self._sizes, len(words)
+        if size > 1:
+            # One word of the shorter name may be missed here: misspelt beyond the index, or an initial.
+            rare = set(chain.from_iterable(names for names in hits if len(names) <= RARE_NAMES_MAX))
+            several = [
+                at
+                for at, count in counts.items()
+                if (count > 1 or at in rare) and (count >= sizes[at] - 1 or count >= size - 1)
+            ]
+        else:
+            several = list(counts)
         if len(several) > COMPARED_MAX:
-            size = len(name.tokens)
-            several.sort(key=lambda at: (-counts[at], abs(len(self._listed[at].name.tokens) - size), at))
+            several.sort(key=lambda at: (-counts[at], abs(sizes[at] - size), at))
             del several[COMPARED_MAX:]
         found.update(several)
-        for names in hits:
-            if len(names) <= RARE_NAMES_MAX:
-                found.update(names)
         return found
 
     def _find_names_with(self, word: str) -> tuple[int, ...]:
         """Positions of listed names with a word that may be ``word``, misspelt or in another form."""
         heard, words = sound(word), set[str]()
-        # Half of the letters may be wrong, two at most, beside what sounds the same.
-        wrong_max = max(1, min(2, len(word) // 2))
+        # One letter in three may be wrong, two at most, beside what sounds the same.
+        wrong_max = max(1, min(2, (len(word) + 1) // 3))
         for block in _blocks_of(word):
             if block in self._by_consonants:
                 sounds, spelt = self._by_consonants[block]
@@ -225,9 +234,13 @@ def _telling(name: Name) -> list[str]:
     return [word for word in name.tokens if len(word) > 1 and word not in PARTICLES] or list(name.tokens)
 
 
+#: Letters that come and go between spellings.
+_SOFT: Final = dict.fromkeys(map(ord, "aeiouhwy"))
+
+
 def _whole(name: Name) -> str:
     """The consonants of the whole name as one word: names that are split or joined otherwise have the same."""
-    return skeleton("".join(name.tokens))
+    return "".join(name.tokens).translate(_SOFT)
 
 
 def _blocks_of(word: str) -> list[str]:
@@ -238,7 +251,10 @@ def _blocks_of(word: str) -> list[str]:
     return [consonants, *{consonants[:at] + consonants[at + 1 :] for at in range(len(consonants))}]
 
 
+_FIELDS: Final = tuple(field.name for field in fields(ListEntry))
+
+
 def _version_of(entries: tuple[ListEntry, ...]) -> str:
     """Twelve hexadecimal digits that change with any entry and with their order."""
-    content = msgspec.msgpack.encode([astuple(entry) for entry in entries])
+    content = msgspec.msgpack.encode([tuple(getattr(entry, field) for field in _FIELDS) for entry in entries])
     return blake2b(content, digest_size=6).hexdigest()
