@@ -24,7 +24,7 @@ ALGORITHM: Final = "mistakes-1"
 DIFFERENT_MAX: Final = 0.9999
 
 #: What one wrong letter takes from the score ...
-MISTAKE_COST: Final = 0.085
+MISTAKE_COST: Final = 0.0425
 #: ... in a word of this many letters; the shorter the word, the more.
 USUAL_CHARS: Final = 6
 SHORT_POWER: Final = 0.5
@@ -33,27 +33,27 @@ GROWTH: Final = 1.3
 #: Words in which this share of letters is wrong are different words.
 DIFFERENT_SHARE: Final = 0.7
 #: What two different words in the same place cost.
-CONFLICT_COST: Final = 0.5
+CONFLICT_COST: Final = 0.25
 #: What a word costs that only one name has ...
-EXTRA_COST: Final = 0.06
+EXTRA_COST: Final = 0.03
 #: ... in the name of an organisation or vessel.
-EXTRA_COST_ORGANISATION: Final = 0.13
+EXTRA_COST_ORGANISATION: Final = 0.065
 #: ... and when only one word is common to both, more: a first name is not a person.
-ALONE_COST: Final = 0.2
+ALONE_COST: Final = 0.1
 #: Weight of a particle (``al``, ``bin``, ``von``), of ``Abdul``, and of a word that thousands of organisations share.
 PARTICLE_WEIGHT: Final = 0.15
 SERVANT_WEIGHT: Final = 0.4
 GENERIC_WEIGHT: Final = 0.8
 #: What it costs to read one letter as the beginning of a word.
-INITIAL_COST: Final = 0.1
+INITIAL_COST: Final = 0.05
 #: What different classes of legal forms cost.
-FORM_COST: Final = 0.03
+FORM_COST: Final = 0.015
 #: A wrong character of Chinese, Japanese or Korean counts as so many letters, and a wrong letter where one of the names was
 #: in such a script and the other in Latin as so many: their syllables are few and short, so that many names sound alike.
 SYLLABLE_LETTERS: Final = 3
 ROMAN_SYLLABLE_COST: Final = 2
 #: What a space in the wrong place costs.
-SPACE_COST: Final = 0.08
+SPACE_COST: Final = 0.04
 #: Names that differ in no more letters than this when spaces are left out differ in their spaces only.
 SPACE_MISTAKES_MAX: Final = 1
 
@@ -144,15 +144,17 @@ def _align(
             if (found := _word_cost(our, their, letters)) is not None:
                 options.append((found[0], -len(our), (i,), (j,), found[1]))
     for i in range(len(ours) - 1):
+        joined = ours[i] + ours[i + 1]
         for j, their in enumerate(theirs):
-            cost = _joined_cost(ours[i], ours[i + 1], their, letters)
-            if cost is not None:
-                options.append((cost, -len(their), (i, i + 1), (j,), "spaces_differ"))
+            if abs(len(joined) - len(their)) <= SPACE_MISTAKES_MAX:
+                cost = _joined_cost(joined, their, letters)
+                options += [(cost, -len(their), (i, i + 1), (j,), "spaces_differ")] if cost is not None else []
     for j in range(len(theirs) - 1):
+        joined = theirs[j] + theirs[j + 1]
         for i, our in enumerate(ours):
-            cost = _joined_cost(theirs[j], theirs[j + 1], our, letters)
-            if cost is not None:
-                options.append((cost, -len(our), (i,), (j, j + 1), "spaces_differ"))
+            if abs(len(joined) - len(our)) <= SPACE_MISTAKES_MAX:
+                cost = _joined_cost(joined, our, letters)
+                options += [(cost, -len(our), (i,), (j, j + 1), "spaces_differ")] if cost is not None else []
     options.sort()
     used_left, used_right = set[int](), set[int]()
     for cost, _, left_at, right_at, reason in options:
@@ -181,13 +183,10 @@ def _word_cost(our: str, their: str, letters: int) -> tuple[float, str] | None:
     return (cost, "spelling_differs") if wrong < DIFFERENT_SHARE * chars and cost < CONFLICT_COST else None
 
 
-def _joined_cost(first: str, second: str, whole: str, letters: int) -> float | None:
+def _joined_cost(joined: str, whole: str, letters: int) -> float | None:
     """What it costs to take two words for one that is written together; the letters must be the same but for one."""
-    chars = len(whole)
-    if abs(len(first) + len(second) - chars) > SPACE_MISTAKES_MAX:
-        return None
-    wrong = OSA.distance(first + second, whole, score_cutoff=SPACE_MISTAKES_MAX)
-    return _cost_of(wrong * letters, chars) if wrong <= SPACE_MISTAKES_MAX else None
+    wrong = OSA.distance(joined, whole, score_cutoff=SPACE_MISTAKES_MAX)
+    return _cost_of(wrong * letters, len(whole)) if wrong <= SPACE_MISTAKES_MAX else None
 
 
 def _cost_of(wrong: float, chars: int) -> float:

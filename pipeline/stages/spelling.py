@@ -24,6 +24,8 @@ VOWELS_COST: Final = 0.75
 CONSONANT_COST: Final = 2.0
 #: A word with no vowel in it and at least this many letters comes from such a script.
 CONSONANTS_MIN: Final = 3
+#: Words with more wrong letters than this are different words, however long.
+MISTAKES_MAX: Final = 5
 #: Words kept with their sounds, and pairs of words with their cost; about 10 MB and 30 MB when full.
 SOUNDS_MAX: Final = 65_536
 PAIRS_MAX: Final = 131_072
@@ -70,21 +72,25 @@ def skeleton(word: str) -> str:
     return _SILENT.sub("", heard) or heard
 
 
-def mistakes(ours: str, theirs: str) -> float:
+def mistakes(ours: str, theirs: str, mistakes_max: int = MISTAKES_MAX) -> float:
     """How many letters are wrong between two words: 0 when they are equal, symmetric, fractions for likely ones.
 
     A letter more, less, other or swapped with its neighbour is one (optimal string alignment); where the words sound the
-    same it is :data:`SAME_SOUND_COST`.
+    same it is :data:`SAME_SOUND_COST`. Above ``mistakes_max`` any number above it may be given.
     """
     if ours == theirs:
         return 0.0
-    written = OSA.distance(ours, theirs)
-    heard = OSA.distance(sound(ours), sound(theirs))
-    cost = min(float(written), heard + SAME_SOUND_COST * max(written - heard, 1))
-    if cost > FAMILY_COST and not FAMILIES.get(ours, _NONE).isdisjoint(FAMILIES.get(theirs, _NONE)):
+    our_sound, our_consonants, our_families = _heard(ours)
+    their_sound, their_consonants, their_families = _heard(theirs)
+    cost = float(mistakes_max + 1)
+    heard = OSA.distance(our_sound, their_sound, score_cutoff=mistakes_max)
+    if heard <= mistakes_max:
+        written = OSA.distance(ours, theirs)
+        cost = min(float(written), heard + SAME_SOUND_COST * max(written - heard, 1))
+    if cost > FAMILY_COST and our_families and not our_families.isdisjoint(their_families):
         cost = FAMILY_COST
-    if cost > VOWELS_COST and _is_bare(ours) != _is_bare(theirs):
-        left, right = _bare(ours), _bare(theirs)
+    if cost > VOWELS_COST and bool(our_consonants) != bool(their_consonants):
+        left, right = our_consonants or _consonants(our_sound), their_consonants or _consonants(their_sound)
         if left == right:
             cost = min(cost, VOWELS_COST * (1 if len(left) >= CONSONANTS_MIN else 2))
         elif min(len(left), len(right)) >= CONSONANTS_MIN:
@@ -95,11 +101,17 @@ def mistakes(ours: str, theirs: str) -> float:
 _NONE: Final[frozenset[int]] = frozenset()
 
 
-def _is_bare(word: str) -> bool:
-    return len(word) >= CONSONANTS_MIN and _VOWELS.isdisjoint(word) and word.isalpha()
-
-
 @lru_cache(SOUNDS_MAX)
-def _bare(word: str) -> str:
-    """Consonants without those that stand for long vowels in Arabic (w, y)."""
-    return skeleton(word).replace("v", "").replace("h", "") or word
+def _heard(word: str) -> tuple[str, str, frozenset[int]]:
+    """What two words are compared by: the sound, the consonants when there is nothing else in it, and the families."""
+    bare = len(word) >= CONSONANTS_MIN and _VOWELS.isdisjoint(word) and word.isalpha()
+    heard = sound(word)
+    return heard, _consonants(heard) if bare else "", FAMILIES.get(word, _NONE)
+
+
+#: Vowels, and the consonants that stand for long vowels or breath in Arabic.
+_SOFT: Final = dict.fromkeys(map(ord, "aiuvh"))
+
+
+def _consonants(heard: str) -> str:
+    return heard.translate(_SOFT) or heard

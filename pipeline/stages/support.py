@@ -15,14 +15,14 @@ from pipeline.stages.likeness import DIFFERENT_MAX
 #: Birth years this far apart may be one person's: sources often know a year only roughly.
 YEARS_NEAR: Final = 1
 #: What the birth date does: the same day, the same year, a year apart, other years.
-SAME_DAY: Final = 0.06
-SAME_YEAR: Final = 0.03
+SAME_DAY: Final = 0.03
+SAME_YEAR: Final = 0.015
 NEAR_YEAR: Final = 0.0
-OTHER_DAY: Final = -0.03
-OTHER_YEAR: Final = -0.15
+OTHER_DAY: Final = -0.015
+OTHER_YEAR: Final = -0.08
 #: What the country does; little, since people move and lists name countries of many kinds.
-SAME_COUNTRY: Final = 0.01
-OTHER_COUNTRY: Final = -0.03
+SAME_COUNTRY: Final = 0.005
+OTHER_COUNTRY: Final = -0.015
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,17 +29,17 @@ KINDS: Final = frozenset({"person", "organisation", "vessel", "aircraft", "unkno
 #: Names seen before, kept with what they matched; about 30 MB when full.
 CACHED_NAMES_MAX: Final = 100_000
 #: Words seen before, kept with the listed names they may stand for; the commonest have a thousand.
-CACHED_WORDS_MAX: Final = 8_192
+CACHED_WORDS_MAX: Final = 16_384
 #: Below this score nothing is a match, so a lower ``refer_at`` refers no more than this one.
-SCORE_MIN: Final = 0.7
+SCORE_MIN: Final = 0.8
 #: Entries that are looked at when a birth date or country is known: the best by name alone may not be the one.
 MATCHES_MAX: Final = 10
 #: What an alias costs that the source itself calls weak.
-WEAK_COST: Final = 0.05
+WEAK_COST: Final = 0.025
 #: Candidates share two words with the name, or one word that no more than this many listed names have.
 RARE_NAMES_MAX: Final = 12
 #: Listed names that are compared at most, those with the most words in common first; bounds the time of a question.
-COMPARED_MAX: Final = 60
+COMPARED_MAX: Final = 40
 #: Words with fewer consonants than this are found by all of them, others also with one wrong.
 _CONSONANTS_MIN: Final = 3
 
@@ -195,18 +195,25 @@ class Watchlists:
         hits = [self._names_with(word) for word in set(words)]
         for first, second in zip(words, words[1:], strict=False):
             if joined := self._by_word.get(first + second):
-                hits.append(tuple(joined))
-        counts = Counter(chain.from_iterable(hits))
+                hits.append(frozenset(joined))
+        hits.sort(key=len)
         sizes, size = self._sizes, len(words)
         if size > 1:
-            # One word of the shorter name may be missed here: misspelt beyond the index, or an initial.
+            # One word of the shorter name may be missed here: misspelt beyond the index, or an initial. So a name is
+            # found by the rarer words, and the commonest is only looked for in what they found.
+            counts = Counter(chain.from_iterable(hits[:-1]))
             rare = set(chain.from_iterable(names for names in hits if len(names) <= RARE_NAMES_MAX))
+            common = hits[-1]
+            if len(common) <= RARE_NAMES_MAX:
+                counts.update(common)
+                common = frozenset()
             several = [
                 at
-                for at, count in counts.items()
-                if (count > 1 or at in rare) and (count >= sizes[at] - 1 or count >= size - 1)
+                for at, found_by in counts.items()
+                if ((count := found_by + (at in common)) > 1 or at in rare) and count >= min(sizes[at], size) - 1
             ]
         else:
+            counts = Counter(chain.from_iterable(hits))
             several = list(counts)
         if len(several) > COMPARED_MAX:
             several.sort(key=lambda at: (-counts[at], abs(sizes[at] - size), at))
@@ -214,7 +221,7 @@ class Watchlists:
         found.update(several)
         return found
 
-    def _find_names_with(self, word: str) -> tuple[int, ...]:
+    def _find_names_with(self, word: str) -> frozenset[int]:
         """Positions of listed names with a word that may be ``word``, misspelt or in another form."""
         heard, words = sound(word), set[str]()
         # One letter in three may be wrong, two at most, beside what sounds the same.
@@ -226,7 +233,7 @@ class Watchlists:
                     words.add(spelt[at])
         for family in FAMILIES.get(word, ()):
             words.update(self._by_family.get(family, ()))
-        return tuple(set(chain.from_iterable(self._by_word[found] for found in words)))
+        return frozenset(chain.from_iterable(self._by_word[found] for found in words))
 
 
 def _telling(name: Name) -> list[str]:
