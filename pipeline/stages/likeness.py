@@ -7,6 +7,7 @@ have a name that differs in more; what only one of the names has counts little, 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
@@ -38,8 +39,11 @@ CONFLICT_COST: Final = 0.25
 EXTRA_COST: Final = 0.03
 #: ... in the name of an organisation or vessel.
 EXTRA_COST_ORGANISATION: Final = 0.065
-#: ... and when only one word is common to both, more: a first name is not a person.
+#: ... and when only one word is common to both, this once more: a first name is not a person.
 ALONE_COST: Final = 0.1
+#: One word means that no more than this weight is in pairs, and that this much is not.
+ALONE_WEIGHT_MAX: Final = 1.5
+ALONE_MISSING_MIN: Final = 0.5
 #: Weight of a particle (``al``, ``bin``, ``von``), of ``Abdul``, and of a word that thousands of organisations share.
 PARTICLE_WEIGHT: Final = 0.15
 SERVANT_WEIGHT: Final = 0.4
@@ -58,6 +62,10 @@ SPACE_COST: Final = 0.04
 SPACE_MISTAKES_MAX: Final = 1
 
 
+#: Kinds whose names are told apart by single words (``Bank of X (London)``); people just leave names out.
+_ORGANISED: Final = frozenset({"organisation", "vessel", "aircraft"})
+
+
 @dataclass(frozen=True, slots=True)
 class Likeness:
     """``score`` is 1 for the same name and below 1 for any other; ``evidence`` what lowered it, most important first."""
@@ -74,44 +82,40 @@ def compare(party: Name, listed: Name, kind: str = "person") -> Likeness:
     """How alike a party's name and a listed name of that ``kind`` are. Symmetric; between 0 and 1."""
     if not party or not listed:
         return UNLIKE
+    form = FORM_COST if party.forms and listed.forms and party.forms.isdisjoint(listed.forms) else 0.0
     if party.key == listed.key:
-        if party.forms and listed.forms and party.forms.isdisjoint(listed.forms):
-            return Likeness(1 - FORM_COST, ("legal_form_differs",))
-        return SAME
+        return Likeness(1 - form, ("legal_form_differs",)) if form else SAME
     same_script = party.script == listed.script
     left, right = (party.own, listed.own) if same_script and party.script else (party.tokens, listed.tokens)
-    syllabic = party.script in SYLLABIC or listed.script in SYLLABIC
-    letters = SYLLABLE_LETTERS if syllabic and same_script else ROMAN_SYLLABLE_COST if syllabic else 1
-    person = kind in ("person", "unknown")
-    lost = {"spelling_differs": 0.0, "word_differs": 0.0, "word_left_out": 0.0, "initial": 0.0, "spaces_differ": 0.0}
+    letters = 1
+    if party.script in SYLLABIC or listed.script in SYLLABIC:
+        letters = SYLLABLE_LETTERS if same_script else ROMAN_SYLLABLE_COST
     pairs, ours, theirs = _align(left, right, letters)
-    firm = 0.0
+    lost = {"legal_form_differs": form} if form else {}
+    certain = 0.0
     for cost, weight, reason in pairs:
-        lost[reason] += cost * weight
-        firm += weight if reason != "initial" else 0.0
+        certain += weight if reason != "initial" else 0.0
+        if cost:
+            lost[reason] = lost.get(reason, 0.0) + cost * weight
     if not ours or not theirs:  # A word said twice is no other word.
         known = set(left) & set(right)
         ours, theirs = [word for word in ours if word not in known], [word for word in theirs if word not in known]
     fewer, more = sorted((sum(map(_weight, ours)), sum(map(_weight, theirs))))
-    lost["word_differs"] += CONFLICT_COST * fewer
-    extra = more - fewer
-    lost["word_left_out"] += (EXTRA_COST if person else EXTRA_COST_ORGANISATION) * extra
-    if firm < 1.5 and fewer + more >= 0.5:
-        lost["word_left_out"] += ALONE_COST
-    if not party.forms.isdisjoint(listed.forms) or not party.forms or not listed.forms:
-        form = 0.0
-    else:
-        form = FORM_COST
-    total = sum(lost.values()) + form
+    if fewer:
+        lost["word_differs"] = CONFLICT_COST * fewer
+    if more > fewer:
+        extra = EXTRA_COST_ORGANISATION if kind in _ORGANISED else EXTRA_COST
+        lost["word_left_out"] = extra * (more - fewer)
+    if certain < ALONE_WEIGHT_MAX and fewer + more >= ALONE_MISSING_MIN:
+        lost["one_word_in_common"] = ALONE_COST
+    total = sum(lost.values())
     if total > SPACE_COST:
         wrong = OSA.distance("".join(left), "".join(right), score_cutoff=SPACE_MISTAKES_MAX)
         if wrong <= SPACE_MISTAKES_MAX and (spaced := SPACE_COST + MISTAKE_COST * wrong * letters + form) < total:
-            return Likeness(round(1 - spaced, 4), ("spaces_differ",))
-    if firm <= 0:
+            total, lost, certain = spaced, {"spaces_differ": spaced}, 1.0
+    if not certain:
         return UNLIKE
-    reasons = [reason for reason, cost in sorted(lost.items(), key=lambda item: -item[1]) if cost]
-    if form:
-        reasons.append("legal_form_differs")
+    reasons = sorted(lost, key=lambda reason: -lost[reason])
     if not same_script:
         reasons.append("transliterated")
     return Likeness(max(0.0, min(round(1 - total, 4), DIFFERENT_MAX)), tuple(reasons))
@@ -185,10 +189,10 @@ def _word_cost(our: str, their: str, letters: int) -> tuple[float, str] | None:
 
 def _joined_cost(joined: str, whole: str, letters: int) -> float | None:
     """What it costs to take two words for one that is written together; the letters must be the same but for one."""
-    wrong = OSA.distance(joined, whole, score_cutoff=SPACE_MISTAKES_MAX)
+    wrong = int(OSA.distance(joined, whole, score_cutoff=SPACE_MISTAKES_MAX))
     return _cost_of(wrong * letters, len(whole)) if wrong <= SPACE_MISTAKES_MAX else None
 
 
 def _cost_of(wrong: float, chars: int) -> float:
     """What ``wrong`` letters cost in a word of ``chars``."""
-    return MISTAKE_COST * wrong**GROWTH * (USUAL_CHARS / chars) ** SHORT_POWER
+    return MISTAKE_COST * math.pow(wrong, GROWTH) * math.pow(USUAL_CHARS / chars, SHORT_POWER)

@@ -169,12 +169,34 @@ FAMILIES: Final = _family_of()
 NUMBERS: Final = {
     word: str(number)
     for number, words in enumerate(
-        "zero;one first 1st;two second 2nd;three third 3rd;four fourth 4th;five fifth 5th;six sixth 6th;seven seventh 7th;"
-        "eight eighth 8th;nine ninth 9th;ten tenth 10th;eleven;twelve".split(";")
+        [
+            "zero",
+            "one first 1st",
+            "two second 2nd",
+            "three third 3rd",
+            "four fourth 4th",
+            "five fifth 5th",
+            "six sixth 6th",
+            "seven seventh 7th",
+            "eight eighth 8th",
+            "nine ninth 9th",
+            "ten tenth 10th",
+            "eleven",
+            "twelve",
+        ]
     )
     for word in words.split()
 }
-TENS: Final = {"twenty": 20, "thirty": 30, "forty": 40, "fifty": 50, "sixty": 60, "seventy": 70, "eighty": 80, "ninety": 90}
+TENS: Final = {
+    "twenty": 20,
+    "thirty": 30,
+    "forty": 40,
+    "fifty": 50,
+    "sixty": 60,
+    "seventy": 70,
+    "eighty": 80,
+    "ninety": 90,
+}
 #: Short forms of words in names of organisations, as several words.
 EXPANDED: Final = {
     "us": "united states",

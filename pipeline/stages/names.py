@@ -25,9 +25,7 @@ _INITIALS: Final = re.compile(r"\b(?:\w\.){2,}(?:\w\b)?")
 _APOSTROPHES: Final = re.compile("['`´‘’ʻʼʽʾʿ′]")
 _UNKNOWN: Final = re.compile(r"(?<=\w)\?(?=\w)")
 _BETWEEN_TOKENS: Final = re.compile(r"[\W_]+")
-_PHRASES: Final = re.compile(
-    r"\b(?:" + "|".join(sorted(map(re.escape, LEGAL_PHRASES), key=len, reverse=True)) + r")\b"
-)
+_PHRASES: Final = re.compile(r"\b(?:" + "|".join(sorted(map(re.escape, LEGAL_PHRASES), key=len, reverse=True)) + r")\b")
 _PHRASE_SIGNS: Final = frozenset(phrase.split()[0] for phrase in LEGAL_PHRASES)
 #: Beginnings of Arabic names that belong to what follows, article or not: ``Abd al-Rahman``, ``Abdurrahman``.
 _SERVANTS: Final = frozenset({"abd", "abdul", "abdel", "abdal", "abdur", "abdus", "abdoul", "abdool"})
@@ -141,7 +139,7 @@ def _joined(words: Iterable[str]) -> list[str]:
             if len(found) > 1 and found[-1] in _ARTICLES:
                 found.pop()
             found[-1] += "uddin"
-        elif (servant := _SERVANT_AND_NAME.match(word)):
+        elif servant := _SERVANT_AND_NAME.match(word):
             found += [SERVANT, word[servant.end() :]]
         else:
             found.append(word)

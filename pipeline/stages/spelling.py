@@ -34,8 +34,28 @@ _VOWELS: Final = frozenset("aeiou")
 #: Letters that sound alike, one spelling each, applied in this order: several letters, then single ones, then vowels.
 _SAME_LETTERS: Final = tuple(
     pair.split(">")
-    for pair in "ph>f tsch>ch tch>ch tsh>ch cz>ch sch>sh sj>sh dzh>j dsh>j dj>j zh>j ts>s tz>s dz>s ck>k kh>k gh>g dh>d th>t "
-    "bh>b".split()
+    for pair in [
+        "ph>f",
+        "tsch>ch",
+        "tch>ch",
+        "tsh>ch",
+        "cz>ch",
+        "sch>sh",
+        "sj>sh",
+        "dzh>j",
+        "dsh>j",
+        "dj>j",
+        "zh>j",
+        "ts>s",
+        "tz>s",
+        "dz>s",
+        "ck>k",
+        "kh>k",
+        "gh>g",
+        "dh>d",
+        "th>t",
+        "bh>b",
+    ]
 )
 _SAME_LETTER: Final = str.maketrans({"q": "k", "z": "s", "w": "v"})
 _SOFT_C: Final = re.compile(r"c(?=[ei])")

@@ -11,14 +11,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from hashlib import blake2b
-from itertools import chain
+from itertools import chain, pairwise
 from typing import Final
 
 import msgspec
 from rapidfuzz import process
 from rapidfuzz.distance import OSA
 
-from pipeline.stages.likeness import ALGORITHM, DIFFERENT_MAX, compare
+from pipeline.stages.likeness import ALGORITHM, compare
 from pipeline.stages.name_words import FAMILIES, PARTICLES
 from pipeline.stages.names import Name, parse
 from pipeline.stages.spelling import skeleton, sound
@@ -192,8 +192,8 @@ class Watchlists:
         """Positions of the listed names that are worth comparing."""
         found = {*self._by_key.get(name.key, ()), *self._by_whole.get(_whole(name), ())}
         words = _telling(name)
-        hits = [self._names_with(word) for word in set(words)]
-        for first, second in zip(words, words[1:], strict=False):
+        hits = [self._names_with(word) for word in dict.fromkeys(words)]
+        for first, second in pairwise(words):
             if joined := self._by_word.get(first + second):
                 hits.append(frozenset(joined))
         hits.sort(key=len)
