@@ -111,7 +111,10 @@ def compare(party: Name, listed: Name, kind: str = "person") -> Likeness:
     total = sum(lost.values())
     if total > SPACE_COST:
         wrong = OSA.distance("".join(left), "".join(right), score_cutoff=SPACE_MISTAKES_MAX)
-        if wrong <= SPACE_MISTAKES_MAX and (spaced := SPACE_COST + MISTAKE_COST * wrong * letters + form) < total:
+        if (
+            wrong * letters <= SPACE_MISTAKES_MAX
+            and (spaced := SPACE_COST + MISTAKE_COST * wrong * letters + form) < total
+        ):
             total, lost, certain = spaced, {"spaces_differ": spaced}, 1.0
     if not certain:
         return UNLIKE

@@ -165,28 +165,12 @@ def _family_of() -> dict[str, frozenset[int]]:
 
 #: To which families a word belongs; two words with one in common are forms of one name.
 FAMILIES: Final = _family_of()
+_NUMBER_WORDS: Final = (
+    *("zero", "one first 1st", "two second 2nd", "three third 3rd", "four fourth 4th", "five fifth 5th"),
+    *("six sixth 6th", "seven seventh 7th", "eight eighth 8th", "nine ninth 9th", "ten tenth 10th", "eleven", "twelve"),
+)
 #: Numbers in words.
-NUMBERS: Final = {
-    word: str(number)
-    for number, words in enumerate(
-        [
-            "zero",
-            "one first 1st",
-            "two second 2nd",
-            "three third 3rd",
-            "four fourth 4th",
-            "five fifth 5th",
-            "six sixth 6th",
-            "seven seventh 7th",
-            "eight eighth 8th",
-            "nine ninth 9th",
-            "ten tenth 10th",
-            "eleven",
-            "twelve",
-        ]
-    )
-    for word in words.split()
-}
+NUMBERS: Final = {word: str(number) for number, words in enumerate(_NUMBER_WORDS) for word in words.split()}
 TENS: Final = {
     "twenty": 20,
     "thirty": 30,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -23,6 +23,7 @@ NAME_WORDS_MAX: Final = 40
 
 _INITIALS: Final = re.compile(r"\b(?:\w\.){2,}(?:\w\b)?")
 _APOSTROPHES: Final = re.compile("['`´‘’ʻʼʽʾʿ′]")
+_SHIP: Final = re.compile(r"\bm/([vt])\b")
 _UNKNOWN: Final = re.compile(r"(?<=\w)\?(?=\w)")
 _BETWEEN_TOKENS: Final = re.compile(r"[\W_]+")
 _PHRASES: Final = re.compile(r"\b(?:" + "|".join(sorted(map(re.escape, LEGAL_PHRASES), key=len, reverse=True)) + r")\b")
@@ -31,6 +32,9 @@ _PHRASE_SIGNS: Final = frozenset(phrase.split()[0] for phrase in LEGAL_PHRASES)
 _SERVANTS: Final = frozenset({"abd", "abdul", "abdel", "abdal", "abdur", "abdus", "abdoul", "abdool"})
 _SERVANT_AND_NAME: Final = re.compile(r"^abd(?:[uae](?:[lsnzdt]|r(?![aeiou]))|u(?=r))(?!lah)(?=\w{3})")
 _ARTICLES: Final = frozenset({"al", "el", "ul", "ar", "er", "ur", "as", "us", "az", "ad", "ed", "ud", "an", "ash"})
+#: The servant and the article in Arabic letters.
+_ABD: Final = "عبد"
+_AL: Final = "ال"
 #: Endings of Arabic names that are one word with what stands before, whatever article is between: ``Saif al-Din``.
 _FAITH: Final = frozenset({"din", "deen", "eddin", "eddine", "uddin", "dine", "aldin", "eldin"})
 
@@ -70,6 +74,8 @@ def parse(name: str) -> Name:
         text = f"{first} {last}"
     if "." in text:
         text = _INITIALS.sub(lambda found: found[0].replace(".", "") + " ", text)
+    if "/" in text:
+        text = _SHIP.sub(r"m\1", text)
     if "?" in text:  # A letter that some system on the way did not know, mostly an apostrophe.
         text = _UNKNOWN.sub("", text)
     text = _APOSTROPHES.sub("", text)
@@ -94,8 +100,22 @@ def parse(name: str) -> Name:
     script = script_of(text)
     if not script:
         return Name(tuple(own), " ".join(sorted(own)), frozenset(forms))
-    latin = _joined([latin for word in own if (latin := romanize(word))])
+    if script == "ARABIC":
+        latin = _joined(latin for word in own for latin in _from_arabic(word))
+    else:
+        latin = _joined(latin for word in own if (latin := romanize(word)))
     return Name(tuple(latin) or tuple(own), " ".join(sorted(own)), frozenset(forms), script, tuple(own))
+
+
+def _from_arabic(word: str) -> Iterator[str]:
+    """``word`` in Latin letters, its article and a servant's ``Abd`` apart, as they are mostly written there."""
+    if word.startswith(_ABD) and (len(word) == len(_ABD) or word.startswith(_AL, len(_ABD))):
+        yield SERVANT
+        word = word[len(_ABD) :]
+    if word.startswith(_AL) and len(word) > len(_AL) + 1:
+        word = word[len(_AL) :]
+    if latin := romanize(word):
+        yield latin
 
 
 def _is_in_word(sign: str) -> bool:

@@ -32,30 +32,10 @@ PAIRS_MAX: Final = 131_072
 
 _VOWELS: Final = frozenset("aeiou")
 #: Letters that sound alike, one spelling each, applied in this order: several letters, then single ones, then vowels.
-_SAME_LETTERS: Final = tuple(
-    pair.split(">")
-    for pair in [
-        "ph>f",
-        "tsch>ch",
-        "tch>ch",
-        "tsh>ch",
-        "cz>ch",
-        "sch>sh",
-        "sj>sh",
-        "dzh>j",
-        "dsh>j",
-        "dj>j",
-        "zh>j",
-        "ts>s",
-        "tz>s",
-        "dz>s",
-        "ck>k",
-        "kh>k",
-        "gh>g",
-        "dh>d",
-        "th>t",
-        "bh>b",
-    ]
+_SAME_LETTERS: Final = (
+    *(("ph", "f"), ("tsch", "ch"), ("tch", "ch"), ("tsh", "ch"), ("cz", "ch"), ("sch", "sh"), ("sj", "sh")),
+    *(("dzh", "j"), ("dsh", "j"), ("dj", "j"), ("zh", "j"), ("ts", "s"), ("tz", "s"), ("dz", "s")),
+    *(("ck", "k"), ("kh", "k"), ("gh", "g"), ("dh", "d"), ("th", "t"), ("bh", "b")),
 )
 _SAME_LETTER: Final = str.maketrans({"q": "k", "z": "s", "w": "v"})
 _SOFT_C: Final = re.compile(r"c(?=[ei])")
@@ -79,7 +59,7 @@ def sound(word: str) -> str:
         text = _HARD_C.sub("k", _SOFT_C.sub("s", text))
     if "x" in text:
         text = text.replace("x", "ks") if text[0] != "x" else "sh" + text[1:].replace("x", "ks")
-    if text.startswith("hs"):
+    if text.startswith(("hsi", "hsu", "hse")):  # Wade-Giles
         text = "sh" + text[2:]
     text = _I.sub("i", _U.sub("u", text.translate(_SAME_LETTER)))
     return _REPEATED.sub(r"\1", _SILENT_H.sub("", text))
@@ -129,9 +109,9 @@ def _heard(word: str) -> tuple[str, str, frozenset[int]]:
     return heard, _consonants(heard) if bare else "", FAMILIES.get(word, _NONE)
 
 
-#: Vowels, and the consonants that stand for long vowels or breath in Arabic.
-_SOFT: Final = dict.fromkeys(map(ord, "aiuvh"))
+#: Vowels, and the consonant that stands for a long vowel in Arabic.
+_SOFT: Final = dict.fromkeys(map(ord, "aiuv"))
 
 
 def _consonants(heard: str) -> str:
-    return heard.translate(_SOFT) or heard
+    return heard.translate(_SOFT).removesuffix("h") or heard
