@@ -77,7 +77,7 @@ LEGAL_PHRASES: Final = {
 SMALL_WORDS: Final = _words("de the and of for und et y e i")
 #: Parts of names that join others and come and go between spellings; they count a fraction.
 PARTICLES: Final = _words(
-    "al el ul ar as ad an az ash at le la les los las du des da do dos das di del della van von der den ter ten zu zur "
+    "al el ul ar as ad an az ash at le la les los las du des da do dos di del della van von der den ter ten zu zur "
     "bin ibn ben bint bn binte ould ag abu abou abo umm um na"
 )
 #: How ``Abd``, ``Abdul``, ``Abdel`` is written here, a part of so many names that alone it says little.

@@ -100,10 +100,8 @@ def parse(name: str) -> Name:
     script = script_of(text)
     if not script:
         return Name(tuple(own), " ".join(sorted(own)), frozenset(forms))
-    if script == "ARABIC":
-        latin = _joined(latin for word in own for latin in _from_arabic(word))
-    else:
-        latin = _joined(latin for word in own if (latin := romanize(word)))
+    spelt = (_from_arabic(word) if script == "ARABIC" else (romanize(word),) for word in own)
+    latin = _joined(word for words in spelt for word in words if word)
     return Name(tuple(latin) or tuple(own), " ".join(sorted(own)), frozenset(forms), script, tuple(own))
 
 
@@ -114,8 +112,7 @@ def _from_arabic(word: str) -> Iterator[str]:
         word = word[len(_ABD) :]
     if word.startswith(_AL) and len(word) > len(_AL) + 1:
         word = word[len(_AL) :]
-    if latin := romanize(word):
-        yield latin
+    yield romanize(word)
 
 
 def _is_in_word(sign: str) -> bool:

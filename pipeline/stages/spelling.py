@@ -91,7 +91,8 @@ def mistakes(ours: str, theirs: str, mistakes_max: int = MISTAKES_MAX) -> float:
         cost = FAMILY_COST
     if cost > VOWELS_COST and bool(our_consonants) != bool(their_consonants):
         left, right = our_consonants or _consonants(our_sound), their_consonants or _consonants(their_sound)
-        if left == right:
+        breath = left.replace("h", "") if left != right else ""  # heard or not: rhmn, rahman
+        if left == right or (len(breath) >= CONSONANTS_MIN and breath == right.replace("h", "")):
             cost = min(cost, VOWELS_COST * (1 if len(left) >= CONSONANTS_MIN else 2))
         elif min(len(left), len(right)) >= CONSONANTS_MIN:
             cost = min(cost, VOWELS_COST + CONSONANT_COST * OSA.distance(left, right))

@@ -88,7 +88,8 @@ class _ListedName:
 
 
 class Watchlists:
-    """Sanctions lists, ready to be asked. Immutable but for bounded caches.
+    """Sanctions lists, ready to be asked. Immutable but for bounded caches; some 20 MB for 20,900 names, 75 MB with 10,000
+    different names asked for.
 
     The answer to a name depends on the entries and their order only, so all workers with the same ``version`` agree.
     """

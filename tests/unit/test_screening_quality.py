@@ -6,6 +6,7 @@ import random
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from pipeline.bench.screening import (
     DataError,
@@ -18,6 +19,7 @@ from pipeline.bench.screening import (
     rated_pairs,
     un_figures,
 )
+from pipeline.commands.bench import bench
 
 DATA = Path(__file__).parents[3] / "shared/data"
 
@@ -74,3 +76,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
     """Nothing is measured on half of the data."""
     with pytest.raises(DataError, match=r"name_pairs\.csv is not there"):
         measure(tmp_path)
+    run = CliRunner().invoke(bench, ["screening", "--data", str(tmp_path)])
+    assert run.exit_code == 1
+    assert run.output.count("\n") == 1
+    assert "names/name_pairs.csv is not there" in run.output

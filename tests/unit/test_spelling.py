@@ -52,6 +52,7 @@ def test_consonants() -> None:
         ("john", "juan", 0.75),  # one name in two languages
         ("hsyn", "hussein", 0.75),  # consonants of a script without vowels
         ("hsyn", "hassan", 0.75),
+        ("rhmn", "rahman", 0.75),  # an h that is not heard
         ("slm", "sulayman", 2.75),  # one consonant missing where there are only consonants: 0.75 + 2
         ("kim", "sok", 3),
     ],
