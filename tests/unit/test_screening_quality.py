@@ -65,11 +65,16 @@ def test_f1_by_hand() -> None:
 
 
 def test_cross_validation_never_decides_a_row_by_itself() -> None:
-    """Labels without any relation to scores: an honest F1 is no better than calling everything a match."""
-    chance = random.Random(1)
-    rated = [((chance.random(), number % 2 == 0), str(number)) for number in range(400)]
-    assert cross_validated_f1(rated, random.Random(2)) <= 2 / 3 + 0.02
-    assert cross_validated_f1([((float(n % 2), n % 2 == 1), str(n)) for n in range(100)], random.Random(3)) == 1.0
+    """One match in each fold, all others far below: the lowest is missed, since the other folds' threshold is above it.
+
+    Four right and one missed: 8 / 9. A pair and its repeat are one group, so that a repeat does not help.
+    """
+    matches = [((score, True), str(score)) for score in (0.5, 0.6, 0.7, 0.8, 0.9)]
+    others = [((0.0, False), f"other {number}") for number in range(10)]
+    for seed in range(5):
+        assert cross_validated_f1(matches + others, random.Random(seed)) == pytest.approx(8 / 9)
+        # Both rows of the lowest group are missed: 2 * 4 / (8 + 2)
+        assert cross_validated_f1([*matches, matches[0], *others], random.Random(seed)) == pytest.approx(0.8)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
