@@ -1,100 +1,163 @@
-"""Names of people and organisations: one spelling for all that are the same, and how alike two are.
+"""Names of people, organisations and vessels: one spelling for all that are the same.
 
-Pure. A name becomes its *tokens*: lower case, without accents, punctuation, titles and legal forms, in alphabetical
-order, so that ``Hussein, Saddam`` is ``saddam hussein``. Names are compared in the script they are written in.
+Pure. A :class:`Name` is what is compared: its *tokens* are lower case, in Latin letters, without accents, punctuation,
+titles and legal forms, in the order they were written; ``key`` is the same in alphabetical order and in its own script,
+so that ``Hussein, Saddam`` has the key of ``saddam hussein``. How alike two names are is :mod:`pipeline.stages.likeness`.
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Final
 
-from rapidfuzz.distance import JaroWinkler
+from pipeline.stages.name_words import EXPANDED, LEGAL_FORMS, LEGAL_PHRASES, NUMBERS, SERVANT, SMALL_WORDS, TENS, TITLES
+from pipeline.stages.transliteration import fold, romanize, script_of
 
-#: Name of :func:`likeness` in evidence; another way to score takes another name.
-ALGORITHM: Final = "token-jw-1"
-#: Tokens up to this many characters are alike only when they are equal: one letter is a third of them.
-EXACT_CHARS_MAX: Final = 3
-#: Tokens below this Jaro-Winkler similarity are different words.
-TOKEN_LIKENESS_MIN: Final = 0.84
-#: What a character that only the list has counts, against one of the party's: payers leave out middle names.
-LISTED_WEIGHT: Final = 0.3
-#: The highest score of names that are not equal.
-DIFFERENT_MAX: Final = 0.9999
+#: Characters of a name that are looked at; no name of a person or company is longer, and a text that is costs time.
+NAME_CHARS_MAX: Final = 400
+#: Words of a name that are looked at: the longest names on the lists have some thirty.
+NAME_WORDS_MAX: Final = 40
 
-#: Letters that have no decomposition but a plain Latin counterpart.
-_PLAIN: Final = str.maketrans(
-    {"ø": "o", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "æ": "ae", "œ": "oe", "ı": "i", "ħ": "h", "ŋ": "n", "ŧ": "t"}
-)
 _INITIALS: Final = re.compile(r"\b(?:\w\.){2,}(?:\w\b)?")
 _APOSTROPHES: Final = re.compile("['`´‘’ʻʼʽʾʿ′]")
+_SHIP: Final = re.compile(r"\bm/([vt])\b")
+_UNKNOWN: Final = re.compile(r"(?<=\w)\?(?=\w)")
 _BETWEEN_TOKENS: Final = re.compile(r"[\W_]+")
-_TITLES: Final = "mr mrs ms miss mister dr prof professor sir madam"
-_LEGAL_FORMS: Final = (
-    "ltd limited llc llp lp plc inc incorporated corp corporation co company gmbh ag kg mbh sa sas sarl spa srl sl cv "
-    "bv nv ab as asa oy oyj aps pty pte pvt bhd sdn jsc ojsc cjsc pjsc ooo oao zao pao kft sro doo dd fze fzco fzc"
-)
-_SMALL_WORDS: Final = "de the and of"
-_DROPPED: Final = frozenset(f"{_TITLES} {_LEGAL_FORMS} {_SMALL_WORDS}".split())
+_PHRASES: Final = re.compile(r"\b(?:" + "|".join(sorted(map(re.escape, LEGAL_PHRASES), key=len, reverse=True)) + r")\b")
+_PHRASE_SIGNS: Final = frozenset(phrase.split()[0] for phrase in LEGAL_PHRASES)
+#: Beginnings of Arabic names that belong to what follows, article or not: ``Abd al-Rahman``, ``Abdurrahman``.
+_SERVANTS: Final = frozenset({"abd", "abdul", "abdel", "abdal", "abdur", "abdus", "abdoul", "abdool"})
+_SERVANT_AND_NAME: Final = re.compile(r"^abd(?:[uae](?:[lsnzdt]|r(?![aeiou]))|u(?=r))(?!lah)(?=\w{3})")
+_ARTICLES: Final = frozenset({"al", "el", "ul", "ar", "er", "ur", "as", "us", "az", "ad", "ed", "ud", "an", "ash"})
+#: The servant and the article in Arabic letters.
+_ABD: Final = "عبد"
+_AL: Final = "ال"
+#: Endings of Arabic names that are one word with what stands before, whatever article is between: ``Saif al-Din``.
+_FAITH: Final = frozenset({"din", "deen", "eddin", "eddine", "uddin", "dine", "aldin", "eldin"})
+
+
+@dataclass(frozen=True, slots=True)
+class Name:
+    """A name as it is compared. Two names with one ``key`` are the same name but for their legal ``forms``."""
+
+    tokens: tuple[str, ...]
+    key: str
+    #: Classes of legal forms in it (:data:`~pipeline.stages.name_words.LEGAL_FORMS`).
+    forms: frozenset[str] = frozenset()
+    #: The script of its letters, empty for Latin, and its words in it.
+    script: str = ""
+    own: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.key)
+
+
+NOBODY: Final = Name((), "")
 
 
 def tokens_of(name: str) -> tuple[str, ...]:
-    """The tokens of ``name``, sorted, repeats kept; empty when there is no letter or digit in it.
+    """The tokens of ``name``, sorted, repeats kept; empty when there is no letter or digit in it."""
+    return tuple(sorted(parse(name).tokens))
+
+
+def parse(name: str) -> Name:
+    """What is compared of ``name``; :data:`NOBODY` when there is no letter or digit in it.
 
     A name of nothing but titles, legal forms and small words keeps them.
     """
-    text = name.lower() if name.isascii() else _fold(name)
+    text = fold(name[:NAME_CHARS_MAX])
+    if "," in text:  # "Rahman, Abdul" is "Abdul Rahman": what belongs together is side by side.
+        last, _, first = text.partition(",")
+        text = f"{first} {last}"
     if "." in text:
-        text = _INITIALS.sub(lambda found: found[0].replace(".", ""), text)
-    words = _BETWEEN_TOKENS.sub(" ", _APOSTROPHES.sub("", text)).split()
-    return tuple(sorted([word for word in words if word not in _DROPPED] or words))
+        text = _INITIALS.sub(lambda found: found[0].replace(".", "") + " ", text)
+    if "/" in text:
+        text = _SHIP.sub(r"m\1", text)
+    if "?" in text:  # A letter that some system on the way did not know, mostly an apostrophe.
+        text = _UNKNOWN.sub("", text)
+    text = _APOSTROPHES.sub("", text)
+    if text.isascii():
+        words = _BETWEEN_TOKENS.sub(" ", text).split()[:NAME_WORDS_MAX]
+    else:
+        words = "".join(sign if _is_in_word(sign) else " " for sign in text).split()[:NAME_WORDS_MAX]
+    if not _PHRASE_SIGNS.isdisjoint(words):
+        words = _PHRASES.sub(lambda found: LEGAL_PHRASES[found[0]], " ".join(words)).split()
+    kept: list[str] = []
+    forms: set[str] = set()
+    for word in words:
+        if word in LEGAL_FORMS:
+            forms.add(LEGAL_FORMS[word])
+        elif word not in TITLES and word not in SMALL_WORDS:
+            kept.append(word)
+    if not kept:
+        kept, forms = words, set()
+    if not kept:
+        return NOBODY
+    own = _joined(_numbered(kept))
+    script = script_of(text)
+    if not script:
+        return Name(tuple(own), " ".join(sorted(own)), frozenset(forms))
+    spelt = (_from_arabic(word) if script == "ARABIC" else (romanize(word),) for word in own)
+    latin = _joined(word for words in spelt for word in words if word)
+    return Name(tuple(latin) or tuple(own), " ".join(sorted(own)), frozenset(forms), script, tuple(own))
 
 
-def _fold(name: str) -> str:
-    """Case and accents away, compatibility forms (full width, ligatures) as their plain ones."""
-    decomposed = unicodedata.normalize("NFKD", name)
-    bare = "".join(character for character in decomposed if not unicodedata.combining(character))
-    return unicodedata.normalize("NFC", bare.casefold().translate(_PLAIN))
+def _from_arabic(word: str) -> Iterator[str]:
+    """``word`` in Latin letters, its article and a servant's ``Abd`` apart, as they are mostly written there."""
+    if word.startswith(_ABD) and (len(word) == len(_ABD) or word.startswith(_AL, len(_ABD))):
+        yield SERVANT
+        word = word[len(_ABD) :]
+    if word.startswith(_AL) and len(word) > len(_AL) + 1:
+        word = word[len(_AL) :]
+    yield romanize(word)
 
 
-def likeness(party: Sequence[str], listed: Sequence[str]) -> float:
-    """How alike the tokens of a party's name and of a listed name are: 1 when equal, below 1 otherwise, never below 0.
-
-    Each token is paired with at most one of the other name, the most alike first (Jaro-Winkler). The score is the share
-    of characters that are in a pair, each counted by how alike its pair is; a character of the listed name counts
-    :data:`LISTED_WEIGHT` of one of the party's. So a party without the listed middle name loses little, and a party of
-    whom only one name of several is listed loses much.
-    """
-    if not party or not listed:
-        return 0.0
-    whole = sum(map(len, party)) + LISTED_WEIGHT * sum(map(len, listed))
-    left, right, alike_chars = list(party), list(listed), 0.0
-    for token in party:
-        if token in right:
-            left.remove(token)
-            right.remove(token)
-            alike_chars += len(token) * (1 + LISTED_WEIGHT)
-    pairs = [
-        (-similarity, i, j)
-        for i, ours in enumerate(left)
-        for j, theirs in enumerate(right)
-        if (similarity := _token_likeness(ours, theirs))
-    ]
-    paired_left, paired_right = set[int](), set[int]()
-    for negative, i, j in sorted(pairs):
-        if i not in paired_left and j not in paired_right:
-            paired_left.add(i)
-            paired_right.add(j)
-            alike_chars -= negative * (len(left[i]) + LISTED_WEIGHT * len(right[j]))
-    if not left and not right:
-        return 1.0
-    # Rounded for evidence, but never up to 1.
-    return min(round(alike_chars / whole, 4), DIFFERENT_MAX)
+def _is_in_word(sign: str) -> bool:
+    """Letters, digits and the marks that are vowels in the scripts of India and South East Asia."""
+    return sign.isalnum() or unicodedata.category(sign)[0] == "M"
 
 
-def _token_likeness(ours: str, theirs: str) -> float:
-    if len(ours) <= EXACT_CHARS_MAX or len(theirs) <= EXACT_CHARS_MAX:
-        return 0.0
-    return JaroWinkler.similarity(ours, theirs, score_cutoff=TOKEN_LIKENESS_MIN)
+def _numbered(words: Sequence[str]) -> list[str]:
+    """Numbers in words as digits, short forms in full."""
+    found: list[str] = []
+    tens = 0
+    for word in words:
+        digits = NUMBERS.get(word)
+        if tens:
+            if digits is not None and 0 < int(digits) < 10:
+                found.append(str(tens + int(digits)))
+                tens = 0
+                continue
+            found.append(str(tens))
+            tens = 0
+        if word in TENS:
+            tens = TENS[word]
+        elif word in EXPANDED:
+            found += EXPANDED[word].split()
+        else:
+            found.append(word if digits is None else digits)
+    if tens:
+        found.append(str(tens))
+    return found
+
+
+def _joined(words: Iterable[str]) -> list[str]:
+    """Arabic names in one form: ``abd al rahman`` and ``abdurrahman`` are ``abdul rahman``, ``saif al din`` ``saifuddin``."""
+    found: list[str] = []
+    for word in words:
+        if word in _SERVANTS:
+            found.append(SERVANT)
+        elif found and found[-1] == SERVANT and word in _ARTICLES:
+            continue
+        elif word in _FAITH and found and found[-1] != SERVANT:
+            if len(found) > 1 and found[-1] in _ARTICLES:
+                found.pop()
+            found[-1] += "uddin"
+        elif servant := _SERVANT_AND_NAME.match(word):
+            found += [SERVANT, word[servant.end() :]]
+        else:
+            found.append(word)
+    return found
