@@ -14,13 +14,12 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from confluent_kafka import KafkaError, KafkaException, Producer
+from confluent_kafka import KafkaError, KafkaException
 
-from connectors.broker import embedded
 from connectors.broker.follow import TopicReadError, read_to_end
-from connectors.broker.trouble import Trouble
+from connectors.broker.transaction import PublishError, failed, open_producer
 from connectors.lists.version import ListVersion, UnusableListError, content_of, entries_of, head_key, part_key
-from pipeline.settings import BrokerAccess, client_config
+from pipeline.settings import BrokerAccess
 from pipeline.stages.screening import ListEntry
 from pipeline.topics import LISTS
 from schemas.codec import Codec, UndecodableError
@@ -29,8 +28,6 @@ from schemas.records import ListPart, ListUpdated
 TRANSACTIONAL_ID: Final = "ptr-lists-publish"
 #: Longest wait for the broker in each step.
 TIMEOUT_S: Final = 30.0
-#: A publisher that died holds readers up for this long at most.
-TRANSACTION_TIMEOUT_MS: Final = 15_000
 #: The head has its timestamp when it is written and is seen when the transaction is committed. What is left of
 #: EFFECTIVE_DELAY_MS is for workers to make the list ready.
 COMMIT_WITHIN_S: Final = 2.0
@@ -39,10 +36,6 @@ ATTEMPTS_MAX: Final = 3
 VERSIONS_KEPT: Final = 2
 #: All records in one partition, whatever the topic has: parts come before their head.
 PARTITION: Final = 0
-
-
-class PublishError(RuntimeError):
-    """Nothing was published, unless the message says that this is unknown; it says why and what to do."""
 
 
 @dataclass(slots=True)
@@ -113,28 +106,8 @@ def publish(brokers: BrokerAccess | str, codec: Codec, version: ListVersion, top
     False when the same content is in force already: then only its head is written, with its new dates.
     Raises :class:`PublishError`; then nothing was published, unless it says that this is unknown.
     """
-    trouble = Trouble()
-    config = {
-        "transactional.id": TRANSACTIONAL_ID if topic == LISTS.name else f"{TRANSACTIONAL_ID}-{topic}",
-        "transaction.timeout.ms": TRANSACTION_TIMEOUT_MS,
-        "compression.type": "lz4",
-        "allow.auto.create.topics": False,
-        "error_cb": trouble,
-        "log_level": 0,
-    }
-    producer = Producer(client_config(brokers, config))
-    try:
-        producer.init_transactions(TIMEOUT_S)
-    except KafkaException as error:
-        producer.poll(0)
-        if trouble.refusal:
-            raise PublishError(f"nothing was published: {trouble.unanswered(brokers, TIMEOUT_S)}") from error
-        raise PublishError(
-            f"{brokers} does not begin a transaction: {error.args[0].str()}. Check that the broker is up and that "
-            "--broker names it; a single broker needs transaction.state.log.replication.factor and .min.isr of 1."
-        ) from error
-    if embedded.is_embedded(producer.list_topics(timeout=TIMEOUT_S).cluster_id):
-        embedded.touch_topics(brokers, [topic])
+    transactional_id = TRANSACTIONAL_ID if topic == LISTS.name else f"{TRANSACTIONAL_ID}-{topic}"
+    producer = open_producer(brokers, transactional_id, topic, compression="lz4", timeout_s=TIMEOUT_S)
     before = read_all(brokers, codec, topic)
     if not before.exists:
         raise PublishError(f"{brokers} has no topic {topic}: make it with 'ptr topics apply'")
@@ -169,7 +142,8 @@ def _write(producer: Any, topic: str, parts: Iterable[tuple[bytes, bytes]], key:
                 continue
             producer.commit_transaction(TIMEOUT_S)
         except KafkaException as error:
-            raise _failed(producer, error) from error
+            unknown = "'ptr lists list' tells; importing again does no harm."
+            raise failed(producer, error, rival="imported a list", unknown=unknown, timeout_s=TIMEOUT_S) from error
         return
     raise PublishError(
         f"nothing was published: the broker takes longer than {COMMIT_WITHIN_S:g} s, so that workers might not have the "
@@ -198,18 +172,3 @@ def _remove(producer: Any, topic: str, before: Contents, list_id: str, kept: set
 def _flush(producer: Any) -> None:
     if producer.flush(TIMEOUT_S):
         raise KafkaException(KafkaError(KafkaError._TIMED_OUT, f"the broker did not take it within {TIMEOUT_S:g} s"))
-
-
-def _failed(producer: Any, error: KafkaException) -> PublishError:
-    """Why the transaction failed; it is ended if it can be."""
-    why = error.args[0]
-    if why.code() in (KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH):
-        return PublishError("somebody else imported a list at the same time, so nothing was published: try again")
-    if why.txn_requires_abort() or why.code() == KafkaError._TIMED_OUT:
-        # Where this fails too, the broker ends the transaction after TRANSACTION_TIMEOUT_MS.
-        with suppress(KafkaException):
-            producer.abort_transaction(TIMEOUT_S)
-        return PublishError(f"nothing was published: {why.str()}")
-    return PublishError(
-        f"whether it was published is unknown: {why.str()}. 'ptr lists list' tells; importing again does no harm."
-    )

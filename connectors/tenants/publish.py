@@ -8,19 +8,17 @@ fails as a whole. So two different documents never get the same number, and a cr
 from __future__ import annotations
 
 import time
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from confluent_kafka import KafkaError, KafkaException, Producer
+from confluent_kafka import KafkaException
 
-from connectors.broker import embedded
 from connectors.broker.follow import TopicReadError, read_to_end
-from connectors.broker.trouble import Trouble
+from connectors.broker.transaction import PublishError, failed, open_producer
 from connectors.tenants.book import TenantBook
 from connectors.tenants.document import document_hash, document_of
 from connectors.tenants.reader import take
-from pipeline.settings import BrokerAccess, client_config
+from pipeline.settings import BrokerAccess
 from pipeline.topics import TENANTS
 from schemas.codec import Codec, UndecodableError
 from schemas.records import TenantConfigured
@@ -29,16 +27,10 @@ from schemas.tenant_rules import TenantRules
 TRANSACTIONAL_ID = "ptr-tenants-publish"
 #: Longest wait for the broker in each step.
 TIMEOUT_S = 15.0
-#: A publisher that died holds readers up for this long at most.
-TRANSACTION_TIMEOUT_MS = 15_000
 #: Records have their timestamps when they are written and are seen when the transaction is committed. Together with
 #: the commit this stays below EFFECTIVE_DELAY_MS, after which the version is in force.
 COMMIT_WITHIN_S = 0.5
 ATTEMPTS_MAX = 3
-
-
-class PublishError(RuntimeError):
-    """Nothing was published; the message says why and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,28 +85,8 @@ def publish(
     A tenant whose latest version is the same document is left out. Returns when the broker has everything.
     Raises :class:`PublishError`; then nothing was published, unless it says that this is unknown.
     """
-    trouble = Trouble()
-    config = {
-        "transactional.id": TRANSACTIONAL_ID if topic == TENANTS.name else f"{TRANSACTIONAL_ID}-{topic}",
-        "transaction.timeout.ms": TRANSACTION_TIMEOUT_MS,
-        "compression.type": "none",
-        "allow.auto.create.topics": False,
-        "error_cb": trouble,
-        "log_level": 0,
-    }
-    producer = Producer(client_config(brokers, config))
-    try:
-        producer.init_transactions(TIMEOUT_S)
-    except KafkaException as error:
-        producer.poll(0)
-        if trouble.refusal:
-            raise PublishError(f"nothing was published: {trouble.unanswered(brokers, TIMEOUT_S)}") from error
-        raise PublishError(
-            f"{brokers} does not begin a transaction: {error.args[0].str()}. Check that the broker is up and that "
-            "--broker names it; a single broker needs transaction.state.log.replication.factor and .min.isr of 1."
-        ) from error
-    if embedded.is_embedded(producer.list_topics(timeout=TIMEOUT_S).cluster_id):
-        embedded.touch_topics(brokers, [topic])
+    transactional_id = TRANSACTIONAL_ID if topic == TENANTS.name else f"{TRANSACTIONAL_ID}-{topic}"
+    producer = open_producer(brokers, transactional_id, topic, compression="none", timeout_s=TIMEOUT_S)
     contents = read_all(brokers, codec, topic)
     if not contents.exists:
         raise PublishError(f"{brokers} has no topic {topic}: make it with 'ptr topics apply'")
@@ -142,26 +114,12 @@ def _write(producer: Any, codec: Codec, changes: list[Change], topic: str) -> No
                 continue
             producer.commit_transaction(TIMEOUT_S)
         except KafkaException as error:
-            raise _failed(producer, error) from error
+            unknown = "'ptr tenants list' tells; applying again does no harm."
+            raise failed(producer, error, rival="published", unknown=unknown, timeout_s=TIMEOUT_S) from error
         return
     raise PublishError(
         f"nothing was published: the broker takes longer than {COMMIT_WITHIN_S:g} s, so that workers "
         "might not have them when they are in force. Try again when it is less busy."
-    )
-
-
-def _failed(producer: Any, error: KafkaException) -> PublishError:
-    """Why the transaction failed; it is ended if it can be."""
-    why = error.args[0]
-    if why.code() in (KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH):
-        return PublishError("somebody else published at the same time, so nothing was published here: try again")
-    if why.txn_requires_abort():
-        # Where this fails too, the broker ends the transaction after TRANSACTION_TIMEOUT_MS.
-        with suppress(KafkaException):
-            producer.abort_transaction(TIMEOUT_S)
-        return PublishError(f"nothing was published: {why.str()}")
-    return PublishError(
-        f"whether it was published is unknown: {why.str()}. 'ptr tenants list' tells; applying again does no harm."
     )
 
 

@@ -24,6 +24,7 @@ from rich.table import Table
 
 from connectors.broker import admin
 from connectors.broker.embedded import EmbeddedBroker, EmbeddedBrokerError
+from connectors.broker.transaction import PublishError
 from connectors.demo.generator import generate
 from connectors.demo.recount import expected
 from connectors.demo.stream import Post
@@ -33,7 +34,6 @@ from connectors.files.readers import FileError
 from connectors.sinks.database import open_database
 from connectors.sinks.story import count_check, outcome_counts
 from connectors.tenants.document import TenantFileError, parse_tenants
-from connectors.tenants.publish import PublishError
 from pipeline import topics
 from pipeline.commands.interrupts import INTERRUPTED, one_interrupt
 from pipeline.commands.shared import print_json, settings_with

@@ -10,10 +10,11 @@ from typing import Any, Final, NoReturn
 
 import click
 
+from connectors.broker.transaction import PublishError
 from connectors.lists import ofac
 from connectors.lists.difference import compare
 from connectors.lists.load import READERS, ListError
-from connectors.lists.publish import Contents, PublishError, publish, read_all
+from connectors.lists.publish import Contents, publish, read_all
 from connectors.lists.version import pack
 from connectors.registry import RegistryError
 from pipeline.commands.lists_report import counts_of, data_of, lines_of, say, summary_of, time_of, words_of

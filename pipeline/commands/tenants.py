@@ -10,10 +10,11 @@ import click
 import msgspec
 import yaml
 
+from connectors.broker.transaction import PublishError
 from connectors.registry import RegistryError
 from connectors.tenants.book import ALWAYS_MS, EFFECTIVE_DELAY_MS, Version
 from connectors.tenants.document import FILE_CHARS_MAX, TenantFileError, parse_tenants
-from connectors.tenants.publish import Change, Contents, PublishError, publish, read_all
+from connectors.tenants.publish import Change, Contents, publish, read_all
 from pipeline.commands.shared import broker_option, codec_of, json_option, settings_with
 from pipeline.settings import Settings
 from pipeline.topics import TENANTS

@@ -14,9 +14,10 @@ from confluent_kafka import Producer
 
 from connectors.broker.embedded import EmbeddedBroker, touch_topics
 from connectors.broker.follow import read_to_end
+from connectors.broker.transaction import PublishError
 from connectors.lists import publish as publishing
 from connectors.lists.book import EFFECTIVE_DELAY_MS, ListBook
-from connectors.lists.publish import PublishError, publish, read_all
+from connectors.lists.publish import publish, read_all
 from connectors.lists.reader import ListReader, ListReadError
 from connectors.lists.version import ListVersion, head_key, pack, part_key
 from pipeline.commands.lists import lists

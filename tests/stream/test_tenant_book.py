@@ -16,9 +16,10 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 from connectors.broker.embedded import EmbeddedBroker
 from connectors.broker.local import LocalKafka
+from connectors.broker.transaction import PublishError
 from connectors.tenants.book import ALWAYS_MS, TenantBook
 from connectors.tenants.document import document_hash, document_of
-from connectors.tenants.publish import PublishError, publish, read_all
+from connectors.tenants.publish import publish, read_all
 from connectors.tenants.reader import TenantReader, TenantReadError
 from pipeline.commands.tenants import tenants
 from pipeline.topics import TENANTS
