@@ -26,9 +26,9 @@ CONSONANT_COST: Final = 2.0
 CONSONANTS_MIN: Final = 3
 #: Words with more wrong letters than this are different words, however long.
 MISTAKES_MAX: Final = 5
-#: Words kept with their sounds, and pairs of words with their cost; about 10 MB and 30 MB when full.
-SOUNDS_MAX: Final = 65_536
-PAIRS_MAX: Final = 131_072
+#: Words kept with their sounds, and pairs of words with their cost; a few MB each when full.
+SOUNDS_MAX: Final = 16_384
+PAIRS_MAX: Final = 16_384
 
 _VOWELS: Final = frozenset("aeiou")
 #: Letters that sound alike, one spelling each, applied in this order: several letters, then single ones, then vowels.

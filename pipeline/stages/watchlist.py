@@ -13,6 +13,7 @@ from functools import lru_cache
 from hashlib import blake2b
 from itertools import chain, pairwise
 from typing import Final
+from weakref import proxy
 
 import msgspec
 from rapidfuzz import process
@@ -29,7 +30,7 @@ KINDS: Final = frozenset({"person", "organisation", "vessel", "aircraft", "unkno
 #: Names seen before, kept with what they matched; about 30 MB when full.
 CACHED_NAMES_MAX: Final = 100_000
 #: Words seen before, kept with the listed names they may stand for; the commonest have a thousand.
-CACHED_WORDS_MAX: Final = 16_384
+CACHED_WORDS_MAX: Final = 2_048
 #: Below this score nothing is a match, so a lower ``refer_at`` refers no more than this one.
 SCORE_MIN: Final = 0.8
 #: Entries that are looked at when a birth date or country is known: the best by name alone may not be the one.
@@ -88,8 +89,8 @@ class _ListedName:
 
 
 class Watchlists:
-    """Sanctions lists, ready to be asked. Immutable but for bounded caches; some 20 MB for 20,900 names, 75 MB with 10,000
-    different names asked for.
+    """Sanctions lists, ready to be asked. Immutable but for bounded caches; some 30 MB for OFAC's 23,300 names, 60 MB with
+    10,000 different names asked for.
 
     The answer to a name depends on the entries and their order only, so all workers with the same ``version`` agree.
     """
@@ -124,8 +125,10 @@ class Watchlists:
                 spelt.append(word)
             for family in FAMILIES.get(word, ()):
                 self._by_family.setdefault(family, []).append(word)
-        self._names_with: Final = lru_cache(CACHED_WORDS_MAX)(self._find_names_with)
-        self._cached_matches: Final = lru_cache(CACHED_NAMES_MAX)(self._find_matches)
+        # Weakly, so that lists that were replaced are freed at once: no cycle waits for a collection.
+        me: Watchlists = proxy(self)
+        self._names_with: Final = lru_cache(CACHED_WORDS_MAX)(lambda word: me._find_names_with(word))
+        self._cached_matches: Final = lru_cache(CACHED_NAMES_MAX)(lambda text: me._find_matches(text))
 
     def _add(self, text: str, entry: ListEntry, *, weak: bool) -> None:
         name = parse(text)

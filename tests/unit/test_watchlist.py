@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+from weakref import ref
+
 import pytest
 
 from pipeline.stages.support import Support
@@ -114,3 +117,16 @@ def test_the_strong_name_counts_when_an_alias_says_the_same() -> None:
     match = lists.best_match("Iggy Blackwood")
     assert match is not None and match.score == 1.0
     assert len(lists) == 1
+
+
+def test_lists_that_are_replaced_are_freed() -> None:
+    """Without a garbage collection: a worker freezes what it has, and each version takes tens of megabytes."""
+    lists = Watchlists([ListEntry("ofac", "1", "person", ("Ada Lovelace",))])
+    assert lists.best_match("Ada Lovelace") is not None
+    gone = ref(lists)
+    gc.disable()
+    try:
+        del lists
+        assert gone() is None
+    finally:
+        gc.enable()
