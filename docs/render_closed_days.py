@@ -155,7 +155,7 @@ CALENDARS = (
     ("sic", "Europe/Zurich", "SIX Interbank Clearing, bank holidays in Zurich", zurich),
     ("boj", "Asia/Tokyo", "Bank of Japan, holidays: Banking Act, article 15; Enforcement Order, article 5", japan),
     ("rix", "Europe/Stockholm", "Sveriges Riksbank, RIX closing days", sweden),
-    ("kronos", "Europe/Copenhagen", "Danmarks Nationalbank, Kronos2 closing days", denmark),
+    ("dk-banks", "Europe/Copenhagen", "Danmarks Nationalbank, bank closing days", denmark),
     ("sorbnet", "Europe/Warsaw", "Act on days off of 18 January 1951 (NBP, SORBNET3)", poland),
     ("certis", "Europe/Prague", "Act 245/2000 on public holidays (CNB, CERTIS)", czechia),
     (

@@ -216,9 +216,9 @@ _ALL: Final = (
         """,
     ),
     Calendar(
-        "kronos-2026",
+        "dk-banks-2026",
         "Europe/Copenhagen",
-        "Danmarks Nationalbank, Kronos2 closing days",
+        "Danmarks Nationalbank, bank closing days",
         """
         2015: 0101 0402 0403 0406 0501 0514 0515 0525 0605 1224 1225 1231
         2016: 0101 0324 0325 0328 0422 0505 0506 0516 1226
