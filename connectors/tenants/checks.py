@@ -2,48 +2,21 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterator, Mapping
-from functools import cache
 
-from babel import Locale
-
+from connectors.tenants.names import METHOD_PATTERN, countries, shown
 from schemas.identity import PIC_PATTERN, TENANT_PATTERN
 from schemas.limits import AMOUNT_MINOR_MAX
 from schemas.money import is_currency
 from schemas.tenant_rules import TenantRules
 
-METHOD_PATTERN = re.compile(r"[a-z][a-z0-9_]{0,39}\Z")
 #: More methods than any tenant offers; bounds a document.
 METHODS_MAX = 50
 #: Above any count of payments that a payee has in a window; catches a time or an amount in the wrong field.
 COUNT_MAX = 1_000_000_000
 WHOLE_BP = 10_000
-#: A mistake repeats at most this much of a value.
-SHOWN_CHARS_MAX = 40
-
-#: Two letters that CLDR knows and ISO 3166-1 does not assign: groups of countries, private use, exceptional
-#: reservations.
-_NOT_COUNTRIES = frozenset(["AC", "CP", "CQ", "DG", "EA", "EU", "EZ", "IC", "QO", "TA", "UN", "XA", "XB", "ZZ"])
-
 #: A path such as ``fraud.decline_at`` or ``methods.card.max_minor.EUR``, and what is wrong there.
 Mistake = tuple[str, str]
-
-
-@cache
-def countries() -> frozenset[str]:
-    """ISO 3166-1 alpha-2 codes, from CLDR, and XK (Kosovo), which is user-assigned and in use for payments."""
-    known = [str(code) for code in Locale("en").territories]
-    return frozenset(code for code in known if re.fullmatch("[A-Z]{2}", code)) - _NOT_COUNTRIES
-
-
-def shown(value: object) -> str:
-    """A value for a message: short, text in quotes, and nothing that may be a card number."""
-    text = str(value)
-    if sum(character.isdigit() for character in text) >= 13:
-        return "a value of 13 digits or more"
-    short = text if len(text) <= SHOWN_CHARS_MAX else text[:SHOWN_CHARS_MAX] + "..."
-    return repr(short) if isinstance(value, str) else short
 
 
 def mistakes(rules: TenantRules, *, pics: Collection[str] | None, unread: Collection[str] = ()) -> Iterator[Mistake]:

@@ -168,7 +168,7 @@ def test_a_file_is_refused_whole_with_every_mistake_and_its_line() -> None:
         ("a: &x 1\nb: *x", ["1: anchors and aliases are not taken: write the value out"]),
         ("a: 1\nb: *x", ["2: anchors and aliases are not taken: write the value out"]),
         ("a: !!python/object/apply:os.getcwd []", ["1: tags are not taken: write the plain value"]),
-        ("[" * 50_000, ["1: more than 8 levels deep"]),
+        ("[" * 50_000, ["1: more than 10 levels deep"]),
         (LEAST + "tenant: other", ["4: tenant: is written already, at line 1"]),
         (LEAST + "fee:\n  percent_bp: 1\n  percent_bp: 1", ["6: fee.percent_bp: is written already, at line 5"]),
         (LEAST + "<<: {pic: x}", ["4: <<: a name must be text"]),

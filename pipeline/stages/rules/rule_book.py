@@ -1,0 +1,236 @@
+"""A tenant's business rules, ready to be asked: which rules can matter to a payment, in the order in which they win. Pure.
+
+What the order is and why: docs/rules.md. The work is done once per version: rules are ranked and conditions compiled. A
+:class:`Plan` is made once per country, method, currency and span of days, so that a payment only meets rules that its place, its
+instrument and its day allow.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from pipeline.stages.localities.value_date import ValueDates
+from pipeline.stages.rules.conditions import FAILURES, Condition, compile_condition
+from pipeline.stages.rules.facts import Facts
+from pipeline.stages.rules.filters import in_force_ms, plain_postcode, plain_region, postcode_filter
+from schemas.business_rules import ALL_APPLY, EFFECTS, Edition, Rule
+from schemas.localities import ResidencyTerms, ScaTerms
+
+#: Plans that are kept; more are made anew. A tenant's payments have some ten combinations.
+PLANS_MAX: Final = 512
+
+Groups = Mapping[str, tuple[str, ...]]
+
+
+class RuleFailed(Exception):
+    """A condition could not be evaluated, and its rule says ``on_error: reject``."""
+
+    def __init__(self, rule_id: str) -> None:
+        super().__init__(rule_id)
+        self.rule_id = rule_id
+
+
+class Ready:
+    """One rule, compiled. ``rank`` sorts rules: the smallest wins."""
+
+    __slots__ = (
+        "countries",
+        "currencies",
+        "effect",
+        "from_ms",
+        "id",
+        "methods",
+        "postcode",
+        "rank",
+        "regions",
+        "reject_on_error",
+        "rule",
+        "sure",
+        "terms",
+        "test",
+        "until_ms",
+    )
+
+    def __init__(self, rule: Rule, groups: Groups, layer: int, place: int) -> None:
+        self.rule = rule
+        self.id = rule.id
+        ((self.effect, terms),) = rule.effects()
+        self.terms: Any = _ready_terms(terms, groups)
+        self.countries = _countries(rule.country, groups)
+        self.methods = frozenset(rule.method) or None
+        self.currencies = frozenset(rule.currency) or None
+        self.regions = frozenset(map(plain_region, rule.region)) or None
+        self.postcode: Callable[[str], bool] | None = postcode_filter(rule.postcode) if rule.postcode else None
+        self.from_ms, self.until_ms = in_force_ms(rule.since, rule.until, rule.zone)
+        self.test: Condition | None = compile_condition(rule.when, groups).test if rule.when else None
+        self.reject_on_error = rule.on_error == "reject"
+        #: Whether a payment that a plan holds it for is one that it applies to.
+        self.sure = self.regions is None and self.postcode is None and self.test is None
+        self.rank = (layer, _vagueness(rule), -self.from_ms, -place)
+
+    def fits_place(self, facts: Facts) -> bool:
+        """Whether region and postcode fit."""
+        if self.regions is not None and plain_region(facts.region) not in self.regions:
+            return False
+        return self.postcode is None or self.postcode(plain_postcode(facts.postcode))
+
+    def applies(self, facts: Facts, failed: list[str]) -> bool:
+        """Whether it applies, all that a plan asks being true. A failing condition does not, and is noted in ``failed``;
+        raises :class:`RuleFailed` where the rule says so."""
+        if self.sure:
+            return True
+        if not self.fits_place(facts):
+            return False
+        test = self.test
+        if test is None:
+            return True
+        try:
+            return test(facts)
+        except FAILURES:
+            failed.append(self.id)
+            if self.reject_on_error:
+                raise RuleFailed(self.id) from None
+            return False
+
+
+def _countries(places: Sequence[str], groups: Groups) -> frozenset[str] | None:
+    if not places:
+        return None
+    return frozenset(code for place in places for code in groups.get(place, (place,)))
+
+
+def _ready_terms(terms: Any, groups: Groups) -> Any:
+    """Terms with groups written out, and what can be worked out beforehand."""
+    if isinstance(terms, ScaTerms | ResidencyTerms):
+        return msgspec.structs.replace(terms, within=sorted(_countries(terms.within, groups) or ()))
+    return terms
+
+
+def _vagueness(rule: Rule) -> tuple[int, int]:
+    """How little specific a rule is."""
+    if rule.postcode:
+        place = 0
+    elif rule.region:
+        place = 1
+    elif not rule.country:
+        place = 4
+    else:
+        place = 2 if all(len(code) == 2 for code in rule.country) else 3
+    return place, -(bool(rule.method) + bool(rule.currency) + bool(rule.when))
+
+
+class Plan:
+    """The rules that can matter to payments of one kind. ``all_of`` and ``first_of`` hold them by effect, best first."""
+
+    __slots__ = ("all_of", "first_of")
+
+    def __init__(self, rules: Sequence[Ready]) -> None:
+        #: Every one that applies counts.
+        self.all_of: dict[str, tuple[Ready, ...]] = {}
+        #: The first one that applies counts.
+        self.first_of: dict[str, tuple[Ready, ...]] = {}
+        for effect in EFFECTS:
+            ranked = [rule for rule in rules if rule.effect == effect]
+            if not ranked:
+                continue
+            if effect in ALL_APPLY:
+                self.all_of[effect] = tuple(ranked)
+            else:
+                end = next((at for at, rule in enumerate(ranked, 1) if rule.sure), len(ranked))
+                self.first_of[effect] = tuple(ranked[:end])
+
+    def first(self, effect: str, facts: Facts, failed: list[str]) -> Ready | None:
+        """The rule that decides ``effect``."""
+        for rule in self.first_of.get(effect, ()):
+            if rule.applies(facts, failed):
+                return rule
+        return None
+
+
+_NOTHING: Final = Plan(())
+
+
+class RuleBook:
+    """All business rules of one version of a tenant, inherited ones among them."""
+
+    __slots__ = ("_boundaries", "_currencies", "_methods", "_named", "_plans", "_ranked", "routes", "value_dates")
+
+    def __init__(
+        self,
+        own: Sequence[Rule],
+        own_groups: Mapping[str, Sequence[str]],
+        inherited: Sequence[Edition],
+        routes: Mapping[str, Sequence[str]],
+    ) -> None:
+        """``inherited`` are the base rule sets, the strongest last. Expects rules without mistakes."""
+        groups: dict[str, tuple[str, ...]] = {}
+        of_edition: list[Groups] = []
+        for edition in inherited:
+            of_edition.append({name: tuple(codes) for name, codes in edition.groups.items()})
+            groups |= of_edition[-1]
+        groups |= {name: tuple(codes) for name, codes in own_groups.items()}
+        # By id: the rule, its groups, its layer (the smallest wins) and its place there. A rule that is named again takes the
+        # layer and the place of the one before it.
+        rules: dict[str, tuple[Rule, Groups, int, int]] = {}
+        for layer, (edition, its_groups) in enumerate(zip(reversed(inherited), reversed(of_edition), strict=True), 1):
+            for place, rule in enumerate(edition.rules):
+                rules.setdefault(rule.id, (rule, its_groups, layer, place))
+        for place, rule in enumerate(own):
+            if rule.off:
+                rules.pop(rule.id, None)
+                continue
+            _, _, layer, at = rules.get(rule.id, (rule, groups, 0, place))
+            rules[rule.id] = (rule, groups, layer, at)
+        ready = [Ready(rule, its_groups, layer, place) for rule, its_groups, layer, place in rules.values()]
+        self._ranked = sorted(ready, key=lambda rule: rule.rank)
+        self._named = frozenset(code for rule in ready for code in rule.countries or ())
+        self._methods = frozenset(name for rule in ready for name in rule.methods or ())
+        self._currencies = frozenset(code for rule in ready for code in rule.currencies or ())
+        #: Instants at which a rule begins or ends, ascending.
+        self._boundaries = sorted({instant for rule in ready for instant in (rule.from_ms, rule.until_ms)})
+        self._plans: dict[tuple[str, str, str, int], Plan] = {}
+        #: Countries in which a payment integration client keeps payments.
+        self.routes = {pic: _countries(places, groups) or frozenset() for pic, places in routes.items()}
+        #: By rule.
+        self.value_dates = {rule.id: ValueDates(rule.terms) for rule in ready if rule.effect == "value_date"}
+
+    @property
+    def rules(self) -> Sequence[Ready]:
+        """Every rule, best first."""
+        return self._ranked
+
+    def plan(self, country: str, method: str, currency: str, at_ms: int) -> Plan:
+        """The rules for payments of this kind that are received at ``at_ms``."""
+        if not self._ranked:
+            return _NOTHING
+        key = (
+            country if country in self._named else "",
+            method if method in self._methods else "",
+            currency if currency in self._currencies else "",
+            bisect_right(self._boundaries, at_ms),
+        )
+        plan = self._plans.get(key)
+        if plan is None:
+            fitting = [rule for rule in self._ranked if misfit(rule, country, method, currency, at_ms) == ""]
+            plan = Plan(fitting)
+            if len(self._plans) >= PLANS_MAX:
+                self._plans.clear()
+            self._plans[key] = plan
+        return plan
+
+
+def misfit(rule: Ready, country: str, method: str, currency: str, at_ms: int) -> str:
+    """Which filter of a plan keeps ``rule`` from a payment; empty when none does."""
+    if rule.countries is not None and country not in rule.countries:
+        return "country"
+    if rule.methods is not None and method not in rule.methods:
+        return "method"
+    if rule.currencies is not None and currency not in rule.currencies:
+        return "currency"
+    if at_ms < rule.from_ms:
+        return "from"
+    return "until" if at_ms >= rule.until_ms else ""
