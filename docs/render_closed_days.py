@@ -19,9 +19,10 @@ YEARS = range(2015, 2036)
 TARGET = Path(__file__).resolve().parents[1] / "pipeline" / "stages" / "localities" / "closed_days.py"
 SATURDAY = 5
 
-HEAD = '''"""Closing days of settlement systems, written down. Made by ``docs/render_closed_days.py`` with holidays 0.109; the tests
-compare it with the rules and lists that the operators publish. Never change a calendar that a rule may name: a decision of
-the past would come out differently. A new edition is a new name.
+HEAD = '''"""Closing days of settlement systems, written down. Made by ``docs/render_closed_days.py`` with holidays 0.109.
+
+The tests compare it with the rules and lists that the operators publish. Never change a calendar that a rule may name: a
+decision of the past would come out differently. A new edition is a new name.
 
 Days after the last published list follow from the law as it is in 2026: a king's funeral or a new holiday is in the next
 edition. Saturdays and Sundays are closed everywhere and not listed.
@@ -39,7 +40,7 @@ class Calendar:
     __slots__ = ("_closed", "first_year", "last_year", "name", "source", "zone")
 
     def __init__(self, name: str, zone: str, source: str, days: str) -> None:
-        """``days``: a line per year, ``2026: 01-01 04-03``."""
+        """``days``: a line per year, ``2026: 0101 0403``."""
         self.name = name
         #: IANA name of the time zone in which its days and cut-offs are.
         self.zone = zone
@@ -49,7 +50,7 @@ class Calendar:
         for line in days.strip().splitlines():
             year, _, months = line.strip().partition(":")
             years.append(int(year))
-            closed.update(date.fromisoformat(f"{year}-{day}") for day in months.split())
+            closed.update(date.fromisoformat(f"{year}{day}") for day in months.split())
         self.first_year, self.last_year = min(years), max(years)
         self._closed = frozenset(closed)
 
@@ -154,7 +155,7 @@ CALENDARS = (
     ("sic", "Europe/Zurich", "SIX Interbank Clearing, bank holidays in Zurich", zurich),
     ("boj", "Asia/Tokyo", "Bank of Japan, holidays: Banking Act, article 15; Enforcement Order, article 5", japan),
     ("rix", "Europe/Stockholm", "Sveriges Riksbank, RIX closing days", sweden),
-    ("kronos", "Europe/Copenhagen", "Danmarks Nationalbank, Kronos2 closing days", denmark),
+    ("dk-banks", "Europe/Copenhagen", "Danmarks Nationalbank, bank closing days", denmark),
     ("sorbnet", "Europe/Warsaw", "Act on days off of 18 January 1951 (NBP, SORBNET3)", poland),
     ("certis", "Europe/Prague", "Act 245/2000 on public holidays (CNB, CERTIS)", czechia),
     (
@@ -175,7 +176,7 @@ def render() -> str:
         parts.append(f'        "{name}-{EDITION}",\n        "{zone}",\n        "{source}",\n        """\n')
         for year in YEARS:
             days = sorted({day for day in days_of(year) if day.weekday() < SATURDAY and day.year == year})
-            parts.append(f"        {year}: {' '.join(f'{day:%m-%d}' for day in days)}\n")
+            parts.append(f"        {year}: {' '.join(f'{day:%m%d}' for day in days)}\n")
         parts.append('        """,\n    ),\n')
     return "".join([*parts, TAIL])
 

@@ -37,7 +37,8 @@ class TaxTerms(_Terms, frozen=True, kw_only=True):
     and Japan. Otherwise the tax comes on top and is only told.
     """
 
-    kind: Literal["vat", "consumption_tax", "gst", "sales_tax"] = "vat"
+    #: The tax's name: vat, consumption_tax, igic, ...
+    kind: str = "vat"
     rates_bp: dict[str, int]
     inclusive: bool = True
     #: ``half_up`` to the nearest minor unit, a half away from zero; ``down`` drops the fraction.

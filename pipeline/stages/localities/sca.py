@@ -125,9 +125,9 @@ def settle(assessed: Assessed, counters: ScaCounters) -> tuple[Settled, ScaCount
     low_value = assessed.article == LOW_VALUE_ARTICLE
     count = 1 + (counters.low_value_count if low_value else counters.contactless_count)
     used_ppm = assessed.share_ppm + (counters.low_value_ppm if low_value else counters.contactless_ppm)
-    few = count <= min(assessed.count, COUNT_MAX)
-    little = used_ppm <= WHOLE_PPM
-    if not {"amount": little, "count": few, "both": little and few}[assessed.counter]:
+    too_many = assessed.counter != "amount" and count > assessed.count
+    too_much = assessed.counter != "count" and used_ppm > WHOLE_PPM
+    if too_many or too_much:
         return _REQUIRED, NO_COUNTERS
     count, used_ppm = min(count, COUNT_MAX), min(used_ppm, WHOLE_PPM + 1)
     if low_value:
