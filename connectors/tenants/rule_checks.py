@@ -100,8 +100,9 @@ def _groups(before: str, groups: Groups) -> Iterator[RuleMistake]:
         yield RuleMistake(f"{before}groups", f"must be at most {GROUPS_MAX}, are {len(groups)}")
     for name, codes in groups.items():
         path = f"{before}groups.{name}"
-        if not is_group_name(name):
-            yield RuleMistake(path, "a group's name must be 3 to 30 of A-Z, 0-9 and '_', beginning with a letter")
+        if not is_group_name(name) or name in countries():
+            text = "a group's name must be 2 to 30 of A-Z, 0-9 and '_', beginning with a letter, and no country's code"
+            yield RuleMistake(path, text)
         yield from _places(path, codes, {})
 
 
@@ -323,8 +324,8 @@ def _sca(terms: Any, groups: Groups) -> Iterator[RuleMistake]:
 def _surcharge(terms: Any, groups: Groups) -> Iterator[RuleMistake]:
     yield from _between("max_bp", terms.max_bp, 0, WHOLE_BP, " basis points")
     for at, category in enumerate(terms.card_categories):
-        if not _CATEGORY.match(category):
-            yield RuleMistake(f"card_categories[{at}]", "must be 1 to 40 of a-z, 0-9 and '_'")
+        if category and not _CATEGORY.match(category):  # Empty: a payment that names none.
+            yield RuleMistake(f"card_categories[{at}]", "must be at most 40 of a-z, 0-9 and '_'")
 
 
 def _value_date(terms: Any, groups: Groups) -> Iterator[RuleMistake]:
