@@ -25,7 +25,7 @@ class _Publisher:
 
     def __init__(self, context: Context) -> None:
         codec = context.codec
-        self._write_queued = codec.carrying_writer(PaymentQueued, "fee_minor", PaymentScored)
+        self._write_queued = codec.carrying_writer(PaymentQueued, "sca", PaymentScored)
         self._encode_completed = codec.encoder(PaymentCompleted)
         self._queue_of = {pic: topics.queue(pic).name for pic in context.pics}
         self._retries_of = {pic: [topic.name for topic in topics.retries(pic)] for pic in context.pics}
@@ -52,7 +52,7 @@ class _Publisher:
 def make(context: Context) -> tuple[Stage, ...]:
     """The three stages of the table, in flow order."""
     codec, pics = context.codec, context.pics
-    read = codec.carrying_reader(PaymentScored, "fee_minor", until="trace_id")
+    read = codec.carrying_reader(PaymentScored, "sca", until="trace_id")
     decode_ended, decode_answered = codec.decoder(PaymentEnded), codec.decoder(PaymentAnswered)
     delays_s = topics.RETRY_DELAYS_S
     publisher = _Publisher(context)

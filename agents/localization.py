@@ -7,7 +7,8 @@ from agents.ended import ended_of
 from pipeline import topics
 from pipeline.engine.stage import RawRecord, Stage, Work
 from pipeline.stages.localization import Accepted, Rejected, localize
-from schemas.codec import UndecodableError
+from pipeline.stages.rules.facts import facts_of
+from schemas.codec import UndecodableError, decode_request
 from schemas.identity import payer_key
 from schemas.reasons import Error, Outcome
 from schemas.records import PaymentEnded, PaymentLocalized, PaymentScreened
@@ -18,7 +19,7 @@ NAME = "localization"
 def make(context: Context) -> Stage:
     """The stage, bound to its topics and decision."""
     codec, tenants = context.codec, context.tenants
-    read = codec.carrying_reader(PaymentScreened, "requested_at_ms", until="trace_id")
+    read = codec.carrying_reader(PaymentScreened, "requested_at_ms", until="request")
     write = codec.carrying_writer(PaymentLocalized, "requested_at_ms", PaymentScreened)
     encode_ended = codec.encoder(PaymentEnded)
     localized_topic, ended_topic = topics.LOCALIZED.name, topics.ENDED.name
@@ -30,17 +31,12 @@ def make(context: Context) -> Stage:
         if screened["outcome"] != "clear":
             return  # Screening ended it.
         tenant = screened["tenant"]
-        known = tenants.rules(tenant, screened["received_at_ms"])
+        known = tenants.decider(tenant, screened["received_at_ms"])
         if known is None:
             raise LookupError("a tenant that screening knew")  # This worker's book is behind: a dead letter, retried.
-        version, rules = known
-        answer = localize(
-            amount_minor=screened["amount_minor"],
-            currency=screened["currency"],
-            country=screened["country"],
-            method=screened["method"],
-            rules=rules,
-        )
+        version, rules, book = known
+        facts = facts_of(decode_request(screened["request"]), screened["received_at_ms"])
+        answer = localize(facts, rules, book)
         head = {
             # Without a table this stage cannot tell a repeat, so it passes the coordinates of its own sender on: a repeat
             # keeps them and the next table drops it. That is right because nothing was re-keyed in between.
@@ -49,12 +45,14 @@ def make(context: Context) -> Stage:
             "rule_version": version,
             "outcome": "accepted",
             "reason": "",
+            "checks": None,
             "fee_minor": 0,
             "pic": rules.pic,
+            "terms": None,
         }
         match answer:
-            case Accepted(fee_minor=fee_minor, pic=pic):
-                head["fee_minor"], head["pic"] = fee_minor, pic
+            case Accepted(fee_minor, pic, terms, checks):
+                head["fee_minor"], head["pic"], head["terms"], head["checks"] = fee_minor, pic, terms, checks
             case Rejected(reason=reason, detail=detail):
                 head["outcome"], head["reason"] = Outcome.REJECTED.value, reason.value
                 ended = ended_of(screened, record, NAME, Outcome.REJECTED, reason.value, detail, version)

@@ -58,8 +58,8 @@ class Tier(_Part, frozen=True, kw_only=True):
     fixed_minor: int = 0
 
 
-class FeeTerms(_Part, frozen=True, kw_only=True):
-    """The tenant's fee; ``tiers`` instead of ``percent_bp`` and ``fixed_minor`` for currencies that it names."""
+class FeeRules(_Part, frozen=True, kw_only=True):
+    """The tenant's fee: ``fixed_minor[currency] + amount * percent_bp / 10 000``; ``tiers`` instead of ``percent_bp`` and ``fixed_minor`` for currencies that it names."""
 
     percent_bp: int = 0
     fixed_minor: dict[str, int] = {}
@@ -100,7 +100,7 @@ class Rule(_Part, frozen=True, kw_only=True):
     allow_currencies: list[str] | None = None
     limit: LimitTerms | None = None
     payer_limit: PayerLimitTerms | None = None
-    fee: FeeTerms | None = None
+    fee: FeeRules | None = None
     tax: TaxTerms | None = None
     sca: ScaTerms | None = None
     surcharge: SurchargeTerms | None = None

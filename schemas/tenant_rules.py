@@ -7,18 +7,12 @@ from __future__ import annotations
 
 import msgspec
 
+from schemas.business_rules import FeeRules as FeeRules
 from schemas.business_rules import Rule, ShadowRules
 
 
 class _Rules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Unknown fields are mistakes, not extensions."""
-
-
-class FeeRules(_Rules, frozen=True, kw_only=True):
-    """``fixed_minor[currency] + amount * percent_bp / 10 000``, rounded half up to the minor unit."""
-
-    percent_bp: int = 0
-    fixed_minor: dict[str, int] = {}
 
 
 class MethodRules(_Rules, frozen=True, kw_only=True):

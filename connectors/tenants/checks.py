@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 
 from connectors.tenants.names import METHOD_PATTERN, countries, shown
+from connectors.tenants.rule_checks import amount_mistakes, fee_mistakes
 from schemas.identity import PIC_PATTERN, TENANT_PATTERN
 from schemas.limits import AMOUNT_MINOR_MAX
 from schemas.money import is_currency
@@ -72,9 +73,12 @@ def _methods(rules: TenantRules, taken: Collection[str] | None) -> Iterator[Mist
 
 
 def _fee(rules: TenantRules, taken: Collection[str] | None) -> Iterator[Mistake]:
-    if not 0 <= rules.fee.percent_bp <= WHOLE_BP:
-        yield "fee.percent_bp", f"must be between 0 and {WHOLE_BP} basis points, is {shown(rules.fee.percent_bp)}"
-    yield from _amounts("fee.fixed_minor", rules.fee.fixed_minor, taken)
+    for mistake in fee_mistakes(rules.fee):
+        yield f"fee.{mistake.path}", mistake.text
+    fee = rules.fee
+    for name, amounts in (("fixed_minor", fee.fixed_minor), ("min_minor", fee.min_minor), ("cap_minor", fee.cap_minor)):
+        yield from _taken(f"fee.{name}", amounts, taken)
+    yield from _taken("fee.tiers", fee.tiers, taken)
 
 
 def _limits(rules: TenantRules) -> Iterator[Mistake]:
@@ -94,13 +98,15 @@ def _limits(rules: TenantRules) -> Iterator[Mistake]:
 
 
 def _amounts(path: str, amounts: Mapping[str, int], taken: Collection[str] | None) -> Iterator[Mistake]:
-    for currency, amount in amounts.items():
-        if not is_currency(currency):
-            yield f"{path}.{currency}", "must be under an ISO 4217 code in capitals"
-        elif taken is not None and currency not in taken:
+    for mistake in amount_mistakes(path, amounts):
+        yield mistake.path, mistake.text
+    yield from _taken(path, amounts, taken)
+
+
+def _taken(path: str, amounts: Collection[str], taken: Collection[str] | None) -> Iterator[Mistake]:
+    for currency in amounts:
+        if taken is not None and currency not in taken and is_currency(currency):
             yield f"{path}.{currency}", "must be under one of the tenant's currencies"
-        if not 0 <= amount <= AMOUNT_MINOR_MAX:
-            yield f"{path}.{currency}", f"must be between 0 and {AMOUNT_MINOR_MAX} minor units, is {shown(amount)}"
 
 
 def _thresholds(

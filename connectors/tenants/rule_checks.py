@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from connectors.rules.editions import edition, editions
@@ -12,7 +13,7 @@ from connectors.tenants.names import METHOD_PATTERN, countries, shown
 from pipeline.stages.localities.value_date import ValueDates
 from pipeline.stages.rules.conditions import ConditionError, compile_condition, is_group_name
 from pipeline.stages.rules.filters import FilterError, in_force_ms, postcode_filter
-from schemas.business_rules import EFFECTS, Edition, FeeTerms, Rule
+from schemas.business_rules import EFFECTS, Edition, FeeRules, Rule
 from schemas.identity import PIC_PATTERN
 from schemas.limits import AMOUNT_MINOR_MAX, TEXT_CHARS_MAX
 from schemas.localities import STANDARD, CounterTerms
@@ -99,8 +100,9 @@ def _groups(before: str, groups: Groups) -> Iterator[RuleMistake]:
         yield RuleMistake(f"{before}groups", f"must be at most {GROUPS_MAX}, are {len(groups)}")
     for name, codes in groups.items():
         path = f"{before}groups.{name}"
-        if not is_group_name(name):
-            yield RuleMistake(path, "a group's name must be 3 to 30 of A-Z, 0-9 and '_', beginning with a letter")
+        if not is_group_name(name) or name in countries():
+            text = "a group's name must be 2 to 30 of A-Z, 0-9 and '_', beginning with a letter, and no country's code"
+            yield RuleMistake(path, text)
         yield from _places(path, codes, {})
 
 
@@ -224,7 +226,8 @@ def _each_currency(path: str, currencies: Sequence[str]) -> Iterator[RuleMistake
 # -- Effects: paths are within the effect -----------------------------------------------------------------------------
 
 
-def _amounts(path: str, amounts: Mapping[str, int], least: int = 0) -> Iterator[RuleMistake]:
+def amount_mistakes(path: str, amounts: Mapping[str, int], least: int = 0) -> Iterator[RuleMistake]:
+    """Every mistake in amounts per currency."""
     for currency, amount in amounts.items():
         if not is_currency(currency):
             yield RuleMistake(f"{path}.{currency}", "must be under an ISO 4217 code in capitals")
@@ -258,8 +261,8 @@ def _allow_currencies(terms: Any, groups: Groups) -> Iterator[RuleMistake]:
 def _limit(terms: Any, groups: Groups) -> Iterator[RuleMistake]:
     if not terms.min_minor and not terms.max_minor:
         yield RuleMistake("", "must have min_minor or max_minor")
-    yield from _amounts("min_minor", terms.min_minor)
-    yield from _amounts("max_minor", terms.max_minor)
+    yield from amount_mistakes("min_minor", terms.min_minor)
+    yield from amount_mistakes("max_minor", terms.max_minor)
     yield from _ordered(terms.min_minor, terms.max_minor, "max_minor", "min_minor")
 
 
@@ -274,13 +277,14 @@ def _payer_limit(terms: Any, groups: Groups) -> Iterator[RuleMistake]:
     if not terms.max_count and not terms.max_minor:
         yield RuleMistake("", "must have max_count or max_minor")
     yield from _between("max_count", terms.max_count, 0, COUNT_MAX)
-    yield from _amounts("max_minor", terms.max_minor)
+    yield from amount_mistakes("max_minor", terms.max_minor)
 
 
-def _fee(terms: FeeTerms, groups: Groups) -> Iterator[RuleMistake]:
+def fee_mistakes(terms: FeeRules, groups: Groups = MappingProxyType({})) -> Iterator[RuleMistake]:
+    """Every mistake in a fee; paths are within it."""
     yield from _between("percent_bp", terms.percent_bp, 0, WHOLE_BP, " basis points")
     for name in ("fixed_minor", "min_minor", "cap_minor"):
-        yield from _amounts(name, getattr(terms, name))
+        yield from amount_mistakes(name, getattr(terms, name))
     yield from _ordered(terms.min_minor, terms.cap_minor, "cap_minor", "min_minor")
     yield from _each_currency("tiers", list(terms.tiers))
     for currency, tiers in terms.tiers.items():
@@ -312,16 +316,16 @@ def _sca(terms: Any, groups: Groups) -> Iterator[RuleMistake]:
     for name in ("low_value", "contactless"):
         counter: CounterTerms | None = getattr(terms, name)
         if counter is not None:
-            yield from _amounts(f"{name}.single_minor", counter.single_minor)
-            yield from _amounts(f"{name}.cumulative_minor", counter.cumulative_minor, least=1)
+            yield from amount_mistakes(f"{name}.single_minor", counter.single_minor)
+            yield from amount_mistakes(f"{name}.cumulative_minor", counter.cumulative_minor, least=1)
             yield from _between(f"{name}.count", counter.count, 0, COUNT_MAX)
 
 
 def _surcharge(terms: Any, groups: Groups) -> Iterator[RuleMistake]:
     yield from _between("max_bp", terms.max_bp, 0, WHOLE_BP, " basis points")
     for at, category in enumerate(terms.card_categories):
-        if not _CATEGORY.match(category):
-            yield RuleMistake(f"card_categories[{at}]", "must be 1 to 40 of a-z, 0-9 and '_'")
+        if category and not _CATEGORY.match(category):  # Empty: a payment that names none.
+            yield RuleMistake(f"card_categories[{at}]", "must be at most 40 of a-z, 0-9 and '_'")
 
 
 def _value_date(terms: Any, groups: Groups) -> Iterator[RuleMistake]:
@@ -364,7 +368,7 @@ _EFFECTS: dict[str, Any] = {
     "allow_currencies": _allow_currencies,
     "limit": _limit,
     "payer_limit": _payer_limit,
-    "fee": _fee,
+    "fee": fee_mistakes,
     "tax": _tax,
     "sca": _sca,
     "surcharge": _surcharge,

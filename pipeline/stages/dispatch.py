@@ -75,7 +75,7 @@ class Attempts(msgspec.Struct, array_like=True):
     pic: str = ""
     pic_reference: str = ""
     trace_id: str = ""
-    #: The fields of a ``PaymentQueued`` from ``fee_minor`` on, Avro, to queue a look-up; empty once ended.
+    #: The fields of a ``PaymentQueued`` from ``sca`` on, Avro, to queue a look-up; empty once ended.
     queued: bytes = b""
     #: A repeat arrived while the payment was in flight; its completion answers both.
     asked_again: bool = False
@@ -151,7 +151,7 @@ def route(
     """What follows from fraud's answer.
 
     ``scored`` holds the fields of a ``PaymentScored`` but ``request`` and the features; ``carried`` its Avro bytes from
-    ``fee_minor`` on; ``pics`` the PICs that have a plugin. A payment that has a state has been here: a repeat. Where
+    ``sca`` on; ``pics`` the PICs that have a plugin. A payment that has a state has been here: a repeat. Where
     the answer came early (:func:`settle`), it is settled at once, with ``delays_s``: the intent is in the queue
     already. Raises :class:`ValueError` for an outcome that fraud does not have.
     """

@@ -176,7 +176,7 @@ def test_a_file_is_refused_whole_with_every_mistake_and_its_line() -> None:
         (LEAST + "countries: [12]", ["4: countries[0]: must be text, is 12; put it in quotes"]),
         (LEAST + "countries: DE", ["4: countries: must be a list, is 'DE'"]),
         (LEAST + "countries: [DE, [AT]]", ["4: countries[1]: must be text, is a list"]),
-        (LEAST + "fee: 5", ["4: fee: must be a mapping with percent_bp, fixed_minor, ..., is 5"]),
+        (LEAST + "fee: 5", ["4: fee: must be a mapping with percent_bp, fixed_minor, tiers, ..., is 5"]),
         (LEAST + "fee: {percent_bp: 1.5}", ["4: fee.percent_bp: must be a whole number, is 1.5"]),
         (LEAST + "fee: {percent_bp: true}", ["4: fee.percent_bp: must be a whole number, is true"]),
         (LEAST + "fee: {percent_bp: 1:30}", ["4: fee.percent_bp: must be a whole number, is 1:30"]),

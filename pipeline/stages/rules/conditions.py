@@ -70,7 +70,7 @@ class Compiled:
 
 def is_group_name(name: str) -> bool:
     """Whether a group of countries may be called so: capitals, so that it cannot be mistaken for a variable."""
-    return _GROUP.match(name) is not None and len(name) > 2
+    return _GROUP.match(name) is not None
 
 
 def compile_condition(text: str, groups: Mapping[str, tuple[str, ...]]) -> Compiled:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from schemas.business_rules import FeeTerms, Tier
+from schemas.business_rules import FeeRules, Tier
 from schemas.money import WHOLE_BP, rounded
 
 
-def fee_minor(amount_minor: int, currency: str, terms: FeeTerms) -> int:
+def fee_minor(amount_minor: int, currency: str, terms: FeeRules) -> int:
     """The fee for ``amount_minor`` (not negative), in minor units of ``currency``.
 
     The share is summed in basis points and rounded once; then the fixed part is added, then the least and the most apply.

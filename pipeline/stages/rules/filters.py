@@ -17,6 +17,8 @@ _LEFT_OUT = str.maketrans("", "", " -")
 _PATTERN = re.compile(r"[0-9A-Z?]{1,12}\*?\Z|\*\Z")
 _RANGE = re.compile(r"([0-9A-Z]{1,12})\.\.([0-9A-Z]{1,12})\Z")
 _REGION_PREFIX = re.compile(r"[A-Z]{2}-")
+#: ``D-27498``, ``AT-6691``: the country before the code, as people write it.
+_COUNTRY_PREFIX = re.compile(r"[A-Za-z]{1,2}-(?=[0-9?])")
 
 
 class FilterError(ValueError):
@@ -24,7 +26,9 @@ class FilterError(ValueError):
 
 
 def plain_postcode(postcode: str) -> str:
-    """A postcode as it is compared: capitals, without spaces and hyphens."""
+    """A postcode as it is compared: capitals, without spaces, hyphens, and the country in ``D-27498``."""
+    if "-" in postcode[1:3]:
+        postcode = _COUNTRY_PREFIX.sub("", postcode, count=1)
     return postcode.translate(_LEFT_OUT).upper()
 
 

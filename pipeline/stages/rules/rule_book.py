@@ -70,7 +70,7 @@ class Ready:
         self.reject_on_error = rule.on_error == "reject"
         #: Whether a payment that a plan holds it for is one that it applies to.
         self.sure = self.regions is None and self.postcode is None and self.test is None
-        self.rank = (layer, _vagueness(rule), -self.from_ms, -place)
+        self.rank = (layer, _vagueness(rule, groups), -self.from_ms, -place)
 
     def fits_place(self, facts: Facts) -> bool:
         """Whether region and postcode fit."""
@@ -110,7 +110,7 @@ def _ready_terms(terms: Any, groups: Groups) -> Any:
     return terms
 
 
-def _vagueness(rule: Rule) -> tuple[int, int]:
+def _vagueness(rule: Rule, groups: Groups) -> tuple[int, int]:
     """How little specific a rule is."""
     if rule.postcode:
         place = 0
@@ -119,7 +119,7 @@ def _vagueness(rule: Rule) -> tuple[int, int]:
     elif not rule.country:
         place = 4
     else:
-        place = 2 if all(len(code) == 2 for code in rule.country) else 3
+        place = 3 if any(code in groups for code in rule.country) else 2
     return place, -(bool(rule.method) + bool(rule.currency) + bool(rule.when))
 
 
