@@ -99,9 +99,7 @@ def _checked(facts: Facts, rules: TenantRules) -> Rejected | None:
     return None
 
 
-def _by_rules(
-    facts: Facts, rules: TenantRules, book: RuleBook, plan: Plan, failed: list[str]
-) -> Accepted | Rejected:
+def _by_rules(facts: Facts, rules: TenantRules, book: RuleBook, plan: Plan, failed: list[str]) -> Accepted | Rejected:
     applied: list[str] = []
 
     def first(effect: str) -> Ready | None:
