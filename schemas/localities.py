@@ -75,7 +75,8 @@ class ScaTerms(_Terms, frozen=True, kw_only=True):
 class SurchargeTerms(_Terms, frozen=True, kw_only=True):
     """What may be charged for the use of a method on top of the price: nothing unless ``max_bp`` (of the amount) is given.
 
-    ``card_categories``: the cards meant, as the request's metadata name them; empty means every payment.
+    ``card_categories``: the cards meant, as the request's metadata name them (consumer, credit, debit, prepaid, commercial,
+    three_party); a card of which nothing is told is a consumer's. Empty means every payment.
     """
 
     max_bp: int = 0

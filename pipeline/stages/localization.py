@@ -100,9 +100,7 @@ def _checked(facts: Facts, rules: TenantRules) -> Rejected | None:
     return None
 
 
-def _by_rules(
-    facts: Facts, rules: TenantRules, book: RuleBook, plan: Plan, failed: list[str]
-) -> Accepted | Rejected:
+def _by_rules(facts: Facts, rules: TenantRules, book: RuleBook, plan: Plan, failed: list[str]) -> Accepted | Rejected:
     applied: list[str] = []
     rejected = (
         _not_allowed(_first(plan.allow_currencies, facts, applied, failed), facts.currency, "currency")

@@ -72,7 +72,7 @@ def test_a_capped_surcharge_is_a_share_of_the_price_without_it() -> None:
 
 def test_terms_for_some_cards_say_nothing_about_others() -> None:
     """Commercial cards are outside article 62(4) of Directive (EU) 2015/2366."""
-    consumer = SurchargeTerms(card_categories=["", "consumer"])
+    consumer = SurchargeTerms(card_categories=["consumer"])
     assert surcharge_allowed_minor(10_000, "", consumer) == 0
     assert surcharge_allowed_minor(10_000, "consumer", consumer) == 0
     assert surcharge_allowed_minor(10_000, "commercial", consumer) is None

@@ -167,6 +167,17 @@ def test_currencies_add_up_without_a_rate() -> None:
     assert counters == ScaCounters(low_value_count=2, low_value_ppm=572_728)
 
 
+def test_shares_that_do_not_divide_add_up_to_the_limit_exactly() -> None:
+    """Three times 25 and 10 pounds are 85 pounds; with a penny more they are not."""
+    pounds = CounterTerms(single_minor={"GBP": 2_500}, cumulative_minor={"GBP": 8_500})
+    terms = ScaTerms(within=["DE", "FR"], low_value=pounds)
+    for last_minor, is_exempt in ((1_000, True), (1_001, False)):
+        counters = NO_COUNTERS
+        for amount_minor in (2_500, 2_500, 2_500):
+            _, counters = low(amount_minor, counters, currency="GBP", terms=terms)
+        assert low(last_minor, counters, currency="GBP", terms=terms)[0] is is_exempt
+
+
 def test_contactless_and_remote_are_counted_apart_and_begin_anew_together() -> None:
     """Each article has its own limits; one authentication of the payer is one."""
     _, counters = low(1_000, NO_COUNTERS)
@@ -185,15 +196,18 @@ def test_what_needs_no_counter_changes_none() -> None:
 @given(
     amounts=st.lists(st.integers(1, 4_000), max_size=40),
     counter=st.sampled_from(["amount", "count", "both"]),
+    limit_minor=st.integers(3_000, 30_000),
 )
-def test_no_run_of_exempt_payments_is_over_the_limit(amounts: list[int], counter: str) -> None:
-    """Whatever comes: between two authentications at most five payments, and at most 100.00 EUR, as far as counted."""
-    low_value = CounterTerms(single_minor={"EUR": 3_000}, cumulative_minor={"EUR": 10_000}, counter=counter)  # type: ignore[arg-type]
+def test_authentication_is_asked_when_a_limit_is_passed_and_not_before(
+    amounts: list[int], counter: str, limit_minor: int
+) -> None:
+    """Whatever comes: between two authentications at most five payments, and at most the sum, to the cent."""
+    low_value = CounterTerms(single_minor={"EUR": 3_000}, cumulative_minor={"EUR": limit_minor}, counter=counter)  # type: ignore[arg-type]
     terms = ScaTerms(within=["DE", "FR"], low_value=low_value)
     counters, run = NO_COUNTERS, []
     for amount_minor in amounts:
         exempt, counters = low(amount_minor, counters, terms=terms)
-        run = [*run, amount_minor] if exempt else []
-        assert all(amount <= 3_000 for amount in run)
-        assert counter == "amount" or len(run) <= 5
-        assert counter == "count" or sum(run) <= 10_000
+        with_it = [*run, amount_minor]
+        few, little = len(with_it) <= 5, sum(with_it) <= limit_minor
+        assert exempt == (amount_minor <= 3_000 and {"amount": little, "count": few, "both": few and little}[counter])
+        run = with_it if exempt else []

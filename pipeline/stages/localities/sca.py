@@ -28,8 +28,9 @@ Flag = Literal[
 ]
 #: Parts of a whole limit: sums are kept in millionths of the limit, so that currencies add up without a rate.
 WHOLE_PPM: Final = 1_000_000
-#: A counter is never more than this: rows stay small whatever the terms say.
+#: Counters are never more than these: rows stay small whatever the terms say.
 COUNT_MAX: Final = 1_000_000
+USED_PPM_MAX: Final = 2 * WHOLE_PPM
 
 
 class OutOfScope(msgspec.Struct, frozen=True):
@@ -126,10 +127,12 @@ def settle(assessed: Assessed, counters: ScaCounters) -> tuple[Settled, ScaCount
     count = 1 + (counters.low_value_count if low_value else counters.contactless_count)
     used_ppm = assessed.share_ppm + (counters.low_value_ppm if low_value else counters.contactless_ppm)
     too_many = assessed.counter != "amount" and count > assessed.count
-    too_much = assessed.counter != "count" and used_ppm > WHOLE_PPM
+    # A share is rounded up to a millionth, so a sum of ``count`` shares is less than ``count`` millionths too high. That is
+    # less than a cent of 100 euros for fewer than 100 payments.
+    too_much = assessed.counter != "count" and used_ppm - count >= WHOLE_PPM
     if too_many or too_much:
         return _REQUIRED, NO_COUNTERS
-    count, used_ppm = min(count, COUNT_MAX), min(used_ppm, WHOLE_PPM + 1)
+    count, used_ppm = min(count, COUNT_MAX), min(used_ppm, USED_PPM_MAX)
     if low_value:
         after = ScaCounters(count, used_ppm, counters.contactless_count, counters.contactless_ppm)
     else:

@@ -214,9 +214,7 @@ _ARITHMETIC: Final = {
     "negate_int64": "_negate",
 }
 _SIZES: Final = frozenset(
-    f"{first}_{second}"
-    for kind in ("string", "list", "map")
-    for first, second in (("size", kind), (kind, "size"))
+    f"{first}_{second}" for kind in ("string", "list", "map") for first, second in (("size", kind), (kind, "size"))
 )
 _TEXT_TESTS: Final = {
     "starts_with_string": "startswith",

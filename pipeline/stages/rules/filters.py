@@ -60,7 +60,9 @@ def _postcode_filter(patterns: tuple[str, ...]) -> Callable[[str], bool]:
             raise FilterError("a postcode pattern is letters, digits, ?, and * at its end; or a range A..B")
         elif "?" in pattern:
             # One character after the other, without repetition: time is the pattern's length.
-            masks.append(re.compile(pattern.removesuffix("*").replace("?", ".") + ("" if pattern[-1] == "*" else r"\Z")))
+            masks.append(
+                re.compile(pattern.removesuffix("*").replace("?", ".") + ("" if pattern[-1] == "*" else r"\Z"))
+            )
         elif pattern.endswith("*"):
             prefixes.append(pattern[:-1])
         else:
