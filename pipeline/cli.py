@@ -17,6 +17,7 @@ COMMANDS = {
     "submit": ("submit", "submit", "Post PTRs from a file."),
     "show": ("show", "show", "Tell the story of a payment."),
     "tenants": ("tenants", "tenants", "Publish and list tenants' configurations."),
+    "rules": ("rules", "rules", "Check, test and explain business rules."),
     "lists": ("lists", "lists", "Import sanctions lists, show and compare them."),
     "topics": ("topics", "topics", "Make the pipeline's topics."),
     "kafka": ("kafka", "kafka", "Run Apache Kafka here, for development."),

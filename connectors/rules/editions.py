@@ -30,6 +30,6 @@ def edition_text(name: str) -> str:
 def edition(name: str) -> Edition:
     """An edition. Raises KeyError when there is none of this name."""
     # Imported late: reading a file needs the checks, which need to know the editions.
-    from connectors.tenants.document import parse_edition
+    from connectors.tenants.document import read_edition
 
-    return parse_edition(edition_text(name), f"{name}.yaml")
+    return read_edition(edition_text(name), f"{name}.yaml")

@@ -12,9 +12,10 @@ import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from functools import cache
 from hashlib import blake2b
 from types import UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 import yaml
@@ -40,6 +41,9 @@ _STR_TAG, _BOOL_TAG, _NULL_TAG = "tag:yaml.org,2002:str", "tag:yaml.org,2002:boo
 #: What YAML may take a text for: ``NO`` is a truth value to it, and 2026-01-01 a time. Here it is the text that was written.
 _TEXT_TAGS = frozenset([_STR_TAG, _BOOL_TAG, "tag:yaml.org,2002:timestamp"])
 _MAP_TAG, _SEQ_TAG = "tag:yaml.org,2002:map", "tag:yaml.org,2002:seq"
+#: libyaml's parser where PyYAML has it; it makes the same nodes.
+_FAST_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+T = TypeVar("T", bound=msgspec.Struct)
 #: Stands for a value that could not be read.
 _UNREAD: Any = object()
 #: Stands for required fields that could not be read, so that the rest can be judged.
@@ -86,18 +90,50 @@ def parse_tenants(text: str, source: str, *, pics: Collection[str]) -> list[Tena
     return tenants
 
 
-def parse_edition(text: str, source: str) -> Edition:
+def is_edition(text: str) -> bool:
+    """Whether ``text`` means to be a base rule set, and no tenants."""
+    return re.search(r"^edition:", text, re.MULTILINE) is not None
+
+
+def check_edition(text: str, source: str) -> Edition:
     """The base rule set in ``text``. Raises :class:`TenantFileError` with every mistake when there is one."""
     nodes = nodes_of(text, source)
     if len(nodes) != 1:
         raise TenantFileError([f"{source}:1: a base rule set is one mapping, here are {len(nodes)}"])
+    return _edition(nodes[0], text, source, checked=True)
+
+
+def read_edition(text: str, source: str) -> Edition:
+    """The same of a file that :func:`check_edition` has taken before: ours, and unchanged. Ten times faster."""
+    return _edition(yaml.compose(text, Loader=_FAST_LOADER), text, source, checked=False)
+
+
+def _edition(node: yaml.Node, text: str, source: str, *, checked: bool) -> Edition:
     reading = _Reading(text)
-    edition: Edition | None = reading.record(nodes[0], Edition)
-    if edition is not None:
+    edition: Edition | None = reading.record(node, Edition)
+    if edition is not None and checked:
         reading.rule_mistakes(edition_mistakes(edition))
     _refuse(reading.found, source)
-    assert edition is not None  # What cannot be read is a mistake.
+    if edition is None:
+        raise TenantFileError([f"{source}:1: not a base rule set"])
     return edition
+
+
+def read_records(text: str, source: str, cls: type[T]) -> list[tuple[int, T]]:
+    """Records of ``cls``, each with its line: of every document, or of every item of a document that is a list. Raises
+    :class:`TenantFileError` with every mistake when there is one."""
+    if len(text) > FILE_CHARS_MAX:
+        raise TenantFileError([f"{source}:1: the file has {len(text)} characters, at most {FILE_CHARS_MAX} are read"])
+    records: list[tuple[int, T]] = []
+    found: list[tuple[Place, str]] = []
+    for node in nodes_of(text, source):
+        reading = _Reading(text)
+        record = reading.record(node, cls)
+        found += reading.found
+        if record is not None:
+            records.append((_line_of(node), record))
+    _refuse(found, source)
+    return records
 
 
 def _refuse(found: list[tuple[Place, str]], source: str) -> None:
@@ -215,9 +251,7 @@ class _Reading:
 
     def _struct(self, node: yaml.Node, cls: type[msgspec.Struct], path: str) -> Any:
         """Values of the fields that are written and could be read, by name."""
-        fields = {field.encode_name: field for field in msgspec.structs.fields(cls)}
-        types = get_type_hints(cls)
-        hints = {name: types[field.name] for name, field in fields.items()}
+        fields, hints = _fields_of(cls)
         values: dict[str, Any] = {}
         pairs = self._pairs(node, path, f"a mapping with {', '.join(list(hints)[:3])}, ...")
         if pairs is _UNREAD:
@@ -259,10 +293,9 @@ class _Reading:
         if origin is dict:
             return self._dict(node, arguments[1], path)
         values = self._struct(node, hint, path)
-        complete = values is not _UNREAD and all(
-            field.name in values for field in msgspec.structs.fields(hint) if field.required
-        )
-        return _build(hint, values) if complete else _UNREAD
+        if values is _UNREAD or any(field.required and field.name not in values for field in _fields_of(hint)[0].values()):
+            return _UNREAD
+        return _build(hint, values)
 
     def _text(self, node: yaml.Node, path: str) -> Any:
         if isinstance(node, yaml.ScalarNode) and node.tag in _TEXT_TAGS:
@@ -271,13 +304,13 @@ class _Reading:
         return self._wrong(node, path, f"must be text, is {_shown(node)}{hint}")
 
     def _number(self, node: yaml.Node, path: str, pattern: re.Pattern[str], what: str) -> Any:
-        plain = isinstance(node, yaml.ScalarNode) and node.style is None and len(node.value) <= NUMBER_CHARS_MAX
+        plain = isinstance(node, yaml.ScalarNode) and not node.style and len(node.value) <= NUMBER_CHARS_MAX
         if plain and pattern.match(node.value):
             return int(node.value) if pattern is _INT else float(node.value)
         return self._wrong(node, path, f"must be {what}, is {_shown(node)}")
 
     def _truth(self, node: yaml.Node, path: str) -> Any:
-        if isinstance(node, yaml.ScalarNode) and node.style is None and node.value in ("true", "false"):
+        if isinstance(node, yaml.ScalarNode) and not node.style and node.value in ("true", "false"):
             return node.value == "true"
         return self._wrong(node, path, f"must be true or false, is {_shown(node)}")
 
@@ -350,6 +383,14 @@ def place_in(text: str, node: yaml.Node, offset: int) -> Place:
         at += 1
     at = at if at < end else last  # At the end of the text: right after its last character.
     return text.count("\n", 0, at) + 1, at - text.rfind("\n", 0, at)
+
+
+@cache
+def _fields_of(cls: type[msgspec.Struct]) -> tuple[dict[str, msgspec.structs.FieldInfo], dict[str, Any]]:
+    """Fields and their types, both by the name that is written."""
+    fields = {field.encode_name: field for field in msgspec.structs.fields(cls)}
+    types = get_type_hints(cls)
+    return fields, {name: types[field.name] for name, field in fields.items()}
 
 
 def _build(cls: type[msgspec.Struct], values: dict[str, Any]) -> Any:

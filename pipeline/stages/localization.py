@@ -6,7 +6,7 @@ before is left to the payer stage (:mod:`pipeline.stages.payer_checks`), with wh
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Final
 
 import msgspec
@@ -68,8 +68,9 @@ def localize(facts: Facts, rules: TenantRules, book: RuleBook) -> Accepted | Rej
     if rejected is not None:
         return rejected
     plan = book.plan(facts.country, facts.method, facts.currency, facts.received_at_ms)
-    if not plan.all_of and not plan.first_of:
-        return _with_fee(facts, rules.fee, Accepted(0, rules.pic))
+    if plan.empty:
+        fee = fee_minor(facts.amount_minor, facts.currency, rules.fee)
+        return Accepted(fee, rules.pic) if fee <= facts.amount_minor else _fee_above_amount(facts, fee, "")
     failed: list[str] = []
     try:
         answer = _by_rules(facts, rules, book, plan, failed)
@@ -101,46 +102,39 @@ def _checked(facts: Facts, rules: TenantRules) -> Rejected | None:
 
 def _by_rules(facts: Facts, rules: TenantRules, book: RuleBook, plan: Plan, failed: list[str]) -> Accepted | Rejected:
     applied: list[str] = []
-
-    def first(effect: str) -> Ready | None:
-        rule = plan.first(effect, facts, failed)
-        if rule is not None:
-            applied.append(rule.id)
-        return rule
-
-    def each(effect: str) -> list[Ready]:
-        found = [rule for rule in plan.all_of.get(effect, ()) if rule.applies(facts, failed)]
-        applied.extend([rule.id for rule in found])
-        return found
-
     rejected = (
-        _not_allowed(facts, first("allow_currencies"), facts.currency, Reason.CURRENCY_NOT_ALLOWED, "currency")
-        or _not_allowed(facts, first("allow_methods"), facts.method, Reason.METHOD_NOT_ALLOWED, "method")
-        or _denied(each("deny"))
-        or _beyond(facts, each("limit"))
-        or _surcharged(facts, first("surcharge"))
+        _not_allowed(_first(plan.allow_currencies, facts, applied, failed), facts.currency, "currency")
+        or _not_allowed(_first(plan.allow_methods, facts, applied, failed), facts.method, "method")
+        or _denied(_all(plan.deny, facts, applied, failed))
+        or _beyond(facts, _all(plan.limit, facts, applied, failed))
+        or _surcharged(facts, _first(plan.surcharge, facts, applied, failed))
     )
     if rejected is not None:
         return rejected
     payable_minor = facts.amount_minor
-    if facts.method == CASH and (rule := first("cash_rounding")) is not None:
+    if facts.method == CASH and (rule := _first(plan.cash_rounding, facts, applied, failed)) is not None:
         payable_minor = round_cash(payable_minor, rule.terms)
-    fee_rule = first("fee")
-    fee_terms = rules.fee if fee_rule is None else fee_rule.terms
+    fee_rule = _first(plan.fee, facts, applied, failed)
+    fee_terms, fee_by = (rules.fee, "") if fee_rule is None else (fee_rule.terms, fee_rule.id)
+    fee = fee_minor(facts.amount_minor, facts.currency, fee_terms)
+    if fee > facts.amount_minor:
+        return _fee_above_amount(facts, fee, fee_by)
     tax_minor, tax_rate_bp, tax_kind = 0, 0, ""
-    if (rule := first("tax")) is not None:
+    if (rule := _first(plan.tax, facts, applied, failed)) is not None:
         tax = tax_of(facts.amount_minor, facts.metadata.get(localities.TAX_CATEGORY, localities.STANDARD), rule.terms)
         tax_minor, tax_rate_bp, tax_kind = tax.tax_minor, tax.rate_bp, rule.terms.kind
-    routes = _routes(rules, book, first("residency"), first("route"))
+    residency = _first(plan.residency, facts, applied, failed)
+    routes = _routes(rules, book, residency, _first(plan.route, facts, applied, failed))
     if not routes:
-        return Rejected(Reason.ROUTE_NOT_ALLOWED, f"no route of the tenant is within rule {applied[-1]}", applied[-1])
-    value_date = ""
-    if (rule := first("value_date")) is not None:
+        assert residency is not None  # Without one every route may carry it.
+        return Rejected(Reason.ROUTE_NOT_ALLOWED, f"no route of the tenant is within rule {residency.id}", residency.id)
+    value_date = locale = ""
+    if (rule := _first(plan.value_date, facts, applied, failed)) is not None:
         value_date = book.value_dates[rule.id].of(facts.received_at_ms)
-    sca_rule = first("sca")
-    limit_rules = each("payer_limit")
-    locale = ""
-    if (rule := first("locale")) is not None:
+    sca_rule = _first(plan.sca, facts, applied, failed)
+    limit_rules = _all(plan.payer_limit, facts, applied, failed)
+    checks = None if sca_rule is None and not limit_rules else _checks(facts, sca_rule, limit_rules)
+    if (rule := _first(plan.locale, facts, applied, failed)) is not None:
         locale = locale_for(facts.locale, rule.terms)
     terms = PaymentTerms(
         payable_minor=payable_minor,
@@ -152,33 +146,49 @@ def _by_rules(facts: Facts, rules: TenantRules, book: RuleBook, plan: Plan, fail
         routes=routes,
         rules=applied,
     )
-    checks = None
-    if sca_rule is not None or limit_rules:
-        checks = _checks(facts, sca_rule, limit_rules)
-    return _with_fee(facts, fee_terms, Accepted(0, routes[0], terms, checks), "" if fee_rule is None else fee_rule.id)
+    return Accepted(fee, routes[0], terms, checks)
 
 
-def _with_fee(facts: Facts, terms: FeeRules, accepted: Accepted, rule: str = "") -> Accepted | Rejected:
-    fee = fee_minor(facts.amount_minor, facts.currency, terms)
-    if fee > facts.amount_minor:
-        detail = f"fee {fee} {facts.currency} is above the amount {facts.amount_minor} (minor units)"
-        return Rejected(Reason.FEE_ABOVE_AMOUNT, detail, rule)
-    return Accepted(fee, accepted.pic, accepted.terms, accepted.checks)
+def _first(candidates: Sequence[Ready], facts: Facts, applied: list[str], failed: list[str]) -> Ready | None:
+    """The first of ``candidates`` that applies, noted in ``applied``."""
+    for rule in candidates:
+        if rule.sure or rule.applies(facts, failed):
+            applied.append(rule.id)
+            return rule
+    return None
 
 
-def _not_allowed(facts: Facts, rule: Ready | None, value: str, reason: Reason, what: str) -> Rejected | None:
+def _all(candidates: Sequence[Ready], facts: Facts, applied: list[str], failed: list[str]) -> Sequence[Ready]:
+    """All of ``candidates`` that apply, noted in ``applied``."""
+    if not candidates:
+        return ()
+    found = [rule for rule in candidates if rule.sure or rule.applies(facts, failed)]
+    for rule in found:
+        applied.append(rule.id)
+    return found
+
+
+def _fee_above_amount(facts: Facts, fee: int, rule: str) -> Rejected:
+    detail = f"fee {fee} {facts.currency} is above the amount {facts.amount_minor} (minor units)"
+    return Rejected(Reason.FEE_ABOVE_AMOUNT, detail, rule)
+
+
+_NOT_ALLOWED: Final = {"currency": Reason.CURRENCY_NOT_ALLOWED, "method": Reason.METHOD_NOT_ALLOWED}
+
+
+def _not_allowed(rule: Ready | None, value: str, what: str) -> Rejected | None:
     if rule is None or value in rule.terms:
         return None
-    return Rejected(reason, f"{what} {value or '(none)'} is not {_among(rule.terms)} (rule {rule.id})", rule.id)
+    return Rejected(_NOT_ALLOWED[what], f"{what} {value or '(none)'} is not {_among(rule.terms)} (rule {rule.id})", rule.id)
 
 
-def _denied(rules: list[Ready]) -> Rejected | None:
+def _denied(rules: Sequence[Ready]) -> Rejected | None:
     if not rules:
         return None
     return Rejected(Reason.DENIED_BY_RULE, f"{rules[0].terms.why} (rule {rules[0].id})", rules[0].id)
 
 
-def _beyond(facts: Facts, rules: list[Ready]) -> Rejected | None:
+def _beyond(facts: Facts, rules: Sequence[Ready]) -> Rejected | None:
     amount_minor, currency = facts.amount_minor, facts.currency
     for rule in rules:
         terms, name = rule.terms, f"rule {rule.id}"
@@ -221,7 +231,7 @@ def _routes(rules: TenantRules, book: RuleBook, residency: Ready | None, route: 
     return [pic for pic in offered if all(country in within for country in book.routes.get(pic, ()))]
 
 
-def _checks(facts: Facts, sca_rule: Ready | None, limit_rules: list[Ready]) -> PayerChecks:
+def _checks(facts: Facts, sca_rule: Ready | None, limit_rules: Sequence[Ready]) -> PayerChecks:
     """What the payer stage has to check."""
     limits = [
         PayerLimit(

@@ -57,6 +57,7 @@ class LimitReached:
 
     reason: Reason
     detail: str
+    rule: str
 
 
 def check_payer(checks: PayerChecks, use: PayerUse, *, amount_minor: int, currency: str) -> Within | LimitReached:
@@ -70,7 +71,7 @@ def check_payer(checks: PayerChecks, use: PayerUse, *, amount_minor: int, curren
                 continue  # Older than all that is kept: what was used then is not known any more.
             before = next((used for used in known if used.period == limit.period), PeriodUse(limit.period))
             after = _add(before, limit, amount_minor, currency)
-            reached = _beyond(limit, after, amount_minor, currency)
+            reached = _beyond(limit, after, currency)
             if reached is not None:
                 return reached
             kept = sorted((*(used for used in known if used is not before), after), key=_period)
@@ -101,13 +102,13 @@ def _add(before: PeriodUse, limit: PayerLimit, amount_minor: int, currency: str)
     return PeriodUse(before.period, before.count + 1, sums)
 
 
-def _beyond(limit: PayerLimit, after: PeriodUse, amount_minor: int, currency: str) -> LimitReached | None:
+def _beyond(limit: PayerLimit, after: PeriodUse, currency: str) -> LimitReached | None:
     if limit.max_count and after.count > limit.max_count:
         detail = f"payment {after.count} of the payer is above the {limit.max_count} of rule {limit.rule}"
-        return LimitReached(Reason.PAYER_LIMIT_REACHED, detail)
+        return LimitReached(Reason.PAYER_LIMIT_REACHED, detail, limit.rule)
     if limit.max_minor and (total := after.sums_minor[currency]) > limit.max_minor:
         detail = f"{total} {currency} of the payer are above the {limit.max_minor} of rule {limit.rule} (minor units)"
-        return LimitReached(Reason.PAYER_LIMIT_REACHED, detail)
+        return LimitReached(Reason.PAYER_LIMIT_REACHED, detail, limit.rule)
     return None
 
 

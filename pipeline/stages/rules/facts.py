@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from pipeline.stages.rules.filters import plain_postcode, plain_region
 from schemas.records import PaymentRequested
 
 _HOUR_MS = 60 * 60 * 1000
@@ -57,6 +58,23 @@ class Facts(msgspec.Struct, kw_only=True, gc=False):
     creditor_country: str = ""
     creditor_registered: bool = False
     metadata: dict[str, str] = {}
+    #: Worked out when they are first asked for.
+    _postcode: str | None = None
+    _region: str | None = None
+
+    @property
+    def plain_postcode(self) -> str:
+        """The postcode as filters compare it."""
+        if self._postcode is None:
+            self._postcode = plain_postcode(self.postcode)
+        return self._postcode
+
+    @property
+    def plain_region(self) -> str:
+        """The region as filters compare it."""
+        if self._region is None:
+            self._region = plain_region(self.region)
+        return self._region
 
     @property
     def weekday(self) -> int:

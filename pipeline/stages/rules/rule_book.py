@@ -16,7 +16,7 @@ import msgspec
 from pipeline.stages.localities.value_date import ValueDates
 from pipeline.stages.rules.conditions import FAILURES, Condition, compile_condition
 from pipeline.stages.rules.facts import Facts
-from pipeline.stages.rules.filters import in_force_ms, plain_postcode, plain_region, postcode_filter
+from pipeline.stages.rules.filters import in_force_ms, plain_region, postcode_filter
 from schemas.business_rules import ALL_APPLY, EFFECTS, Edition, Rule
 from schemas.localities import ResidencyTerms, ScaTerms
 
@@ -74,9 +74,9 @@ class Ready:
 
     def fits_place(self, facts: Facts) -> bool:
         """Whether region and postcode fit."""
-        if self.regions is not None and plain_region(facts.region) not in self.regions:
+        if self.regions is not None and facts.plain_region not in self.regions:
             return False
-        return self.postcode is None or self.postcode(plain_postcode(facts.postcode))
+        return self.postcode is None or self.postcode(facts.plain_postcode)
 
     def applies(self, facts: Facts, failed: list[str]) -> bool:
         """Whether it applies, all that a plan asks being true. A failing condition does not, and is noted in ``failed``;
@@ -124,31 +124,34 @@ def _vagueness(rule: Rule, groups: Groups) -> tuple[int, int]:
 
 
 class Plan:
-    """The rules that can matter to payments of one kind. ``all_of`` and ``first_of`` hold them by effect, best first."""
+    """The rules that can matter to payments of one kind: by effect, best first, each effect an attribute."""
 
-    __slots__ = ("all_of", "first_of")
+    __slots__ = ("empty", *EFFECTS)
+
+    allow_currencies: tuple[Ready, ...]
+    allow_methods: tuple[Ready, ...]
+    deny: tuple[Ready, ...]
+    limit: tuple[Ready, ...]
+    surcharge: tuple[Ready, ...]
+    cash_rounding: tuple[Ready, ...]
+    fee: tuple[Ready, ...]
+    tax: tuple[Ready, ...]
+    residency: tuple[Ready, ...]
+    route: tuple[Ready, ...]
+    value_date: tuple[Ready, ...]
+    sca: tuple[Ready, ...]
+    payer_limit: tuple[Ready, ...]
+    locale: tuple[Ready, ...]
 
     def __init__(self, rules: Sequence[Ready]) -> None:
-        #: Every one that applies counts.
-        self.all_of: dict[str, tuple[Ready, ...]] = {}
-        #: The first one that applies counts.
-        self.first_of: dict[str, tuple[Ready, ...]] = {}
+        #: Whether there is no rule at all.
+        self.empty = not rules
         for effect in EFFECTS:
             ranked = [rule for rule in rules if rule.effect == effect]
-            if not ranked:
-                continue
-            if effect in ALL_APPLY:
-                self.all_of[effect] = tuple(ranked)
-            else:
+            if effect not in ALL_APPLY:  # What comes after one that surely applies is never looked at.
                 end = next((at for at, rule in enumerate(ranked, 1) if rule.sure), len(ranked))
-                self.first_of[effect] = tuple(ranked[:end])
-
-    def first(self, effect: str, facts: Facts, failed: list[str]) -> Ready | None:
-        """The rule that decides ``effect``."""
-        for rule in self.first_of.get(effect, ()):
-            if rule.applies(facts, failed):
-                return rule
-        return None
+                ranked = ranked[:end]
+            setattr(self, effect, tuple(ranked))
 
 
 _NOTHING: Final = Plan(())
