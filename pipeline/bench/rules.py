@@ -106,9 +106,7 @@ def measure() -> Figures:
     }
     for name, rules in (("none", _tenant()), ("ten_of_ten", ten_rules()), ("base", base_rules())):
         figures[f"{name}_us"] = _us(_decision(rules, facts))
-    figures["ten_of_ten_whole_us"] = round(
-        figures["decode_us"] + figures["facts_us"] + figures["ten_of_ten_us"], 2
-    )
+    figures["ten_of_ten_whole_us"] = round(figures["decode_us"] + figures["facts_us"] + figures["ten_of_ten_us"], 2)
     figures["ten_of_ten_in_the_library_us"] = _in_the_library(facts)
     figures["base_rules"] = sum(len(edition(name).rules) for name in editions())
     began = time.perf_counter()

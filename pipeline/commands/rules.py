@@ -44,14 +44,20 @@ def check(file: BinaryIO, as_json: bool) -> None:
       ptr rules check tenants.yaml --json
     """
     text, name = read_text(file)
-    report = [_of_edition(check_edition(text, name))] if is_edition(text) else [_of(each) for each in _tenants(text, name)]
+    report = (
+        [_of_edition(check_edition(text, name))] if is_edition(text) else [_of(each) for each in _tenants(text, name)]
+    )
     if as_json:
         print_json(report)
         return
     for each in report:
         click.echo(
             f"{each['name']}: {each['rules']} rules, cost {each['cost']} of {COST_MAX}"
-            + (f"; inherits {', '.join(each['inherits'])} ({each['inherited_rules']} rules)" if each["inherits"] else "")
+            + (
+                f"; inherits {', '.join(each['inherits'])} ({each['inherited_rules']} rules)"
+                if each["inherits"]
+                else ""
+            )
         )
 
 
@@ -77,7 +83,9 @@ def test(file: BinaryIO, cases: tuple[BinaryIO, ...], as_json: bool) -> None:
             raise click.ClickException(str(error)) from None
     wrong = [(name, result) for name, result in results if result.differences]
     if as_json:
-        print_json([{"file": name, "line": r.line, "case": r.case, "differences": r.differences} for name, r in results])
+        print_json(
+            [{"file": name, "line": r.line, "case": r.case, "differences": r.differences} for name, r in results]
+        )
     else:
         for name, result in wrong:
             click.echo(f"{name}:{result.line}: {result.case}")
