@@ -31,7 +31,7 @@ FAILURES: Final = (KeyError, ArithmeticError)
 #: No rule that people can review is longer; bounds what the parser is given.
 CHARS_MAX: Final = 2000
 #: What one evaluation may cost, in nodes of the tree: about 50 ns each.
-COST_MAX: Final = 600
+COST_MAX: Final = 1000
 #: A search in a text of 512 characters costs as much as this many nodes.
 CONTAINS_COST: Final = 40
 #: What is searched for is a literal of at most this many characters: the worst search is their product.
