@@ -7,6 +7,7 @@ from agents.ended import ended_of
 from pipeline import topics
 from pipeline.engine.stage import RawRecord, Stage, Work
 from pipeline.stages.localization import Accepted, Rejected, localize
+from pipeline.stages.rules.difference import shadow_difference
 from pipeline.stages.rules.facts import facts_of
 from schemas.codec import UndecodableError, decode_request
 from schemas.identity import payer_key
@@ -18,7 +19,7 @@ NAME = "localization"
 
 def make(context: Context) -> Stage:
     """The stage, bound to its topics and decision."""
-    codec, tenants = context.codec, context.tenants
+    codec, tenants, watch = context.codec, context.tenants, context.rules_watch
     read = codec.carrying_reader(PaymentScreened, "requested_at_ms", until="request")
     write = codec.carrying_writer(PaymentLocalized, "requested_at_ms", PaymentScreened)
     encode_ended = codec.encoder(PaymentEnded)
@@ -46,10 +47,17 @@ def make(context: Context) -> Stage:
             "outcome": "accepted",
             "reason": "",
             "checks": None,
+            "shadow": None,
+            "failed": list(answer.failed),
             "fee_minor": 0,
             "pic": rules.pic,
             "terms": None,
         }
+        if answer.failed:
+            watch.failed(tenant)
+        if book.shadow is not None:
+            head["shadow"] = shadow_difference(answer, localize(facts, rules, book.shadow))
+            watch.shadowed(tenant, differs=head["shadow"] is not None)
         match answer:
             case Accepted(fee_minor, pic, terms, checks):
                 head["fee_minor"], head["pic"], head["terms"], head["checks"] = fee_minor, pic, terms, checks

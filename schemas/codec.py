@@ -134,7 +134,7 @@ class Codec:
 
         def read(value: bytes) -> tuple[dict[str, Any], bytes]:
             if not value.startswith(header):
-                data = bodies.to_data(decode(value))
+                data = msgspec.structs.asdict(decode(value))
                 return data, write_tail(b"", data)
             try:
                 return split(value, start)

@@ -160,7 +160,7 @@ _NOTHING: Final = Plan(())
 class RuleBook:
     """All business rules of one version of a tenant, inherited ones among them."""
 
-    __slots__ = ("_boundaries", "_currencies", "_methods", "_named", "_plans", "_ranked", "routes", "value_dates")
+    __slots__ = ("_boundaries", "_currencies", "_methods", "_named", "_plans", "_ranked", "routes", "shadow", "value_dates")
 
     def __init__(
         self,
@@ -168,8 +168,11 @@ class RuleBook:
         own_groups: Mapping[str, Sequence[str]],
         inherited: Sequence[Edition],
         routes: Mapping[str, Sequence[str]],
+        shadow: RuleBook | None = None,
     ) -> None:
         """``inherited`` are the base rule sets, the strongest last. Expects rules without mistakes."""
+        #: Rules that run beside these, without effect.
+        self.shadow = shadow
         groups: dict[str, tuple[str, ...]] = {}
         of_edition: list[Groups] = []
         for edition in inherited:
