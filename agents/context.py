@@ -22,7 +22,7 @@ class RulesWatch(Protocol):
         """Shadow rules decided a payment too."""
 
 
-class _Nobody:
+class _NobodyWatches:
     """Does not listen."""
 
     def failed(self, tenant: str) -> None:
@@ -30,6 +30,9 @@ class _Nobody:
 
     def shadowed(self, tenant: str, *, differs: bool) -> None:
         """See :class:`RulesWatch`."""
+
+
+_NOBODY = _NobodyWatches()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +43,6 @@ class Context:
     tenants: TenantBook
     lists: ListBook
     #: Told what becomes of business rules.
-    rules_watch: RulesWatch = _Nobody()
+    rules_watch: RulesWatch = _NOBODY
     #: The plugins, by the name of their PIC.
     pics: Mapping[str, Pic]

@@ -48,7 +48,9 @@ def make(context: Context) -> Stage:
         }
         checks = event["checks"]
         if checks is not None:
-            answer = check_payer(checks, profile.use or NO_USE, amount_minor=event["amount_minor"], currency=event["currency"])
+            answer = check_payer(
+                checks, profile.use or NO_USE, amount_minor=event["amount_minor"], currency=event["currency"]
+            )
             if isinstance(answer, LimitReached):
                 head["outcome"], head["reason"] = Outcome.REJECTED.value, answer.reason.value
                 version = event["rule_version"]

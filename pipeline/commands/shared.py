@@ -49,7 +49,9 @@ def read_text(file: BinaryIO) -> tuple[str, str]:
     name = str(getattr(file, "name", "<stdin>"))
     content = file.read(FILE_BYTES_MAX + 1)
     if len(content) > FILE_BYTES_MAX:
-        raise click.ClickException(f"{name} is larger than {FILE_BYTES_MAX} bytes: apply several files one after the other.")
+        raise click.ClickException(
+            f"{name} is larger than {FILE_BYTES_MAX} bytes: apply several files one after the other."
+        )
     try:
         return content.decode(), name
     except UnicodeDecodeError as error:

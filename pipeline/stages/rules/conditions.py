@@ -323,7 +323,7 @@ class _Translation:
         if isinstance(where, ast.Tuple):
             values = [element.value for element in where.elts if isinstance(element, ast.Constant)]
             if len(values) == len(where.elts):
-                where = ast.Constant(frozenset(values))
+                where = ast.Constant(frozenset(values))  # type: ignore[arg-type]
         return ast.Compare(item, [ast.In()], [where]), "bool", item_fails or where_fails
 
     def _searched(self, overload: str, what: Node) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from pipeline.stages.localization import Accepted, Rejected
+from schemas.reasons import Outcome
 from schemas.records import PayerChecks, PaymentTerms, ShadowDecision
 
 _NO_TERMS = PaymentTerms(payable_minor=0)
@@ -15,18 +16,43 @@ _NO_CHECKS = PayerChecks()
 _NOT_COMPARED = frozenset(["rules"])
 
 
+def decided_fields(decision: Accepted | Rejected, shadow: Accepted | Rejected | None, pic: str) -> dict[str, Any]:
+    """The fields of a ``PaymentLocalized`` that a decision fills; ``pic`` is the tenant's, for a rejected payment."""
+    told = None if shadow is None else shadow_difference(decision, shadow)
+    if isinstance(decision, Rejected):
+        return {
+            "outcome": Outcome.REJECTED.value,
+            "reason": decision.reason.value,
+            "checks": None,
+            "shadow": told,
+            "failed": list(decision.failed),
+            "fee_minor": 0,
+            "pic": pic,
+            "terms": None,
+        }
+    return {
+        "outcome": "accepted",
+        "reason": "",
+        "checks": decision.checks,
+        "shadow": told,
+        "failed": list(decision.failed),
+        "fee_minor": decision.fee_minor,
+        "pic": decision.pic,
+        "terms": decision.terms,
+    }
+
+
 def shadow_difference(current: Accepted | Rejected, shadow: Accepted | Rejected) -> ShadowDecision | None:
     """The decision ``shadow``, with the names of all that it has otherwise than ``current``; None when that is nothing."""
     ours, theirs = _fields(current), _fields(shadow)
     differs = [name for name, value in theirs.items() if value != ours[name]]
     if not differs:
         return None
-    accepted = isinstance(shadow, Accepted)
     return ShadowDecision(
         differs=differs,
         outcome=theirs["outcome"],
         reason=theirs["reason"],
-        detail="" if accepted else shadow.detail,
+        detail=shadow.detail if isinstance(shadow, Rejected) else "",
         fee_minor=theirs["fee_minor"],
         pic=theirs["pic"],
         tax_minor=theirs["tax_minor"],
