@@ -43,6 +43,9 @@ _TEXT_TAGS = frozenset([_STR_TAG, _BOOL_TAG, "tag:yaml.org,2002:timestamp"])
 _MAP_TAG, _SEQ_TAG = "tag:yaml.org,2002:map", "tag:yaml.org,2002:seq"
 #: libyaml's parser where PyYAML has it; it makes the same nodes.
 _FAST_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+#: In double quotes: what stands for white space or nothing, and the digits after other escapes.
+_ESCAPED_SPACES = frozenset(["\\n", "\\r", "\\t", "\\ ", "\\\n", "\\v", "\\f", "\\_", "\\N", "\\L", "\\P"])
+_ESCAPED_DIGITS = {"x": 2, "u": 4, "U": 8}
 T = TypeVar("T", bound=msgspec.Struct)
 #: Stands for a value that could not be read.
 _UNREAD: Any = object()
@@ -382,14 +385,17 @@ def place_in(text: str, node: yaml.Node, offset: int) -> Place:
     left = sum(not character.isspace() for character in node.value[:offset])
     last = at
     while at < end:
-        if not text[at].isspace():
+        length = 1
+        if style == "'" and text[at] == "'":
+            length = 2
+        elif style == '"' and text[at] == "\\":
+            length = 2 + _ESCAPED_DIGITS.get(text[at + 1], 0)
+        if not text[at].isspace() and text[at : at + length] not in _ESCAPED_SPACES:
             if left == 0:
                 break
             left -= 1
-            escaped = (style == "'" and text[at] == "'") or (style == '"' and text[at] == "\\")
-            at += escaped
-            last = at + 1
-        at += 1
+            last = at + length
+        at += length
     at = at if at < end else last  # At the end of the text: right after its last character.
     return text.count("\n", 0, at) + 1, at - text.rfind("\n", 0, at)
 

@@ -75,15 +75,15 @@ def base_rules() -> TenantRules:
 
 def hostile() -> Iterator[tuple[str, TenantRules]]:
     """The worst that checks let pass, each kind alone: as many rules as there may be, each as costly as it may be."""
-    longest = " || ".join(["amount_minor * 3 / 7 % 5 == 9"] * 28)
-    searches = " || ".join(f'metadata["k{n}"].contains("{"a" * 63}b")' for n in range(12))
-    pattern = "(x?y?z?){20}(a|b|ab)*[^a-y]{2}$"
-    failing = " || ".join(f'metadata["missing{n}"] == ""' for n in range(60))
+    overflow = "amount_minor * 9223372036854775807 == 1"
     for name, when in (
-        ("arithmetic", longest),
-        ("searches", searches),
-        ("regular_expressions", f'meta("k0").matches("{pattern}")'),
-        ("failing", failing),
+        ("comparisons", "||".join(["1>2"] * 390)),
+        ("arithmetic", " || ".join(["amount_minor * 3 / 7 % 5 == 9"] * 18)),
+        ("searches", " || ".join(f'meta("k{n}").contains("{"a" * 63}b")' for n in range(1, 21))),
+        ("regular_expressions", 'meta("k0").matches("(x?y?z?){3}(a|b|ab)*[^a-y]{2}$")'),
+        ("small_regular_expressions", " || ".join(['meta("k0").matches("b(ab)*c")'] * 4)),
+        ("missing_keys", " || ".join(f'metadata["missing{n}"] == ""' for n in range(30))),
+        ("overflows", " || ".join([overflow] * 25)),
     ):
         yield name, _filled(when)
 

@@ -60,14 +60,14 @@ def applied(views: Sequence[RuleView]) -> list[str]:
 def _of_effect(ranked: Sequence[Ready], facts: Facts, *, one: bool) -> Iterator[RuleView]:
     winner = ""
     for rule in ranked:
-        if winner:
-            yield _view(rule, "not_needed", f"{winner} applied")
-            continue
         filtered = misfit(rule, facts.country, facts.method, facts.currency, facts.received_at_ms)
         if not filtered and not rule.fits_place(facts):
             filtered = "region or postcode"
         if filtered:
             yield _view(rule, "filtered", filtered)
+            continue
+        if winner:
+            yield _view(rule, "not_needed", f"{winner} applied")
             continue
         failed: list[str] = []
         try:
