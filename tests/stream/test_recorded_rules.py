@@ -15,6 +15,7 @@ from connectors.tenants.document import document_hash, document_of
 from pipeline import topics
 from pipeline.cli import main
 from schemas.business_rules import DenyTerms, FeeRules, LimitTerms, PayerLimitTerms, Rule, ShadowRules
+from schemas.codec import encode_request
 from schemas.records import PaymentScreened, TenantConfigured
 from schemas.tenant_rules import TenantRules
 from tests.builders import a_request
