@@ -122,6 +122,10 @@ def denmark(year: int) -> Iterator[date]:
         yield date(year, month, day)
 
 
+def norway(year: int) -> Iterator[date]:
+    yield from named("NO", year)
+
+
 def poland(year: int) -> Iterator[date]:
     yield from named("PL", year, "public")
 
@@ -156,6 +160,7 @@ CALENDARS = (
     ("boj", "Asia/Tokyo", "Bank of Japan, holidays: Banking Act, article 15; Enforcement Order, article 5", japan),
     ("rix", "Europe/Stockholm", "Sveriges Riksbank, RIX closing days", sweden),
     ("dk-banks", "Europe/Copenhagen", "Danmarks Nationalbank, bank closing days", denmark),
+    ("nbo", "Europe/Oslo", "Norges Bank, NBO: public holidays", norway),
     ("sorbnet", "Europe/Warsaw", "Act on days off of 18 January 1951 (NBP, SORBNET3)", poland),
     ("certis", "Europe/Prague", "Act 245/2000 on public holidays (CNB, CERTIS)", czechia),
     (

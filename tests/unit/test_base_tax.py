@@ -31,14 +31,14 @@ def book(name: str) -> RuleBook:
     return RuleBook([], {}, [edition(name)], {})
 
 
-def terms_of(name: str, country: str, day: str, postcode: str = "") -> TaxTerms | None:
-    """The tax that the base rules have there."""
-    at_ms = noon_ms(day)
+def terms_of(name: str, country: str, at: str | int, postcode: str = "") -> TaxTerms | None:
+    """The tax that the base rules have there, at noon of a day or at an instant."""
+    at_ms = noon_ms(at) if isinstance(at, str) else at
     facts = Facts(
         amount_minor=1, currency="EUR", method="card", country=country, received_at_ms=at_ms, postcode=postcode
     )
-    rule = book(name).plan(country, "card", "EUR", at_ms).first("tax", facts, [])
-    return None if rule is None else rule.terms
+    rules = book(name).plan(country, "card", "EUR", at_ms).tax
+    return next((rule.terms for rule in rules if rule.applies(facts, [])), None)
 
 
 def ours(country: str, day: str, postcode: str = "") -> Rates:
@@ -201,9 +201,8 @@ def test_a_day_begins_at_midnight_of_the_place() -> None:
         ("jp-2026-11", "JP", noon_ms("2019-09-30") + 3 * 3_600_000, 800, 1000),
     ):
         for at_ms, standard in ((midnight_ms - 1, before), (midnight_ms, after)):
-            facts = Facts(amount_minor=1, currency="EUR", method="card", country=country, received_at_ms=at_ms)
-            rule = book(name).plan(country, "card", "EUR", at_ms).first("tax", facts, [])
-            assert rule is not None and rule.terms.rates_bp["standard"] == standard
+            terms = terms_of(name, country, at_ms)
+            assert terms is not None and terms.rates_bp["standard"] == standard
 
 
 @pytest.mark.parametrize(

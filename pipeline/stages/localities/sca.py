@@ -101,7 +101,8 @@ def assess(
         return _NOT_ELECTRONIC  # Directive (EU) 2015/2366, recital 95: not initiated electronically by the payer.
     if "merchant_initiated" in flags or (channel == "recurring" and "series_first" not in flags):
         return _PAYEE_INITIATED  # Article 97(1)(b) asks it of the payer's actions: EBA Q&A 2018_4031.
-    if payer_country not in terms.within or payee_country not in terms.within:
+    within = terms.within
+    if payer_country not in within or (payee_country != payer_country and payee_country not in within):
         return _ONE_LEG
     exempt = _exempt(method, channel, flags, terms)
     if exempt is not None:
