@@ -6,7 +6,8 @@ from agents.context import Context
 from agents.ended import ended_of
 from pipeline import topics
 from pipeline.engine.stage import RawRecord, Stage, Work
-from pipeline.stages.localization import Accepted, Rejected, localize
+from pipeline.stages.localization import Rejected, localize
+from pipeline.stages.rules.difference import decided_fields
 from pipeline.stages.rules.facts import facts_of
 from schemas.codec import UndecodableError, decode_request
 from schemas.identity import payer_key
@@ -18,7 +19,7 @@ NAME = "localization"
 
 def make(context: Context) -> Stage:
     """The stage, bound to its topics and decision."""
-    codec, tenants = context.codec, context.tenants
+    codec, tenants, watch = context.codec, context.tenants, context.rules_watch
     read = codec.carrying_reader(PaymentScreened, "requested_at_ms", until="request")
     write = codec.carrying_writer(PaymentLocalized, "requested_at_ms", PaymentScreened)
     encode_ended = codec.encoder(PaymentEnded)
@@ -43,20 +44,18 @@ def make(context: Context) -> Stage:
             "sender_partition": screened["sender_partition"],
             "sender_offset": screened["sender_offset"],
             "rule_version": version,
-            "outcome": "accepted",
-            "reason": "",
-            "checks": None,
-            "fee_minor": 0,
-            "pic": rules.pic,
-            "terms": None,
         }
-        match answer:
-            case Accepted(fee_minor, pic, terms, checks):
-                head["fee_minor"], head["pic"], head["terms"], head["checks"] = fee_minor, pic, terms, checks
-            case Rejected(reason=reason, detail=detail):
-                head["outcome"], head["reason"] = Outcome.REJECTED.value, reason.value
-                ended = ended_of(screened, record, NAME, Outcome.REJECTED, reason.value, detail, version)
-                work.emit(ended_topic, encode_ended(ended), record.key)
+        if answer.failed:
+            watch.failed(tenant)
+        shadow = None
+        if book.shadow is not None:
+            shadow = localize(facts, rules, book.shadow)
+        head |= decided_fields(answer, shadow, rules.pic)
+        if shadow is not None:
+            watch.shadowed(tenant, differs=head["shadow"] is not None)
+        if isinstance(answer, Rejected):
+            ended = ended_of(screened, record, NAME, Outcome.REJECTED, answer.reason.value, answer.detail, version)
+            work.emit(ended_topic, encode_ended(ended), record.key)
         work.emit(localized_topic, write(head, carried), payer_key(tenant, screened["debtor_id"]))
 
     return Stage(name=NAME, source=topics.SCREENED.name, handle=handle)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import msgspec
-
 from agents.context import Context
 from agents.ended import ended_of
 from pipeline import topics
@@ -14,7 +12,7 @@ from pipeline.stages.profiles import add_payment, payer_features
 from schemas.codec import UndecodableError
 from schemas.identity import payee_key, payment_key
 from schemas.reasons import Error, Outcome
-from schemas.records import PayerChecks, PaymentEnded, PaymentLocalized, PaymentProfiled
+from schemas.records import PaymentEnded, PaymentLocalized, PaymentProfiled
 
 NAME = "payer"
 
@@ -48,9 +46,11 @@ def make(context: Context) -> Stage:
             "sca": "",
             "sca_basis": "",
         }
-        if event["checks"] is not None:
-            checks, use = msgspec.convert(event["checks"], PayerChecks), profile.use or NO_USE
-            answer = check_payer(checks, use, amount_minor=event["amount_minor"], currency=event["currency"])
+        checks = event["checks"]
+        if checks is not None:
+            answer = check_payer(
+                checks, profile.use or NO_USE, amount_minor=event["amount_minor"], currency=event["currency"]
+            )
             if isinstance(answer, LimitReached):
                 head["outcome"], head["reason"] = Outcome.REJECTED.value, answer.reason.value
                 version = event["rule_version"]

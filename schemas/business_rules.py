@@ -59,7 +59,8 @@ class Tier(_Part, frozen=True, kw_only=True):
 
 
 class FeeRules(_Part, frozen=True, kw_only=True):
-    """The tenant's fee: ``fixed_minor[currency] + amount * percent_bp / 10 000``; ``tiers`` instead of ``percent_bp`` and ``fixed_minor`` for currencies that it names."""
+    """The tenant's fee: ``fixed_minor[currency] + amount * percent_bp / 10 000``, or by ``tiers`` for currencies that it names;
+    then the least and the most of it."""
 
     percent_bp: int = 0
     fixed_minor: dict[str, int] = {}

@@ -127,6 +127,21 @@ class PayerChecks(Record, frozen=True, kw_only=True):
     sca_counter: str = ""
 
 
+class ShadowDecision(Record, frozen=True, kw_only=True):
+    """What the tenant's shadow rules would have decided, where that differs."""
+
+    differs: list[str]
+    outcome: str
+    reason: str = ""
+    detail: str = ""
+    fee_minor: int = 0
+    pic: str = ""
+    tax_minor: int = 0
+    payable_minor: int = 0
+    value_date: str = ""
+    sca: str = ""
+
+
 class PaymentLocalized(Record, frozen=True, kw_only=True):
     """Localization answered: accepted or rejected."""
 
@@ -136,6 +151,8 @@ class PaymentLocalized(Record, frozen=True, kw_only=True):
     outcome: str
     reason: str = ""
     checks: PayerChecks | None = None
+    shadow: ShadowDecision | None = None
+    failed: list[str] = []
     fee_minor: int
     pic: str
     terms: PaymentTerms | None = None

@@ -1,4 +1,4 @@
-"""Cases of business rules: payments with what is expected of them, in YAML beside the rules. Pure; docs/rules.md has the format."""
+"""Cases of business rules: payments with what is expected of them, in YAML beside the rules (docs/rules.md). Pure."""
 
 from __future__ import annotations
 
@@ -149,7 +149,15 @@ def _differences(expect: Expected, trial: Trial) -> list[str]:
 def _flat(trial: Trial) -> dict[str, object]:
     values = msgspec.structs.asdict(trial)
     terms = values.pop("terms")
-    empty = {"payable_minor": 0, "tax_minor": 0, "tax_rate_bp": 0, "tax_kind": "", "value_date": "", "locale": "", "routes": []}
+    empty = {
+        "payable_minor": 0,
+        "tax_minor": 0,
+        "tax_rate_bp": 0,
+        "tax_kind": "",
+        "value_date": "",
+        "locale": "",
+        "routes": [],
+    }
     return values | empty | ({} if terms is None else msgspec.structs.asdict(terms))
 
 

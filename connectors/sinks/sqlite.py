@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from connectors.sinks.database import (
+    STREAM_ROWS,
     Batch,
     DatabaseAwayError,
     DatabaseBusyError,
@@ -144,6 +145,13 @@ class SqliteDatabase:
         """Rows of a SELECT."""
         with self._translated():
             return self._connection.execute(sql, parameters).fetchall()
+
+    def stream(self, sql: str, parameters: Sequence[object] = ()) -> Iterator[tuple[Any, ...]]:
+        """Rows of a SELECT, some at a time."""
+        with self._translated():
+            cursor = self._connection.execute(sql, parameters)
+            while rows := cursor.fetchmany(STREAM_ROWS):
+                yield from rows
 
     def close(self) -> None:
         """Close and unlock."""

@@ -133,5 +133,14 @@ class TenantBook:
 
 
 def rule_book(rules: TenantRules) -> RuleBook:
-    """The business rules of a valid configuration, with the base rule sets that it inherits."""
-    return RuleBook(rules.rules, rules.groups, [edition(name) for name in rules.inherits], rules.routes)
+    """The business rules of a valid configuration, with the base rule sets that it inherits, and its shadow."""
+    shadow = rules.shadow
+    return RuleBook(
+        rules.rules,
+        rules.groups,
+        [edition(name) for name in rules.inherits],
+        rules.routes,
+        None
+        if shadow is None
+        else RuleBook(shadow.rules, shadow.groups, [edition(name) for name in shadow.inherits], rules.routes),
+    )

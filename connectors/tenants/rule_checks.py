@@ -23,7 +23,7 @@ from schemas.tenant_rules import TenantRules
 #: More rules of its own than any tenant has; with the next two it bounds what one payment of a tenant can cost.
 RULES_MAX = 200
 #: What evaluating all conditions of a tenant may cost, in nodes (pipeline.stages.rules.conditions).
-COST_MAX = 6000
+COST_MAX = 12_000
 #: Items of a filter or a group.
 ITEMS_MAX = 250
 GROUPS_MAX = 50

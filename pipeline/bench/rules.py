@@ -53,7 +53,7 @@ def payment(**named: Any) -> PaymentRequested:
         "creditor": Party(id="payee-1", name="Laden GmbH", country="DE"),
         "terminal_id": "terminal-1",
         "channel": "web",
-        "instrument": Instrument(kind="card", token="tok_1"),
+        "instrument": Instrument(kind="card", token="tok_1"),  # noqa: S106 - a name, no secret
         "locality": Locality(country="DE", region="BE", postcode="10115", locale="de-DE"),
         "metadata": {"cart": "7"},
         "requested_at_ms": AT_MS,
@@ -75,15 +75,15 @@ def base_rules() -> TenantRules:
 
 def hostile() -> Iterator[tuple[str, TenantRules]]:
     """The worst that checks let pass, each kind alone: as many rules as there may be, each as costly as it may be."""
-    longest = " || ".join(["amount_minor * 3 / 7 % 5 == 9"] * 28)
-    searches = " || ".join(f'metadata["k{n}"].contains("{"a" * 63}b")' for n in range(12))
-    pattern = "(x?y?z?){20}(a|b|ab)*[^a-y]{2}$"
-    failing = " || ".join(f'metadata["missing{n}"] == ""' for n in range(60))
+    overflow = "amount_minor * 9223372036854775807 == 1"
     for name, when in (
-        ("arithmetic", longest),
-        ("searches", searches),
-        ("regular_expressions", f'meta("k0").matches("{pattern}")'),
-        ("failing", failing),
+        ("comparisons", "||".join(["1>2"] * 390)),
+        ("arithmetic", " || ".join(["amount_minor * 3 / 7 % 5 == 9"] * 18)),
+        ("searches", " || ".join(f'meta("k{n}").contains("{"a" * 63}b")' for n in range(1, 21))),
+        ("regular_expressions", 'meta("k0").matches("(x?y?z?){3}(a|b|ab)*[^a-y]{2}$")'),
+        ("small_regular_expressions", " || ".join(['meta("k0").matches("b(ab)*c")'] * 4)),
+        ("missing_keys", " || ".join(f'metadata["missing{n}"] == ""' for n in range(30))),
+        ("overflows", " || ".join([overflow] * 25)),
     ):
         yield name, _filled(when)
 

@@ -21,7 +21,6 @@ from pipeline.stages.rules.fees import fee_minor
 from pipeline.stages.rules.periods import period_of
 from pipeline.stages.rules.rule_book import Plan, Ready, RuleBook, RuleFailed
 from schemas import localities
-from schemas.business_rules import FeeRules
 from schemas.limits import AMOUNT_MINOR_MAX
 from schemas.reasons import Reason
 from schemas.records import PayerChecks, PayerLimit, PaymentTerms
@@ -179,7 +178,9 @@ _NOT_ALLOWED: Final = {"currency": Reason.CURRENCY_NOT_ALLOWED, "method": Reason
 def _not_allowed(rule: Ready | None, value: str, what: str) -> Rejected | None:
     if rule is None or value in rule.terms:
         return None
-    return Rejected(_NOT_ALLOWED[what], f"{what} {value or '(none)'} is not {_among(rule.terms)} (rule {rule.id})", rule.id)
+    return Rejected(
+        _NOT_ALLOWED[what], f"{what} {value or '(none)'} is not {_among(rule.terms)} (rule {rule.id})", rule.id
+    )
 
 
 def _denied(rules: Sequence[Ready]) -> Rejected | None:

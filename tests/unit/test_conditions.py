@@ -109,8 +109,8 @@ def test_a_condition_is_what_the_library_says(condition: str, facts: Facts) -> N
     try:
         decided = ours(condition, facts)
     except ConditionError as error:
-        assert "costs" in error.text
-        assume(False)
+        assume("costs" not in error.text)
+        raise
     assert decided == theirs(condition, facts)
 
 
@@ -169,13 +169,13 @@ def test_what_is_not_taken_is_told_with_its_place(condition: str, offset: int, t
 @pytest.mark.parametrize(
     "condition",
     [
-        "||".join(["1<2"] * 390),
+        "||".join(['metadata.a==""'] * 110),
         'country.matches("' + "(x?){90}" + '")',
-        " || ".join(['country.contains("a")'] * 30),
+        " || ".join(['country.contains("a")'] * 78),
     ],
 )
 def test_what_costs_too_much_is_refused(condition: str) -> None:
-    """Each in its own way: nodes, instructions of a regular expression, searches."""
+    """Each in its own way: what may fail, instructions of a regular expression, searches."""
     with pytest.raises(ConditionError, match=r"costs|instructions"):
         compile_condition(condition, {})
 

@@ -46,7 +46,9 @@ def test_another_currency_has_the_flat_rate() -> None:
 @pytest.mark.parametrize(("amount_minor", "fee"), [(100, 30), (10_000, 150), (100_000, 500)])
 def test_the_least_and_the_most_apply_last(amount_minor: int, fee: int) -> None:
     """1.5 % of 1.00 is 0.02, at least 0.30; of 1 000.00 it is 15.00, at most 5.00."""
-    assert fee_minor(amount_minor, "EUR", FeeRules(percent_bp=150, min_minor={"EUR": 30}, cap_minor={"EUR": 500})) == fee
+    assert (
+        fee_minor(amount_minor, "EUR", FeeRules(percent_bp=150, min_minor={"EUR": 30}, cap_minor={"EUR": 500})) == fee
+    )
 
 
 @pytest.mark.parametrize(
@@ -82,7 +84,7 @@ def test_tiers_are_exact(amount_minor: int, drawn: list[tuple[int, int, int]], p
     if part:
         exact = sum(
             (Fraction((min(amount_minor, bound) - tier.above_minor) * tier.percent_bp, 10_000))
-            for tier, bound in zip(inside, bounds[: len(inside) - 1] + [amount_minor], strict=True)
+            for tier, bound in zip(inside, [*bounds[: len(inside) - 1], amount_minor], strict=True)
         )
     else:
         exact = Fraction(amount_minor * inside[-1].percent_bp, 10_000)

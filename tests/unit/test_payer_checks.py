@@ -19,9 +19,7 @@ from pipeline.stages.payer_checks import (
 from schemas.records import PayerChecks, PayerLimit
 
 
-def pay(
-    use: PayerUse, *limits: PayerLimit, amount_minor: int = 100, currency: str = "EUR"
-) -> Within | LimitReached:
+def pay(use: PayerUse, *limits: PayerLimit, amount_minor: int = 100, currency: str = "EUR") -> Within | LimitReached:
     return check_payer(PayerChecks(limits=list(limits)), use, amount_minor=amount_minor, currency=currency)
 
 
@@ -92,9 +90,7 @@ def test_a_row_stays_small() -> None:
 
 
 def counted(share_ppm: int = 250_000) -> PayerChecks:
-    return PayerChecks(
-        sca="counted", sca_basis="article_16", sca_share_ppm=share_ppm, sca_count=5, sca_counter="both"
-    )
+    return PayerChecks(sca="counted", sca_basis="article_16", sca_share_ppm=share_ppm, sca_count=5, sca_counter="both")
 
 
 def test_low_value_is_exempt_until_the_counters_are_used_up() -> None:
@@ -119,7 +115,9 @@ def test_any_authentication_begins_the_counters_anew() -> None:
 def test_out_of_scope_leaves_the_counters() -> None:
     """It is neither an exemption nor an authentication."""
     use = PayerUse(sca=ScaCounters(low_value_count=2))
-    answer = check_payer(PayerChecks(sca="out_of_scope", sca_basis="one_leg_outside"), use, amount_minor=1, currency="EUR")
+    answer = check_payer(
+        PayerChecks(sca="out_of_scope", sca_basis="one_leg_outside"), use, amount_minor=1, currency="EUR"
+    )
     assert answer == Within(use, "out_of_scope", "one_leg_outside")
 
 

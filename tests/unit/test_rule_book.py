@@ -14,7 +14,7 @@ from pipeline.stages.rules.facts import Facts
 from pipeline.stages.rules.filters import FilterError, in_force_ms, plain_postcode, plain_region, postcode_filter
 from pipeline.stages.rules.periods import period_of
 from pipeline.stages.rules.rule_book import RuleBook
-from schemas.business_rules import DenyTerms, Edition, FeeRules, LimitTerms, Rule, RouteTerms
+from schemas.business_rules import DenyTerms, Edition, FeeRules, LimitTerms, RouteTerms, Rule
 from schemas.localities import LocaleTerms, ResidencyTerms
 from schemas.tenant_rules import TenantRules
 
@@ -178,7 +178,9 @@ def test_routes_within_a_residency_carry_the_payment() -> None:
     unknown = decided([within], groups=GROUPS)
     assert isinstance(unknown, Accepted)
     assert unknown.pic == "simulator"
-    chosen = decided([within, Rule(id="r", route=RouteTerms(pics=["half", "local"]))], groups=GROUPS, routes={"half": ["US"]})
+    chosen = decided(
+        [within, Rule(id="r", route=RouteTerms(pics=["half", "local"]))], groups=GROUPS, routes={"half": ["US"]}
+    )
     assert isinstance(chosen, Accepted)
     assert chosen.pic == "local"
 

@@ -1,8 +1,8 @@
 """A tenant's business rules, ready to be asked: which rules can matter to a payment, in the order in which they win. Pure.
 
 What the order is and why: docs/rules.md. The work is done once per version: rules are ranked and conditions compiled. A
-:class:`Plan` is made once per country, method, currency and span of days, so that a payment only meets rules that its place, its
-instrument and its day allow.
+:class:`Plan` is made once per country, method, currency and span of days, so that a payment only meets rules that its place,
+its instrument and its day allow.
 """
 
 from __future__ import annotations
@@ -160,7 +160,17 @@ _NOTHING: Final = Plan(())
 class RuleBook:
     """All business rules of one version of a tenant, inherited ones among them."""
 
-    __slots__ = ("_boundaries", "_currencies", "_methods", "_named", "_plans", "_ranked", "routes", "value_dates")
+    __slots__ = (
+        "_boundaries",
+        "_currencies",
+        "_methods",
+        "_named",
+        "_plans",
+        "_ranked",
+        "routes",
+        "shadow",
+        "value_dates",
+    )
 
     def __init__(
         self,
@@ -168,8 +178,11 @@ class RuleBook:
         own_groups: Mapping[str, Sequence[str]],
         inherited: Sequence[Edition],
         routes: Mapping[str, Sequence[str]],
+        shadow: RuleBook | None = None,
     ) -> None:
         """``inherited`` are the base rule sets, the strongest last. Expects rules without mistakes."""
+        #: Rules that run beside these, without effect.
+        self.shadow = shadow
         groups: dict[str, tuple[str, ...]] = {}
         of_edition: list[Groups] = []
         for edition in inherited:

@@ -1,4 +1,4 @@
-"""One payment through localization and the payer's checks, as the pipeline does it: for cases, explanations and backtests. Pure."""
+"""One payment through localization and the payer's checks, as the pipeline does it: for cases and backtests. Pure."""
 
 from __future__ import annotations
 
@@ -29,9 +29,7 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True):
     failed: tuple[str, ...] = ()
 
 
-def try_payment(
-    facts: Facts, rules: TenantRules, book: RuleBook, use: PayerUse = NO_USE
-) -> tuple[Trial, PayerUse]:
+def try_payment(facts: Facts, rules: TenantRules, book: RuleBook, use: PayerUse = NO_USE) -> tuple[Trial, PayerUse]:
     """The decision, and the payer's counters after it."""
     answer = localize(facts, rules, book)
     if not isinstance(answer, Accepted):
