@@ -8,13 +8,15 @@ from pipeline import topics
 from pipeline.engine.stage import RawRecord, Stage, Work
 from pipeline.stages.localization import Rejected, localize
 from pipeline.stages.rules.difference import decided_fields
-from pipeline.stages.rules.facts import facts_of
+from pipeline.stages.rules.facts import Facts, facts_of
 from schemas.codec import UndecodableError, decode_request
 from schemas.identity import payer_key
 from schemas.reasons import Error, Outcome
 from schemas.records import PaymentEnded, PaymentLocalized, PaymentScreened
 
 NAME = "localization"
+#: What a tenant's own lists and limits are about.
+_ENOUGH = ("amount_minor", "currency", "method", "country", "received_at_ms", "requested_at_ms")
 
 
 def make(context: Context) -> Stage:
@@ -36,7 +38,10 @@ def make(context: Context) -> Stage:
         if known is None:
             raise LookupError("a tenant that screening knew")  # This worker's book is behind: a dead letter, retried.
         version, rules, book = known
-        facts = facts_of(decode_request(screened["request"]), screened["received_at_ms"])
+        if book.empty:  # Then the PTR need not be read again.
+            facts = Facts(**{name: screened[name] for name in _ENOUGH})
+        else:
+            facts = facts_of(decode_request(screened["request"]), screened["received_at_ms"])
         answer = localize(facts, rules, book)
         head = {
             # Without a table this stage cannot tell a repeat, so it passes the coordinates of its own sender on: a repeat

@@ -22,26 +22,24 @@ from schemas.localities import (
 Rounding = Literal["half_up", "half_even", "down", "up"]
 
 
-class _Part(
-    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True, repr_omit_defaults=True
-):
-    """Unknown fields are mistakes; what has its default is not written."""
+class Sparse(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, repr_omit_defaults=True):
+    """Unknown fields are mistakes; what has its default is not written into a document: a rule uses few of its fields."""
 
 
-class DenyTerms(_Part, frozen=True, kw_only=True):
+class DenyTerms(Sparse, frozen=True, kw_only=True):
     """Rejects the payment. ``why`` is told to the client."""
 
     why: str
 
 
-class LimitTerms(_Part, frozen=True, kw_only=True):
+class LimitTerms(Sparse, frozen=True, kw_only=True):
     """Amounts of one payment, per currency; a currency that is not named has no limit."""
 
     min_minor: dict[str, int] = {}
     max_minor: dict[str, int] = {}
 
 
-class PayerLimitTerms(_Part, frozen=True, kw_only=True):
+class PayerLimitTerms(Sparse, frozen=True, kw_only=True):
     """How often and how much one payer may pay in a calendar day, week (from Monday) or month of the rule's zone."""
 
     per: Literal["day", "week", "month"] = "day"
@@ -50,7 +48,7 @@ class PayerLimitTerms(_Part, frozen=True, kw_only=True):
     max_minor: dict[str, int] = {}
 
 
-class Tier(_Part, frozen=True, kw_only=True):
+class Tier(Sparse, frozen=True, kw_only=True):
     """Rates of amounts above ``above_minor``, up to the next tier."""
 
     above_minor: int = 0
@@ -58,7 +56,7 @@ class Tier(_Part, frozen=True, kw_only=True):
     fixed_minor: int = 0
 
 
-class FeeRules(_Part, frozen=True, kw_only=True):
+class FeeRules(Sparse, frozen=True, kw_only=True):
     """The tenant's fee: ``fixed_minor[currency] + amount * percent_bp / 10 000``, or by ``tiers`` for currencies that it names;
     then the least and the most of it."""
 
@@ -71,13 +69,13 @@ class FeeRules(_Part, frozen=True, kw_only=True):
     rounding: Rounding = "half_up"
 
 
-class RouteTerms(_Part, frozen=True, kw_only=True):
+class RouteTerms(Sparse, frozen=True, kw_only=True):
     """Payment integration clients that carry the payment, in order of preference."""
 
     pics: list[str]
 
 
-class Rule(_Part, frozen=True, kw_only=True):
+class Rule(Sparse, frozen=True, kw_only=True):
     """One rule: filters, a condition, and one effect. A filter that is empty always holds."""
 
     id: str
@@ -145,7 +143,7 @@ class Edition(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     rules: list[Rule]
 
 
-class ShadowRules(_Part, frozen=True, kw_only=True):
+class ShadowRules(Sparse, frozen=True, kw_only=True):
     """Rules that run beside those in force, without effect; their differences are told."""
 
     inherits: list[str] = []

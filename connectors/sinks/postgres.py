@@ -6,7 +6,7 @@ pipeline of single INSERTs costs. Temporary tables live in the session, so nothi
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, NoReturn, get_args, get_type_hints
 
@@ -135,7 +135,7 @@ class PostgresDatabase:
         with self._translated():
             return self._connection.execute(_percent(sql), parameters).fetchall()
 
-    def stream(self, sql: str, parameters: Sequence[object] = ()) -> Iterator[tuple[Any, ...]]:
+    def stream(self, sql: str, parameters: Sequence[object] = ()) -> Generator[tuple[Any, ...]]:
         """Rows of a SELECT, some at a time, by a cursor of the server."""
         with (
             self._translated(),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import fcntl
 import os
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn
@@ -146,7 +146,7 @@ class SqliteDatabase:
         with self._translated():
             return self._connection.execute(sql, parameters).fetchall()
 
-    def stream(self, sql: str, parameters: Sequence[object] = ()) -> Iterator[tuple[Any, ...]]:
+    def stream(self, sql: str, parameters: Sequence[object] = ()) -> Generator[tuple[Any, ...]]:
         """Rows of a SELECT, some at a time."""
         with self._translated():
             cursor = self._connection.execute(sql, parameters)

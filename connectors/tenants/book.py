@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache, partial
 
 import msgspec
 
@@ -35,8 +37,13 @@ class Version:
     written_at_ms: int
     #: From when on, in event time, it is in force.
     in_force_at_ms: int
-    #: Its business rules, those of its base rule sets among them.
-    book: RuleBook
+    #: Gives its business rules, those of its base rule sets among them: made when they are first asked for, for most versions
+    #: are of the past.
+    book: Callable[[], RuleBook]
+
+
+#: From when on, number and rules, and the business rules.
+_InForce = tuple[int, tuple[int, TenantRules], Callable[[], RuleBook]]
 
 
 class TenantBook:
@@ -45,7 +52,7 @@ class TenantBook:
     def __init__(self) -> None:
         self._versions: dict[str, tuple[Version, ...]] = {}
         #: Per tenant, oldest first: in force from, and what :meth:`rules` gives.
-        self._in_force: dict[str, tuple[tuple[int, tuple[int, TenantRules], RuleBook], ...]] = {}
+        self._in_force: dict[str, tuple[_InForce, ...]] = {}
         #: Records that hold no valid configuration, and were ignored.
         self.refused = 0
 
@@ -57,9 +64,9 @@ class TenantBook:
     def decider(self, tenant: str, at_ms: int) -> tuple[int, TenantRules, RuleBook] | None:
         """The same, with the business rules ready to be asked."""
         found = self._found(tenant, at_ms)
-        return None if found is None else (*found[1], found[2])
+        return None if found is None else (*found[1], found[2]())
 
-    def _found(self, tenant: str, at_ms: int) -> tuple[int, tuple[int, TenantRules], RuleBook] | None:
+    def _found(self, tenant: str, at_ms: int) -> _InForce | None:
         versions = self._in_force.get(tenant)
         if versions is None:
             return None
@@ -82,7 +89,9 @@ class TenantBook:
         rules = self._read(record)
         if rules is None:
             return False
-        new = Version(record.version, rules, record.document_hash, timestamp_ms, ALWAYS_MS, rule_book(rules))
+        new = Version(
+            record.version, rules, record.document_hash, timestamp_ms, ALWAYS_MS, cache(partial(rule_book, rules))
+        )
         versions: list[Version] = []
         for version in sorted((*known, new), key=lambda version: version.number):
             # Never before the version that it replaces, even if clocks of brokers differ.

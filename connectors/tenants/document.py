@@ -23,7 +23,7 @@ import yaml
 from connectors.tenants.checks import mistakes
 from connectors.tenants.names import shown
 from connectors.tenants.rule_checks import RuleMistake, edition_mistakes, tenant_rule_mistakes
-from schemas.business_rules import Edition
+from schemas.business_rules import Edition, Sparse
 from schemas.tenant_rules import TenantRules
 
 #: A tenant takes about 1 KiB, so this is some hundred tenants; it bounds the time that reading takes (2 s).
@@ -160,7 +160,24 @@ def _spoken(place: Place) -> str:
 
 def document_of(rules: TenantRules) -> str:
     """The configuration as a record carries it: JSON, all fields, keys sorted. The same rules give the same text."""
-    return msgspec.json.encode(rules, order="sorted").decode()
+    return msgspec.json.encode(data_of(rules), order="sorted").decode()
+
+
+def data_of(value: Any) -> Any:
+    """A configuration, or a part of it, as JSON data; of business rules what has its default is left out."""
+    if isinstance(value, msgspec.Struct):
+        sparse = isinstance(value, Sparse)
+        fields = _fields_of(type(value))[0].items()
+        items = ((name, declared, getattr(value, declared.name)) for name, declared in fields)
+        return {name: data_of(item) for name, declared, item in items if not sparse or item != _default_of(declared)}
+    if isinstance(value, dict):
+        return {key: data_of(item) for key, item in value.items()}
+    return [data_of(item) for item in value] if isinstance(value, list) else value
+
+
+def _default_of(declared: msgspec.structs.FieldInfo) -> Any:
+    factory = declared.default_factory
+    return declared.default if factory is msgspec.NODEFAULT else factory()
 
 
 def document_hash(document: str) -> str:

@@ -7,13 +7,12 @@ from datetime import UTC, datetime
 from typing import Any, BinaryIO, NoReturn
 
 import click
-import msgspec
 import yaml
 
 from connectors.broker.transaction import PublishError
 from connectors.registry import RegistryError
 from connectors.tenants.book import ALWAYS_MS, EFFECTIVE_DELAY_MS, Version
-from connectors.tenants.document import TenantFileError, parse_tenants
+from connectors.tenants.document import TenantFileError, data_of, parse_tenants
 from connectors.tenants.publish import Change, Contents, publish, read_all
 from pipeline.commands.shared import broker_option, codec_of, json_option, read_text, settings_with
 from pipeline.settings import Settings
@@ -139,7 +138,7 @@ def show(tenant: str, number: int | None, broker: str | None, as_json: bool) -> 
     if not found:
         _fail(f"{tenant} has no version {number}; it has {', '.join(str(version.number) for version in versions)}.")
     version = found[-1]
-    rules = msgspec.to_builtins(version.rules)
+    rules = data_of(version.rules)
     if as_json:
         click.echo(json.dumps({**_summary(version), "rules": rules}, indent=2))
         return

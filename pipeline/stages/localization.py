@@ -128,8 +128,8 @@ def _by_rules(facts: Facts, rules: TenantRules, book: RuleBook, plan: Plan, fail
         assert residency is not None  # Without one every route may carry it.
         return Rejected(Reason.ROUTE_NOT_ALLOWED, f"no route of the tenant is within rule {residency.id}", residency.id)
     value_date = locale = ""
-    if (rule := _first(plan.value_date, facts, applied, failed)) is not None:
-        value_date = book.value_dates[rule.id].of(facts.received_at_ms)
+    if (rule := _first(plan.value_date, facts, applied, failed)) is not None and rule.value_dates is not None:
+        value_date = rule.value_dates.of(facts.received_at_ms)
     sca_rule = _first(plan.sca, facts, applied, failed)
     limit_rules = _all(plan.payer_limit, facts, applied, failed)
     checks = None if sca_rule is None and not limit_rules else _checks(facts, sca_rule, limit_rules)

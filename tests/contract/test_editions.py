@@ -39,3 +39,11 @@ def test_an_edition_decides_its_cases(path: Path) -> None:
     results = run_cases(tenants, read_cases(path.read_text(), path.name), path.name)
     assert results
     assert [(result.case, result.differences) for result in results if result.differences] == []
+
+
+def test_the_example_decides_its_cases() -> None:
+    """What the documents show is what happens."""
+    docs = ROOT / "docs"
+    tenants = parse_tenants((docs / "tenants-example.yaml").read_text(), "tenants", pics=("simulator",))
+    results = run_cases(tenants, read_cases((docs / "tenants-example.cases.yaml").read_text(), "cases"), "cases")
+    assert [(result.case, result.differences) for result in results if result.differences] == []

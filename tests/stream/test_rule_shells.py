@@ -6,8 +6,10 @@ from io import BytesIO
 
 import fastavro
 import msgspec
+from prometheus_client import CollectorRegistry
 
 from pipeline import topics
+from pipeline.engine.metrics import Metrics, RuleMetrics
 from pipeline.stages.dispatch import Attempts
 from pipeline.stages.profiles import Profile
 from schemas.business_rules import DenyTerms, FeeRules, LimitTerms, PayerLimitTerms, Rule, ShadowRules
@@ -158,3 +160,26 @@ def test_a_payment_that_was_queued_before_an_update_is_asked_again_after_it() ->
     ((_, again),) = shell.out(topics.retries("simulator")[0].name, PaymentQueued)
     assert (again.ask, again.terms, again.sca, again.request) == (1, None, "", fact.request)
     assert (again.fee_minor, again.token) == (fact.fee_minor, fact.token)
+
+
+def test_what_becomes_of_rules_is_counted() -> None:
+    """Per tenant: a condition that failed, and whether shadow rules differ."""
+    metrics = Metrics(CollectorRegistry())
+    shell = Shell("localization", RULES, rules_watch=RuleMetrics(metrics))
+    for amount_minor in (1_250, 2_500):
+        request = a_request(amount_minor=amount_minor)
+        fact = a_fact(PaymentScreened, amount_minor=amount_minor, request=encode_request(request))
+        shell.give(topics.SCREENED.name, fact, KEY)
+    shell.run()
+    assert metrics.rules_failed.labels("t1")._value.get() == 2
+    assert metrics.rules_shadowed.labels("t1", "differs")._value.get() == 2
+    assert metrics.rules_shadowed.labels("t1", "same")._value.get() == 0
+
+
+def test_a_tenant_without_rules_is_decided_from_the_event_alone() -> None:
+    """Its PTR is not read again: here it is unreadable, and passed on as it is."""
+    shell = Shell("localization")
+    shell.give(topics.SCREENED.name, a_fact(PaymentScreened, request=b"\xff"), KEY)
+    shell.run()
+    ((_, event),) = shell.out(topics.LOCALIZED.name, PaymentLocalized)
+    assert (event.outcome, event.terms, event.checks, event.request) == ("accepted", None, None, b"\xff")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+import msgspec
 import pytest
 import yaml
 from hypothesis import given
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from connectors.rules.cases import read_cases, run_cases
 from connectors.tenants.book import rule_book
-from connectors.tenants.document import TenantFileError, check_edition, parse_tenants, place_in
+from connectors.tenants.document import TenantFileError, check_edition, document_of, parse_tenants, place_in
 from connectors.tenants.rule_checks import RULES_MAX, tenant_rule_mistakes
 from pipeline.bench.rules import AT_MS, hostile, hostile_payment
 from pipeline.stages.localization import Accepted, localize
@@ -182,3 +183,15 @@ def test_mistakes_in_cases(text: str, mistake: str) -> None:
     """As in tenants' files."""
     with pytest.raises(TenantFileError, match=mistake.replace("?", r"\?")):
         read_cases(text, "c.yaml")
+
+
+def test_a_document_depends_on_its_rules_only() -> None:
+    """A default that is written out is the same as one that is not, also after a document was read."""
+    short = parse_tenants(HEAD + rule("payer_limit: {max_count: 2}"), "t.yaml", pics=("simulator",))
+    long = parse_tenants(
+        HEAD + rule("payer_limit: {per: day, max_count: 2}\nwhen: ''\ncountry: []"), "t.yaml", pics=("simulator",)
+    )
+    document = document_of(short[0])
+    assert document_of(long[0]) == document
+    assert document_of(msgspec.json.decode(document, type=TenantRules)) == document
+    assert '"rules":[{"id":"a","payer_limit":{"max_count":2}}]' in document

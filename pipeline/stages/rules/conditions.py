@@ -79,7 +79,7 @@ def compile_condition(text: str, groups: Mapping[str, tuple[str, ...]]) -> Compi
     return _compiled(text, tuple(sorted((name, tuple(countries)) for name, countries in groups.items())))
 
 
-@lru_cache(maxsize=20_000)
+@lru_cache(maxsize=5_000)
 def _compiled(text: str, groups: tuple[tuple[str, tuple[str, ...]], ...]) -> Compiled:
     if len(text) > CHARS_MAX:
         raise ConditionError(f"has {len(text)} characters, at most {CHARS_MAX} are taken", CHARS_MAX)

@@ -43,7 +43,9 @@ class Ready:
         "effect",
         "from_ms",
         "id",
+        "layer",
         "methods",
+        "place",
         "postcode",
         "rank",
         "regions",
@@ -53,6 +55,7 @@ class Ready:
         "terms",
         "test",
         "until_ms",
+        "value_dates",
     )
 
     def __init__(self, rule: Rule, groups: Groups, layer: int, place: int) -> None:
@@ -68,8 +71,12 @@ class Ready:
         self.from_ms, self.until_ms = in_force_ms(rule.since, rule.until, rule.zone)
         self.test: Condition | None = compile_condition(rule.when, groups).test if rule.when else None
         self.reject_on_error = rule.on_error == "reject"
+        #: Of a ``value_date`` rule.
+        self.value_dates = ValueDates(terms) if self.effect == "value_date" else None
         #: Whether a payment that a plan holds it for is one that it applies to.
         self.sure = self.regions is None and self.postcode is None and self.test is None
+        #: Where it stands: 0 are the tenant's own rules, then the base rule sets, the strongest first; and its place there.
+        self.layer, self.place = layer, place
         self.rank = (layer, _vagueness(rule, groups), -self.from_ms, -place)
 
     def fits_place(self, facts: Facts) -> bool:
@@ -95,6 +102,28 @@ class Ready:
             if self.reject_on_error:
                 raise RuleFailed(self.id) from None
             return False
+
+
+def _rank(rule: Ready) -> Any:
+    return rule.rank
+
+
+def _groups_of(groups: Mapping[str, Sequence[str]]) -> Groups:
+    return {name: tuple(codes) for name, codes in groups.items()}
+
+
+#: Rules of base rule sets, by name and layer, with the set that they were made of: every version of every tenant shares them.
+_editions: dict[tuple[str, int], tuple[Edition, tuple[Ready, ...]]] = {}
+
+
+def _ready_edition(edition: Edition, layer: int) -> tuple[Ready, ...]:
+    known = _editions.get((edition.edition, layer))
+    if known is not None and known[0] is edition:
+        return known[1]
+    groups = _groups_of(edition.groups)
+    ready = tuple(Ready(rule, groups, layer, place) for place, rule in enumerate(edition.rules))
+    _editions[edition.edition, layer] = edition, ready
+    return ready
 
 
 def _countries(places: Sequence[str], groups: Groups) -> frozenset[str] | None:
@@ -184,25 +213,20 @@ class RuleBook:
         #: Rules that run beside these, without effect.
         self.shadow = shadow
         groups: dict[str, tuple[str, ...]] = {}
-        of_edition: list[Groups] = []
         for edition in inherited:
-            of_edition.append({name: tuple(codes) for name, codes in edition.groups.items()})
-            groups |= of_edition[-1]
-        groups |= {name: tuple(codes) for name, codes in own_groups.items()}
-        # By id: the rule, its groups, its layer (the smallest wins) and its place there. A rule that is named again takes the
-        # layer and the place of the one before it.
-        rules: dict[str, tuple[Rule, Groups, int, int]] = {}
-        for layer, (edition, its_groups) in enumerate(zip(reversed(inherited), reversed(of_edition), strict=True), 1):
-            for place, rule in enumerate(edition.rules):
-                rules.setdefault(rule.id, (rule, its_groups, layer, place))
+            groups.update(_groups_of(edition.groups))
+        groups.update(_groups_of(own_groups))
+        rules: dict[str, Ready] = {}
+        for layer, edition in enumerate(reversed(inherited), 1):
+            for inherited_rule in _ready_edition(edition, layer):
+                rules.setdefault(inherited_rule.id, inherited_rule)
         for place, rule in enumerate(own):
-            if rule.off:
-                rules.pop(rule.id, None)
-                continue
-            _, _, layer, at = rules.get(rule.id, (rule, groups, 0, place))
-            rules[rule.id] = (rule, groups, layer, at)
-        ready = [Ready(rule, its_groups, layer, place) for rule, its_groups, layer, place in rules.values()]
-        self._ranked = sorted(ready, key=lambda rule: rule.rank)
+            replaced = rules.pop(rule.id, None)
+            if not rule.off:
+                layer, at = (0, place) if replaced is None else (replaced.layer, replaced.place)
+                rules[rule.id] = Ready(rule, groups, layer, at)
+        ready = rules.values()
+        self._ranked = sorted(ready, key=_rank)
         self._named = frozenset(code for rule in ready for code in rule.countries or ())
         self._methods = frozenset(name for rule in ready for name in rule.methods or ())
         self._currencies = frozenset(code for rule in ready for code in rule.currencies or ())
@@ -211,8 +235,11 @@ class RuleBook:
         self._plans: dict[tuple[str, str, str, int], Plan] = {}
         #: Countries in which a payment integration client keeps payments.
         self.routes = {pic: _countries(places, groups) or frozenset() for pic, places in routes.items()}
-        #: By rule.
-        self.value_dates = {rule.id: ValueDates(rule.terms) for rule in ready if rule.effect == "value_date"}
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is no rule, and no shadow."""
+        return not self._ranked and self.shadow is None
 
     @property
     def rules(self) -> Sequence[Ready]:
