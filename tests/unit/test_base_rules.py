@@ -169,6 +169,31 @@ def test_the_place_of_a_route_is_looked_at(country: str) -> None:
         assert isinstance(answer, Rejected) and answer.reason is Reason.ROUTE_NOT_ALLOWED
 
 
+@pytest.mark.parametrize(
+    ("country", "route", "day", "may"),
+    [
+        ("DE", "GB", "2026-11-27", True),
+        ("DE", "JP", "2026-11-27", True),
+        ("DE", "BR", "2026-11-27", True),
+        ("DE", "BR", "2026-01-26", False),  # The decision on Brazil is of 27 January 2026.
+        ("DE", "US", "2026-11-27", False),
+        ("GB", "DE", "2026-11-27", True),
+        ("GB", "US", "2026-11-27", False),
+        ("CH", "NO", "2026-11-27", True),
+        ("CH", "JP", "2026-11-27", False),
+        ("JP", "DE", "2026-11-27", True),
+        ("JP", "CH", "2026-11-27", False),
+    ],
+)
+def test_where_personal_data_may_go(country: str, route: str, day: str, may: bool) -> None:
+    """By the adequacy decisions of the place."""
+    rules, _ = a_new_tenant(country)
+    book = RuleBook([], {}, [edition(name) for name in rules.inherits], {"simulator": [route]})
+    currency = COUNTRIES[country][1]
+    facts = Facts(amount_minor=1_000, currency=currency, method="card", country=country, received_at_ms=noon_ms(day))
+    assert isinstance(localize(facts, rules, book), Accepted) is may
+
+
 def overlap(one: Ready, other: Ready) -> bool:
     """Whether a payment may pass the indexed filters of both and neither begins later."""
 

@@ -178,6 +178,14 @@ def test_shares_that_do_not_divide_add_up_to_the_limit_exactly() -> None:
         assert low(last_minor, counters, currency="GBP", terms=terms)[0] is is_exempt
 
 
+def test_one_payment_above_the_whole_sum_is_not_exempt_by_the_smallest_unit() -> None:
+    """Half a millionth of the limit too much, where one payment may be as large."""
+    large = CounterTerms(single_minor={"EUR": 3_000_000}, cumulative_minor={"EUR": 2_000_000})
+    terms = ScaTerms(within=["DE", "FR"], low_value=large)
+    assert low(2_000_000, NO_COUNTERS, terms=terms)[0] is True
+    assert low(2_000_001, NO_COUNTERS, terms=terms)[0] is False
+
+
 def test_contactless_and_remote_are_counted_apart_and_begin_anew_together() -> None:
     """Each article has its own limits; one authentication of the payer is one."""
     _, counters = low(1_000, NO_COUNTERS)

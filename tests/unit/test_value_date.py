@@ -160,6 +160,13 @@ def test_the_same_instant_has_another_day_elsewhere() -> None:
     assert days["chaps-2026"] == "2026-11-27"
 
 
+def test_an_evening_in_new_york_is_still_that_day() -> None:
+    """Monday, 21:00 in New York is Tuesday, 02:00 UTC; at 23:00 the next day begins."""
+    dates = ValueDates(ValueDateTerms(calendar="fedwire-2026", cut_off="23:00"))
+    assert dates.of(ms("2026-11-24T02:00:00", "UTC")) == "2026-11-23"
+    assert dates.of(ms("2026-11-24T04:00:00", "UTC")) == "2026-11-24"
+
+
 def test_more_business_days_are_counted_from_the_first() -> None:
     """Two business days after Wednesday, 30 December 2026 are Monday, 4 January."""
     dates = ValueDates(ValueDateTerms(calendar="t2-2026", cut_off="17:00", days=2))
