@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from functools import cache
 
-from agents import dispatch, localization, payee, payer, plugin, screening
+from agents import dispatch, localization, payee, payer, plugin, reviews, screening
 from agents.context import Context
 from agents.web import WebServer
 from connectors.lists.book import ListBook
@@ -57,6 +57,9 @@ def flow(context: Context) -> dict[str, list[Group]]:
                 table=Table(name=profiles.PAYEES, changelog=profiles.PAYEES_CHANGELOG, row_type=profiles.ROW),
             )
         ],
+        # payments.referred.v1, reviews.decided.v1 -> reviews.opened.v1, reviews.answered.v1; back to payments.screened.v1 or
+        # payments.scored.v1, or to payments.ended.v1
+        "reviews": [reviews.make(context)],
         # payments.scored.v1 -> payments.queue.<pic>.v1; payments.ended.v1, payments.answered.v1 -> payments.completed.v1
         "dispatch": [
             Group(

@@ -8,7 +8,7 @@ from typing import Final
 from pipeline.stages.support import Support
 from pipeline.stages.watchlist import KINDS, ListEntry, Match, Watchlists
 from schemas.reasons import Reason
-from schemas.records import ListEvidence
+from schemas.records import ListEvidence, Party
 from schemas.tenant_rules import ScreeningRules
 
 __all__ = ["KINDS", "Blocked", "Clear", "ListEntry", "Match", "Referred", "Support", "Watchlists", "screen"]
@@ -38,14 +38,12 @@ class Blocked:
 _CLEAR: Final = Clear()
 
 
-def screen(
-    debtor_name: str, creditor_name: str, *, lists: Watchlists, rules: ScreeningRules
-) -> Clear | Referred | Blocked:
+def screen(debtor: Party, creditor: Party, *, lists: Watchlists, rules: ScreeningRules) -> Clear | Referred | Blocked:
     """Decide whether a payment between these two may go on. The strictest party decides, of equals the debtor."""
-    debtor, creditor = lists.best_match(debtor_name), lists.best_match(creditor_name)
-    party, match = "debtor", debtor
-    if creditor is not None and (debtor is None or creditor.score > debtor.score):
-        party, match = "creditor", creditor
+    paying, paid = _match(debtor, lists), _match(creditor, lists)
+    party, match = "debtor", paying
+    if paid is not None and (paying is None or paid.score > paying.score):
+        party, match = "creditor", paid
     if match is None:
         return _CLEAR
     if match.score >= rules.block_at:
@@ -55,7 +53,22 @@ def screen(
     return _CLEAR
 
 
+def _match(party: Party, lists: Watchlists) -> Match | None:
+    # Nearly everybody's name is like none, and what is known beside a name adds no match.
+    if lists.best_match(party.name) is None:
+        return None
+    countries = (party.country,) if party.country else ()
+    return lists.best_match(party.name, Support(party.birth_date or "", countries))
+
+
 def _evidence(party: str, match: Match) -> ListEvidence:
     return ListEvidence(
-        party=party, list=match.list, entry_id=match.entry_id, score=match.score, algorithm=match.algorithm
+        party=party,
+        list=match.list,
+        entry_id=match.entry_id,
+        score=match.score,
+        algorithm=match.algorithm,
+        party_name=match.party_name,
+        listed_name=match.listed_name,
+        support=list(match.evidence),
     )
