@@ -1,5 +1,6 @@
 """Shells around the table ``attempts``, one cycle: dispatch (``payments.scored.v1`` -> the PIC's queue, or the reviews)
-and settlement (``payments.ended.v1``, ``payments.answered.v1`` -> ``payments.completed.v1`` or a retry). They alone write outcomes."""
+and settlement (``payments.ended.v1``, ``payments.answered.v1`` -> ``payments.completed.v1`` or a retry). They alone write
+outcomes."""
 
 from __future__ import annotations
 

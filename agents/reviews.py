@@ -144,7 +144,7 @@ def make(context: Context) -> Group:
             Stage(name=DECIDING, source=topics.REVIEWS_DECIDED.name, handle=deciding),
         ),
         table=Table(name=reviews.NAME, changelog=reviews.CHANGELOG, row_type=reviews.ROW),
-        # Who decides has seen that a review is open. After a crash its row may be older than that, so what opened it is read first.
+        # Who decides has seen that a review is open. After a crash its row may be older, so what opened it is read first.
         first=topics.REFERRED.name,
         alarms=alarms,
     )

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import msgspec
 
-
 #: For a record with a field called ``list``.
 Texts = list[str]
 

@@ -79,9 +79,7 @@ class KafkaOutput:
         """The first offset that each (topic, partition) still has."""
         return await self._offsets(partitions, OffsetSpec.earliest())
 
-    async def _offsets(
-        self, partitions: Iterable[tuple[str, int]], which: OffsetSpec
-    ) -> dict[tuple[str, int], int]:
+    async def _offsets(self, partitions: Iterable[tuple[str, int]], which: OffsetSpec) -> dict[tuple[str, int], int]:
         wanted = {TopicPartition(topic, partition): which for topic, partition in partitions}
         if not wanted:
             return {}

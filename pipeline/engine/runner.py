@@ -234,7 +234,8 @@ class Runner:
                 await self._rest()
             self._idle.clear()
             taken = self._take()
-            await self.step(taken, record=self._due())
+            if taken or self._before:
+                await self.step(taken, record=self._due())
             if taken and sum(len(batch.records) for batch in taken) < SMALL_CYCLE_RECORDS:
                 await asyncio.sleep(SMALL_CYCLE_PAUSE_S)
 

@@ -30,6 +30,7 @@ DECISIONS = {
     "localization": ("localization", "localize"),
     "payer": ("profiles", "payer_features"),
     "payee": ("fraud", "assess"),
+    "reviews": ("reviews", "decide"),
     "dispatch": ("dispatch", "route"),
     "plugin": ("dispatch", "settle"),
 }
@@ -86,6 +87,7 @@ def test_topics_are_named_by_participle_and_version() -> None:
             r"payments\.retry\.simulator\.\d+s\.v1",
             r"tenants\.configured\.v1",
             r"lists\.updated\.v1",
+            r"reviews\.([a-z-]+)\.v1",
         )
         found = [match for kind in kinds if (match := re.fullmatch(kind, topic.name))]
         assert found, topic.name

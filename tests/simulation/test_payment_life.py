@@ -217,7 +217,12 @@ class PaymentLife(RuleBasedStateMachine):
             self.first = fields["outcome"]
         elif kind == "ended" and fields["request_kind"] == "repeat" and decided:
             self.repeats_after_end += 1
-        elif kind == "answered" and not decided and self.waits_for is None and (fields["attempt"], fields["ask"]) == (1, 0):
+        elif (
+            kind == "answered"
+            and not decided
+            and self.waits_for is None
+            and (fields["attempt"], fields["ask"]) == (1, 0)
+        ):
             self.early = self.early or fields["outcome"]
         elif kind == "answered" and self.waits_for is not None and fields["attempt"] == 1:
             if fields["ask"] != self.waits_for:

@@ -1,6 +1,6 @@
 """Reviews under crashes, repeats, late and double decisions and clocks that are wrong: each payment once, nothing too early.
 
-Screening refers here by itself; what fraud refers is put into its topic, for what fraud decides depends on the order of payments.
+Screening refers here by itself; what fraud refers is put into its topic, for fraud's decision depends on the payments' order.
 """
 
 from __future__ import annotations
@@ -148,7 +148,9 @@ def make_world(clock_ahead_ms: int) -> tuple[World, MemoryLedger]:
 
 def post_decision(world: World, which: int, decision: str) -> None:
     """A person who looks at what is open, or was, and decides."""
-    opened = [CODEC.decode(record.value or b"", ReviewOpened) for record in world.broker.all(topics.REVIEWS_OPENED.name)]
+    opened = [
+        CODEC.decode(record.value or b"", ReviewOpened) for record in world.broker.all(topics.REVIEWS_OPENED.name)
+    ]
     if opened:
         review = opened[which % len(opened)]
         decided = ReviewDecided(

@@ -252,7 +252,10 @@ class World:
         for _ in range(300):
             for name in self.processes:
                 await self.step(name)
-            if not any(process.lag() or process.runner._waiting or process.runner._before for process in self.processes.values()):
+            if not any(
+                process.lag() or process.runner._waiting or process.runner._before
+                for process in self.processes.values()
+            ):
                 return
             await asyncio.sleep(0)
         raise AssertionError("the pipeline does not come to rest")
