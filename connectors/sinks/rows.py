@@ -334,8 +334,8 @@ def expired_row(topic: str, partition: int, first_missing: int, next_offset: int
 def payment_state(row: EventRow, record: Record) -> PaymentState | None:
     """What the event says about its payment; None when it says nothing.
 
-    Chargebacks, dead letters, configurations and ignored decisions do not change a payment's state, nor does the refusal of another
-    request under its id, nor an event whose ids are not valid.
+    Chargebacks, dead letters, configurations and ignored decisions do not change a payment's state, nor does the refusal
+    of another request under its id, nor an event whose ids are not valid.
     """
     kind = type(record)
     if not row.payment_id or kind in _STATELESS:
