@@ -132,8 +132,8 @@ def _outcomes(broker: BrokerAccess | str, payments: list[Any], reviews: dict[tup
     expected: dict[tuple[str, str], set[tuple[str, str, str, int]]] = {}
     for p in payments:
         review = reviews.get((p.tenant, p.payment_id), _PASSED)
-        outcome, reason = ("paid", "") if review.approved else ("blocked", review.reason)
-        expected[p.tenant, p.payment_id] = {(outcome, reason, p.currency, p.amount_minor)}
+        end, reason = ("paid", "") if review.approved else ("blocked", review.reason)
+        expected[p.tenant, p.payment_id] = {(end, reason, p.currency, p.amount_minor)}
     missing, other = expected.keys() - said.keys(), [k for k in said if said[k] != expected.get(k)]
     found = [f"{len(missing)} payments without an outcome: {_few(missing)}"] if missing else []
     return found + ([f"{len(other)} payments with a wrong or second outcome: {_few(other)}"] if other else [])
