@@ -28,7 +28,7 @@ NAME = "screening"
 
 def make(context: Context) -> Stage:
     """The stage, bound to its topics and decision."""
-    codec, tenants, book = context.codec, context.tenants, context.lists
+    codec, tenants, book, exceptions = context.codec, context.tenants, context.lists, context.exceptions
     decode = codec.decoder(PaymentRequested)
     encode_screened, encode_ended = codec.dict_encoder(PaymentScreened), codec.encoder(PaymentEnded)
     header = codec.header(PaymentRequested)
@@ -86,7 +86,15 @@ def make(context: Context) -> Stage:
             return None, _ended(request, record, Outcome.REFUSED, Reason.UNKNOWN_TENANT, "", 0)
         version, rules = known
         lists = book.in_force(received_at_ms)
-        answer = screen(request.debtor, request.creditor, lists=lists, rules=rules.screening)
+        answer = screen(
+            request.debtor,
+            request.creditor,
+            lists=lists,
+            rules=rules.screening,
+            tenant=request.tenant,
+            received_at_ms=received_at_ms,
+            exceptions=exceptions,
+        )
         body = value[header_length:] if value.startswith(header) else encode_request(request)
         outcome, reason, evidence = _words(answer)
         screened = {
@@ -194,8 +202,8 @@ def _ended(
 
 def _words(answer: Clear | Referred | Blocked) -> tuple[str, str, Any]:
     match answer:
-        case Clear():
-            return "clear", "", None
+        case Clear(evidence):
+            return "clear", "" if evidence is None else Reason.EXCEPTION_APPLIED.value, evidence
         case Referred(reason, evidence):
             return Outcome.REFERRED.value, reason.value, evidence
         case Blocked(reason, evidence):

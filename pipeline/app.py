@@ -11,6 +11,8 @@ from functools import cache
 from agents import dispatch, localization, payee, payer, plugin, reviews, screening
 from agents.context import Context
 from agents.web import WebServer
+from connectors.exceptions.book import ExceptionBook
+from connectors.exceptions.reader import ExceptionReader
 from connectors.lists.book import ListBook
 from connectors.lists.load import age_limit_s, load_watchlists
 from connectors.lists.reader import ListReader
@@ -91,11 +93,17 @@ def create(settings: Settings) -> PipelineApp:
         list_metrics.without_topic(name, watchlists.version, watchlists.entries_count)
         if not settings.lists:
             side_inputs.append(ListReader(settings.access, topics.LISTS.name, codec, lists, on_failure=_lists_unread))
+    exceptions = ExceptionBook()
+    if screens:
+        side_inputs.append(
+            ExceptionReader(settings.access, topics.EXCEPTIONS.name, codec, exceptions, on_failure=_exceptions_unread)
+        )
     apps: list[PipelineApp] = []
     context = Context(
         codec=codec,
         tenants=book,
         lists=lists,
+        exceptions=exceptions,
         pics={
             name: make_pic(
                 name,
@@ -125,6 +133,10 @@ def _tenants_unread(error: BaseException) -> None:
 
 def _lists_unread(error: BaseException) -> None:
     end_process(f"sanctions lists are no longer read: {type(error).__name__}: {error}")
+
+
+def _exceptions_unread(error: BaseException) -> None:
+    end_process(f"exceptions are no longer read: {type(error).__name__}: {error}")
 
 
 @cache

@@ -91,6 +91,18 @@ LISTS = Topic(
     },
 )
 
+# Compacted to the last word on each party and entry; earlier ones stay for a day, so that a repeat decides as before.
+EXCEPTIONS = Topic(
+    "exceptions.granted.v1",
+    "tenants' exceptions from sanctions matches, keyed by tenant, list, entry and party",
+    partitions=1,
+    config={
+        "cleanup.policy": "compact",
+        "message.timestamp.type": "LogAppendTime",
+        "min.compaction.lag.ms": str(DAY_MS),
+    },
+)
+
 TABLE_PAYMENTS = _table("payments", "what was asked and answered, by payment")
 TABLE_PAYER_PROFILES = _table("payer_profiles", "hourly buckets of payers")
 TABLE_PAYEE_PROFILES = _table("payee_profiles", "hourly buckets of payees")
@@ -133,6 +145,7 @@ def all_topics(pics: Iterable[str]) -> list[Topic]:
         DEAD_LETTERS,
         TENANTS,
         LISTS,
+        EXCEPTIONS,
         TABLE_PAYMENTS,
         TABLE_PAYER_PROFILES,
         TABLE_PAYEE_PROFILES,
@@ -147,5 +160,5 @@ def audited(pics: Iterable[str]) -> list[Topic]:
     come: what is refused may hold what must not be kept."""
     queues = [topic for pic in sorted(pics) for topic in (queue(pic), *retries(pic))]
     reviews = [REVIEWS_OPENED, REVIEWS_ANSWERED]
-    ends = [ANSWERED, COMPLETED, CHARGEBACKS, DEAD_LETTERS, TENANTS]
+    ends = [ANSWERED, COMPLETED, CHARGEBACKS, DEAD_LETTERS, TENANTS, EXCEPTIONS]
     return [SCREENED, LOCALIZED, PROFILED, SCORED, *reviews, *queues, *ends]

@@ -34,6 +34,8 @@ class Reason(StrEnum):
     # Screening (blocked, referred).
     PARTY_ON_SANCTIONS_LIST = "party_on_sanctions_list"
     PARTY_RESEMBLES_LISTED = "party_resembles_listed"
+    # Screening cleared what a tenant's exception is about.
+    EXCEPTION_APPLIED = "exception_applied"
     # Localization (rejected).
     CURRENCY_NOT_ALLOWED = "currency_not_allowed"
     COUNTRY_NOT_ALLOWED = "country_not_allowed"
@@ -73,4 +75,5 @@ class Error(StrEnum):
     CARD_NUMBER_IN_ID = "card_number_in_id"
     CARD_NUMBER_IN_TEXT = "card_number_in_text"
     INVALID_DECISION = "invalid_decision"
+    INVALID_EXCEPTION = "invalid_exception"
     STAGE_FAILED = "stage_failed"

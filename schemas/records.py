@@ -72,6 +72,8 @@ class ListEvidence(Record, frozen=True, kw_only=True):
     party_name: str = ""
     listed_name: str = ""
     support: Texts = []
+    entry_hash: str = ""
+    exception_id: str = ""
 
 
 class PaymentScreened(Record, frozen=True, kw_only=True):
@@ -378,6 +380,22 @@ class ReviewAnswered(Record, frozen=True, kw_only=True):
     trace_id: str = ""
 
 
+class ExceptionGranted(Record, frozen=True, kw_only=True):
+    """A tenant's word that a party is not the listed entry that it is like, or that it is withdrawn. Hashes, no names."""
+
+    tenant: str
+    list: str
+    entry_id: str
+    entry_hash: str
+    party_id: str
+    name_hash: str
+    by: str
+    reason: str
+    granted_at_ms: int
+    until_ms: int
+    revoked: bool = False
+
+
 #: Every record that has a topic, in flow order.
 RECORDS: tuple[type[Record], ...] = (
     PaymentRequested,
@@ -397,4 +415,5 @@ RECORDS: tuple[type[Record], ...] = (
     ReviewOpened,
     ReviewDecided,
     ReviewAnswered,
+    ExceptionGranted,
 )

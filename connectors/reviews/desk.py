@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import time
 
-from confluent_kafka import Consumer, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from connectors.broker.follow import consumer_config, partitions_of
+from connectors.broker.one import CONNECT_TIMEOUT_S, post_one
 from connectors.broker.trouble import Trouble
 from pipeline import topics
-from pipeline.settings import BrokerAccess, client_config
+from pipeline.settings import BrokerAccess
 from schemas.codec import Codec, UndecodableError
 from schemas.identity import partition_of, payment_key
 from schemas.records import ReviewAnswered, ReviewDecided
 
-CONNECT_TIMEOUT_S = 10.0
-DELIVERY_TIMEOUT_S = 20.0
 #: A running worker answers within a second; one that is being restarted takes as long as a session.
 ANSWER_TIMEOUT_S = 15.0
 
@@ -43,42 +42,26 @@ class ReviewDesk:
     def decide(self, decided: ReviewDecided, answer_timeout_s: float = ANSWER_TIMEOUT_S) -> ReviewAnswered | None:
         """Post ``decided`` and give the answer; None when none came in time: then it counts all the same once a worker runs.
 
-        Raises :class:`ReviewDeskError` when it could not be posted.
+        Raises :class:`ReviewDeskError` when nobody answers, :class:`PostError` when it could not be posted.
         """
         key = payment_key(decided.tenant, decided.payment_id)
         try:
             self._begin_to_listen(key)
         except KafkaException:
             raise ReviewDeskError(self._trouble.unanswered(self._broker, CONNECT_TIMEOUT_S)) from None
-        self._post(decided, key)
+        post_one(self._broker, topics.REVIEWS_DECIDED.name, self._encode(decided), key)
         return self._answer_to(decided, answer_timeout_s)
 
     def _begin_to_listen(self, key: bytes) -> None:
         topic = topics.REVIEWS_ANSWERED.name
         partitions = partitions_of(self._consumer, topic, CONNECT_TIMEOUT_S)
-        if not partitions or not partitions_of(self._consumer, topics.REVIEWS_DECIDED.name, CONNECT_TIMEOUT_S):
+        if not partitions:
             raise ReviewDeskError(
                 f"the broker at {self._broker} has no topics of reviews: make them with `ptr topics apply`"
             )
         at = TopicPartition(topic, partition_of(key, len(partitions)))
         at.offset = self._consumer.get_watermark_offsets(at, timeout=CONNECT_TIMEOUT_S)[1]
         self._consumer.assign([at])
-
-    def _post(self, decided: ReviewDecided, key: bytes) -> None:
-        failures: list[str] = []
-
-        def delivered(error: object, _: Message) -> None:
-            if error is not None:
-                failures.append(str(error))
-
-        config = {"enable.idempotence": True, "acks": "all", "partitioner": "consistent", "log_level": 0}
-        config |= {"message.timeout.ms": int(DELIVERY_TIMEOUT_S * 1000)}
-        producer = Producer(client_config(self._broker, config))
-        producer.produce(topics.REVIEWS_DECIDED.name, self._encode(decided), key, on_delivery=delivered)
-        if producer.flush(DELIVERY_TIMEOUT_S + 1) or failures:
-            raise ReviewDeskError(
-                f"the decision was not delivered ({'; '.join(failures) or 'no answer'}): post it again"
-            )
 
     def _answer_to(self, decided: ReviewDecided, timeout_s: float) -> ReviewAnswered | None:
         ours = (decided.tenant, decided.payment_id, decided.stage, decided.decision, decided.by)

@@ -29,7 +29,7 @@ class ScriptedReviewer:
         self._decode, self._encode = codec.decoder(ReviewOpened), codec.encoder(ReviewDecided)
         self._producer = Producer(
             client_config(
-                brokers, {"enable.idempotence": True, "partitioner": "consistent", "linger.ms": 2, "log_level": 3}
+                brokers, {"enable.idempotence": True, "partitioner": "consistent", "linger.ms": 2, "log_level": 0}
             )
         )
         self._follower = TopicFollower(brokers, topics.REVIEWS_OPENED.name, self._take)

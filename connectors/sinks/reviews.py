@@ -50,11 +50,16 @@ def _open_review(payload: dict[str, Any]) -> OpenReview:
     return OpenReview(**{name: payload[name] for name in OpenReview.__slots__})
 
 
-def evidence_of(database: Database, tenant: str, payment_id: str) -> dict[str, Any] | None:
-    """Screening's evidence about a payment, with both names: personal data, for who decides."""
+def screened_of(database: Database, tenant: str, payment_id: str) -> dict[str, Any] | None:
+    """Screening's first event about a payment, as JSON data with the PTR: personal data. None when there is none."""
     rows = database.query(
         "SELECT CAST(payload AS TEXT) FROM payment_events WHERE tenant = ? AND payment_id = ? AND event_id = 'screening'",
         (tenant, payment_id),
     )
-    evidence: dict[str, Any] | None = json.loads(rows[0][0]).get("evidence") if rows and rows[0][0] else None
+    return json.loads(rows[0][0]) if rows and rows[0][0] else None
+
+
+def evidence_of(database: Database, tenant: str, payment_id: str) -> dict[str, Any] | None:
+    """Screening's evidence about a payment, with both names: personal data, for who decides."""
+    evidence: dict[str, Any] | None = (screened_of(database, tenant, payment_id) or {}).get("evidence")
     return evidence

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from pipeline import topics
+from pipeline.stages.exceptions import exception_id
 from schemas.card_numbers import holds_card_number, mask_card_numbers, may_hold_card_number
 from schemas.codec import Codec, UndecodableError, decode_request
 from schemas.identity import ID_PATTERN, SEPARATOR, TENANT_PATTERN
@@ -16,6 +17,7 @@ from schemas.reasons import REVIEWED, Error, Reason
 from schemas.records import (
     ChargebackReceived,
     DeadLetter,
+    ExceptionGranted,
     PaymentAnswered,
     PaymentCompleted,
     PaymentLocalized,
@@ -122,6 +124,7 @@ _RECORDS: dict[str, type[Record]] = {
     topics.CHARGEBACKS.name: ChargebackReceived,
     topics.DEAD_LETTERS.name: DeadLetter,
     topics.TENANTS.name: TenantConfigured,
+    topics.EXCEPTIONS.name: ExceptionGranted,
 }
 
 
@@ -204,6 +207,11 @@ def _configured(r: TenantConfigured) -> _Fields:
     return (event_id, 0, "tenants", "configured", "", r.version, None)
 
 
+def _excepted(r: ExceptionGranted) -> _Fields:
+    event_id = f"exception/{exception_id(r)}"
+    return (event_id, 0, "exceptions", "revoked" if r.revoked else "granted", "", None, None)
+
+
 _FIELDS: dict[type[Record], Callable[[Any], _Fields]] = {
     PaymentScreened: _screened,
     PaymentLocalized: _localized,
@@ -217,10 +225,11 @@ _FIELDS: dict[type[Record], Callable[[Any], _Fields]] = {
     ChargebackReceived: _charged_back,
     DeadLetter: _dead,
     TenantConfigured: _configured,
+    ExceptionGranted: _excepted,
 }
 #: Written by outsiders, or not looked at by screening: a card number may be in them.
-_UNSCREENED = frozenset({ChargebackReceived, TenantConfigured, ReviewAnswered})
-_STATELESS = frozenset({ChargebackReceived, DeadLetter, TenantConfigured})
+_UNSCREENED = frozenset({ChargebackReceived, TenantConfigured, ReviewAnswered, ExceptionGranted})
+_STATELESS = frozenset({ChargebackReceived, DeadLetter, TenantConfigured, ExceptionGranted})
 #: Their last field holds the PTR's bytes.
 _CARRYING = frozenset({PaymentScreened, PaymentLocalized, PaymentProfiled, PaymentScored, PaymentQueued})
 #: How the field of the PTR's bytes begins in JSON; base64 holds no quote, so its last place is the field's.
@@ -431,7 +440,7 @@ def _unreadable(at: tuple[str, int, int, int], value: bytes | None, error: str) 
 def _identity(record: Any) -> tuple[str, str, bool]:
     """Tenant, payment, and whether the row can be kept under them."""
     kind = type(record)
-    if kind is TenantConfigured:
+    if kind in (TenantConfigured, ExceptionGranted):
         return record.tenant, "", _is_tenant(record.tenant)
     if kind is DeadLetter:
         tenant, payment_id = _ids_of_key(record.key)

@@ -12,16 +12,20 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from connectors.broker.one import PostError
+from connectors.exceptions.publish import ExceptionError
 from connectors.registry import RegistryError
 from connectors.reviews.desk import ReviewDesk, ReviewDeskError
 from connectors.sinks.database import DatabaseError, open_database, shown_url
 from connectors.sinks.reviews import OpenReview, evidence_of, open_reviews
 from connectors.sinks.story import iso, story
+from pipeline.commands.exceptions import remember, told
 from pipeline.commands.shared import broker_option, codec_of, json_option, print_json, settings_with
+from pipeline.stages.exceptions import DAYS_MAX
 from pipeline.stages.reviews import APPROVE, APPROVED, PAYEE, REJECT, SCREENING, mistake_in
 from schemas.identity import TENANT_PATTERN
 from schemas.money import UnknownCurrencyError, format_amount
-from schemas.records import ReviewAnswered, ReviewDecided
+from schemas.records import ExceptionGranted, ReviewAnswered, ReviewDecided
 
 LIMIT = 100
 #: The decision was posted, and no worker answered in time.
@@ -176,7 +180,13 @@ def _decision_options(command: Callable[..., None]) -> Callable[..., None]:
 
 @reviews.command("approve")
 @_decision_options
-def approve(**given: Any) -> None:
+@click.option(
+    "--remember",
+    type=click.IntRange(1, DAYS_MAX),
+    metavar="DAYS",
+    help="Also except the party from the entry that it is like, for so many days (`ptr exceptions`).",
+)
+def approve(remember: int | None, **given: Any) -> None:
     """Let a payment that waits go on, from where it was stopped.
 
     Ends with code 1 when the decision was ignored, 3 when it was posted and no worker answered in time. Without --stage
@@ -185,9 +195,10 @@ def approve(**given: Any) -> None:
     \b
     Examples:
       ptr reviews approve aurora pay_000001 --by rita --reason 'another birth date'
+      ptr reviews approve aurora pay_000001 --by rita --reason 'passport seen' --remember 365
       ptr reviews approve aurora pay_000001 --stage payee --by rita --reason 'called the customer'
     """
-    _decide(APPROVE, **given)
+    _decide(APPROVE, **given, remember_days=remember)
 
 
 @reviews.command("reject")
@@ -215,6 +226,7 @@ def _decide(
     broker: str | None,
     database: str | None,
     as_json: bool,
+    remember_days: int | None = None,
 ) -> None:
     settings = settings_with(broker=broker, database=database)
     decided = ReviewDecided(
@@ -228,12 +240,19 @@ def _decide(
     )
     if mistake := mistake_in(decided):
         raise click.ClickException(f"{mistake[1]} ({mistake[0]})")
+    if remember_days and decided.stage != SCREENING:
+        raise click.ClickException("--remember is for what screening referred: fraud has no list to be excepted from")
+    codec = codec_of(settings)
     try:
-        with ReviewDesk(settings.access, codec_of(settings)) as desk:
+        with ReviewDesk(settings.access, codec) as desk:
             answer = desk.decide(decided)
-    except (ReviewDeskError, RegistryError) as error:
+        excepted = None
+        if remember_days and (answer is None or not answer.ignored):
+            # After the decision: a decision that was ignored teaches nothing.
+            excepted = remember(settings, codec, tenant, payment, by=by, reason=reason, days=remember_days)
+    except (ReviewDeskError, PostError, ExceptionError, DatabaseError, RegistryError) as error:
         raise click.ClickException(str(error)) from None
-    _tell(decided, answer, as_json)
+    _tell(decided, answer, excepted, as_json)
 
 
 def _stage_of(database: str, tenant: str, payment: str) -> str:
@@ -254,16 +273,20 @@ def _stage_of(database: str, tenant: str, payment: str) -> str:
     return found[0].stage
 
 
-def _tell(decided: ReviewDecided, answer: ReviewAnswered | None, as_json: bool) -> None:
+def _tell(
+    decided: ReviewDecided, answer: ReviewAnswered | None, excepted: ExceptionGranted | None, as_json: bool
+) -> None:
     what = f"{decided.tenant} {decided.payment_id} ({decided.stage})"
     if as_json:
-        print_json({"posted": decided, "answer": answer})
+        print_json({"posted": decided, "answer": answer, "exception": excepted})
     elif answer is None:
         click.echo(f"{what}: the decision was posted; no worker has answered yet. It counts when one runs in time.")
     elif answer.ignored:
         click.echo(f"{what}: ignored: {_IGNORED.get(answer.ignored, answer.ignored)}")
     else:
         click.echo(f"{what}: {'approved, it goes on' if answer.result == APPROVED else 'rejected, it ends'}")
+    if excepted is not None and not as_json:
+        click.echo(told(excepted))
     if answer is None:
         sys.exit(UNANSWERED)
     if answer.ignored:
