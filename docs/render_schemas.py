@@ -27,6 +27,7 @@ NAMES = (
     "review_opened",
     "review_decided",
     "review_answered",
+    "exception_granted",
 )
 HEAD = """# Records
 

@@ -311,6 +311,7 @@ def _report(
             int(ms)
             for (ms,) in database.query(
                 "SELECT completed_at_ms - received_at_ms FROM payments WHERE completed_at_ms IS NOT NULL"
+                " AND reason <> 'review_expired'"
             )
         )
         dead = database.query(

@@ -10,6 +10,7 @@ from typing import Any
 from schemas.records import (
     ChargebackReceived,
     DeadLetter,
+    ExceptionGranted,
     Instrument,
     ListEvidence,
     ListPart,
@@ -210,5 +211,18 @@ SAMPLES: tuple[Record, ...] = (
         reason="another birth date",
         decided_at_ms=1_760_000_100_123,
         trace_id="0af7651916cd43dd8448eb211c80319c",
+    ),
+    ExceptionGranted(
+        tenant="aurora",
+        list="ofac",
+        entry_id="36",
+        entry_hash="00ff" * 8,
+        party_id="d-1",
+        name_hash="ff00" * 8,
+        by="rita@example.com",
+        reason="another birth date",
+        granted_at_ms=1_760_000_100_000,
+        until_ms=1_791_536_100_000,
+        revoked=True,
     ),
 )

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from connectors.lists.load import load_watchlists
+from pipeline.stages.exceptions import entry_hash
 from pipeline.stages.screening import Blocked, Clear, ListEntry, Match, Referred, Watchlists, screen
 from schemas.reasons import Reason
 from schemas.records import ListEvidence, Party
@@ -47,6 +48,7 @@ def evidence(
         party_name=name,
         listed_name=listed or NAMES[entry_id],
         support=list(support),
+        entry_hash=next(entry_hash(entry) for entry in ENTRIES if entry.entry_id == entry_id),
     )
 
 
