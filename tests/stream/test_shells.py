@@ -7,6 +7,8 @@ from typing import Any
 import msgspec
 import pytest
 
+from connectors.exceptions.book import EFFECTIVE_DELAY_MS
+from connectors.exceptions.evidence import granted_from
 from pipeline import topics
 from pipeline.stages.dispatch import Attempts
 from pipeline.stages.profiles import HOUR_MS, Profile
@@ -508,6 +510,45 @@ def test_reviews_carry_a_decision_out_once(decision: str, topic: topics.Topic) -
         topics.REVIEWS_ANSWERED.name,
         topic.name,
     }
+
+
+def test_a_payment_is_reviewed_twice_one_after_the_other() -> None:
+    """Screening's review approved, then fraud's rejected: each event goes where its stage left it, each word once."""
+    shell = Shell("reviews")
+    shell.give(topics.REFERRED.name, a_referral(), KEY)
+    shell.run()
+    shell.give(topics.REVIEWS_DECIDED.name, a_word("approve"), KEY)
+    shell.run()
+    shell.give(topics.REFERRED.name, a_fact(PaymentScored, outcome="referred", reason="fraud_score_raised"), KEY)
+    shell.run()
+    assert shell.rows(reviews.NAME, Reviews)[KEY].due_at_ms > 0
+    shell.give(topics.REVIEWS_DECIDED.name, a_word("reject", stage="payee"), KEY)
+    shell.run()
+    shell.again()
+    ((_, resumed),) = shell.out(topics.SCREENED.name, PaymentScreened)
+    ((_, ended),) = shell.out(topics.ENDED.name, PaymentEnded)
+    assert (resumed.outcome, resumed.sender_partition) == ("clear", 1_000_000 + partition_of(KEY, PARTITIONS))
+    assert (ended.outcome, ended.reason, ended.detail) == ("declined", "review_rejected", "payee: fraud_score_raised")
+    assert [event.stage for _, event in shell.out(topics.REVIEWS_OPENED.name, ReviewOpened)] == ["screening", "payee"]
+    assert shell.rows(reviews.NAME, Reviews)[KEY].due_at_ms == 0
+
+
+def test_screening_clears_what_the_tenant_excepted() -> None:
+    """The event says clear, which match it was and by which exception; nothing is referred and nothing ends."""
+    shell = Shell("screening")
+    shell.ask(a_request(debtor_name=LISTED))
+    shell.run()
+    ((_, blocked),) = shell.out(topics.SCREENED.name, PaymentScreened)
+    event = {"evidence": msgspec.to_builtins(blocked.evidence), "request": {"debtor": {"id": "d1"}}}
+    granted = granted_from(event, tenant="t1", days=1, by="rita", reason="seen", at_ms=NOW_MS)
+    assert shell.exceptions.apply(granted, NOW_MS - EFFECTIVE_DELAY_MS)
+    shell.ask(a_request(payment_id="p2", debtor_name=LISTED))
+    shell.run()
+    (after,) = [event for key, event in shell.out(topics.SCREENED.name, PaymentScreened) if event.payment_id == "p2"]
+    assert (after.outcome, after.reason) == ("clear", "exception_applied")
+    assert after.evidence.exception_id == f"test|1|d1|{NOW_MS}"
+    assert topics.REFERRED.name not in written_to(shell)
+    assert len(shell.out(topics.ENDED.name, PaymentEnded)) == 1
 
 
 def test_nobody_decides_another_tenants_review() -> None:
