@@ -261,8 +261,6 @@ class Runner:
         if self._held_until and self._waiting:
             self._release()
             takeable = [batch for batch in self._waiting if not self._holds(batch)]
-            # Of what was held, the first source comes first.
-            takeable.sort(key=lambda batch: batch.topic != self.group.first)
             self._waiting = takeable + [batch for batch in self._waiting if self._holds(batch)]
             taken = takeable[:CYCLE_BATCHES_MAX]
         else:
@@ -287,6 +285,7 @@ class Runner:
             following, last = self._handed_over(first, partition)
             if following >= end and last == self._last.get((first, partition)):
                 del self._held_until[partition]
+                # Of what was held, the first source comes first.
                 self._waiting.sort(key=lambda batch: batch.topic != first)
 
     async def step(self, taken: list[Batch], *, record: bool) -> None:

@@ -430,6 +430,18 @@ def test_dispatch_sends_what_fraud_referred_to_the_reviews() -> None:
     assert shell.out(topics.COMPLETED.name, PaymentCompleted) == []
 
 
+def test_a_repeat_of_what_screening_referred_goes_to_the_reviews() -> None:
+    """They know whether it waits; settlement has no outcome to repeat, and answers both when there is one."""
+    shell = Shell("dispatch")
+    repeat = ended_of_request("repeat", outcome="referred")
+    shell.give(topics.ENDED.name, repeat, KEY)
+    shell.give(topics.ENDED.name, ended_of_request("repeat", outcome="refused"), KEY)
+    shell.run()
+    assert shell.out(topics.REFERRED.name, PaymentEnded) == [(KEY, repeat)]
+    assert shell.rows(attempts.NAME, Attempts)[KEY].asked_again
+    assert topics.COMPLETED.name not in written_to(shell)
+
+
 def ended_of_request(kind: str, **named: str) -> PaymentEnded:
     """What screening says of a second request."""
     fields: dict[str, Any] = {
@@ -496,6 +508,9 @@ def test_reviews_carry_a_decision_out_once(decision: str, topic: topics.Topic) -
     shell.give(topics.REVIEWS_DECIDED.name, a_word(decision), KEY)
     shell.give(topics.REVIEWS_DECIDED.name, a_word("approve", by="late"), KEY)
     shell.run()
+    shell.world.broker.now_ms += 100 * HOUR_MS
+    shell.run()
+    assert len(shell.world.broker.all(topics.REVIEWS_DECIDED.name)) == 2, "its time came, and it was decided before"
     shell.again()
     assert len(shell.world.broker.all(topic.name)) == 1
     answers = [event for _, event in shell.out(topics.REVIEWS_ANSWERED.name, ReviewAnswered)]
