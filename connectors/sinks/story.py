@@ -129,6 +129,8 @@ def detail_of(stage: str, payload: dict[str, Any]) -> str:
                 if evidence
                 else ""
             )
+            if evidence and evidence.get("exception_id"):
+                found += " excepted"
             parts = [found, f"list {payload['list_version']}" if payload.get("list_version") else ""]
         case "reviews" if "due_at_ms" in payload:
             parts = [
