@@ -80,7 +80,7 @@ def mistakes(rules: TenantRules, *, pics: Collection[str] | None, unread: Collec
         "screening", "refer_at", rules.screening.refer_at, "block_at", rules.screening.block_at, unread
     )
     if not 0 < rules.review.hours <= REVIEW_HOURS_MAX:
-        yield "review.hours", f"must be above 0 and at most {REVIEW_HOURS_MAX}, is {shown(rules.review.hours)}"
+        yield "review.hours", f"must be above 0 and at most {REVIEW_HOURS_MAX}, is {rules.review.hours:g}"
     if rules.review.at_expiry not in ("approve", "reject"):
         yield "review.at_expiry", f"must be approve or reject, is {shown(rules.review.at_expiry)}"
     yield from _thresholds("fraud", "refer_at", rules.fraud.refer_at, "decline_at", rules.fraud.decline_at, unread)
