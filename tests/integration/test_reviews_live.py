@@ -143,7 +143,14 @@ def test_a_person_approves_one_and_rejects_another(live: Live) -> None:
     (review,) = json.loads(body)["reviews"]
     assert (review["state"], review["by"]) == ("approved", "rita")
     assert "lackwood" not in body.decode().lower()
-    assert "review_approved" in live.ptr("show", "patient", "good").stdout
+    told = json.loads(live.ptr("show", "patient", "good", "--json").stdout)
+    steps = [(event["stage"], event["outcome"]) for event in told["events"]][:4]
+    assert steps == [
+        ("screening", "referred"),
+        ("reviews", "referred"),
+        ("reviews", "approved"),
+        ("screening", "clear"),
+    ]
 
 
 def test_a_repeat_of_a_waiting_request_is_told_that_it_waits(live: Live) -> None:
