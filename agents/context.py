@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
+from connectors.exceptions.book import ExceptionBook
 from connectors.lists.book import ListBook
 from connectors.pic.base import Pic
 from connectors.tenants.book import TenantBook
@@ -46,3 +47,4 @@ class Context:
     rules_watch: RulesWatch = _NOBODY
     #: The plugins, by the name of their PIC.
     pics: Mapping[str, Pic]
+    exceptions: ExceptionBook = field(default_factory=ExceptionBook)

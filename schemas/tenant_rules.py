@@ -58,6 +58,13 @@ class FraudRules(_Rules, frozen=True, kw_only=True):
     card_testing_mean_minor_max: int = 200
 
 
+class ReviewRules(_Rules, frozen=True, kw_only=True):
+    """How long a referred payment waits for a person, and what applies when nobody decided: ``approve`` or ``reject``."""
+
+    hours: float = 72.0
+    at_expiry: str = "reject"
+
+
 class TenantRules(_Rules, frozen=True, kw_only=True):
     """All that one tenant decides for itself."""
 
@@ -81,3 +88,4 @@ class TenantRules(_Rules, frozen=True, kw_only=True):
     routes: dict[str, list[str]] = {}
     #: Runs beside the rules in force, without effect.
     shadow: ShadowRules | None = None
+    review: ReviewRules = ReviewRules()

@@ -264,3 +264,15 @@ def test_periods_change_at_midnight_of_the_zone() -> None:
     assert period_of(monday_ms, "day", "Asia/Tokyo") == period_of(monday_ms - 1, "day", "Asia/Tokyo") + 1
     december_ms = round(datetime.fromisoformat("2026-11-30T15:00:00Z").timestamp() * 1000)
     assert period_of(december_ms, "month", "Asia/Tokyo") == period_of(december_ms - 1, "month", "Asia/Tokyo") + 1
+
+
+def test_one_book_answers_for_every_day() -> None:
+    """Plans are kept, each for the span of days in which the same rules are in force: in whatever order payments come."""
+    rules = TenantRules(tenant="t1", pic="simulator", currencies=["EUR"])
+    book = RuleBook([fee("old", 1), fee("new", 2, since="2026-01-01"), fee("gone", 3, until="2019-12-31")], {}, [], {})
+    days = {"2019-06-01": 3, "2025-12-31": 1, "2026-01-01": 2, "2020-01-01": 1, "2019-12-31": 3}
+    for day, percent_bp in days.items():
+        at_ms = round(datetime.fromisoformat(f"{day}T00:00:00Z").timestamp() * 1000)
+        answer = localize(a_payment(received_at_ms=at_ms), rules, book)
+        assert isinstance(answer, Accepted)
+        assert answer.fee_minor == percent_bp, day
