@@ -23,7 +23,7 @@ from schemas.tenant_rules import MOVED_THRESHOLDS, TenantRules
 
 #: A tenant takes about 1 KiB, so this is some hundred tenants; it bounds the time that reading takes (2 s).
 FILE_CHARS_MAX = 256 * 1024
-#: The deepest field (a list of tenants, then methods.card.max_minor.EUR) is at 5.
+#: The deepest field (a list of tenants, then fraud.rules.NAME.thresholds.NAME) is at 6.
 DEPTH_MAX = 8
 #: No field, method or currency has a longer name.
 NAME_CHARS_MAX = 40
