@@ -147,7 +147,7 @@ def values_of(payer: Sequence[int], payee: Sequence[int], amount_minor: int, req
 class Ruleset:
     """The rules of one version of a tenant's configuration, ready to be asked."""
 
-    __slots__ = ("_checks", "names")
+    __slots__ = ("_groups", "names")
 
     def __init__(self, tuned: Mapping[str, RuleTuning], library: Mapping[str, Rule]) -> None:
         checks = [
@@ -155,23 +155,27 @@ class Ruleset:
             for name, rule in library.items()
             if tuned.get(name, _UNTUNED).enabled
         ]
-        # What must be above what for a rule to be looked at: nearly all payments pass by nearly all rules here.
-        self._checks = tuple((check.trigger_at, check.above, check) for check in checks)
+        by_trigger: dict[int, list[_Check]] = {}
+        for check in checks:
+            by_trigger.setdefault(check.trigger_at, []).append(check)
+        # What must be above what for some rules to be looked at: nearly all payments pass by nearly all rules here.
+        self._groups = tuple((at, min(c.above for c in group), tuple(group)) for at, group in by_trigger.items())
         #: The rules that are switched on.
         self.names = tuple(check.name for check in checks)
 
     def hits(self, values: Values, snoozed: Collection[str] = ()) -> tuple[Hit, ...]:
         """The rules that fire, strongest first; ``snoozed`` names those that weigh nothing. ``values`` as VALUES says."""
         found: list[Hit] | None = None
-        for at, above, check in self._checks:
-            if values[at] > above:
-                hit = check.hit(values)
-                if hit is not None:
-                    if hit.rule in snoozed:
-                        hit = Hit(hit.rule, hit.value, hit.limit, 0.0, True)
-                    if found is None:
-                        found = []
-                    found.append(hit)
+        for at, above, checks in self._groups:
+            value = values[at]
+            if value > above:
+                for check in checks:
+                    if value > check.above and (hit := check.hit(values)) is not None:
+                        if hit.rule in snoozed:
+                            hit = Hit(hit.rule, hit.value, hit.limit, 0.0, True)
+                        if found is None:
+                            found = []
+                        found.append(hit)
         if found is None:
             return ()
         found.sort(key=_strongest_first)
