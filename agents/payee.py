@@ -8,6 +8,7 @@ from pipeline import topics
 from pipeline.engine.fence import repeated
 from pipeline.engine.stage import RawRecord, Stage, Work
 from pipeline.stages.fraud import Approved, assess
+from pipeline.stages.fraud_library import LIBRARY_VERSION
 from pipeline.stages.profiles import PAYEE_KEEP_HOURS, add_chargeback, add_payment, payee_features
 from schemas.card_numbers import holds_card_number
 from schemas.codec import UndecodableError
@@ -41,7 +42,7 @@ def make(context: Context) -> Stage:
         at_ms = event["requested_at_ms"]
         add_payment(profile, at_ms, event["amount_minor"], keep_hours=PAYEE_KEEP_HOURS)
         features = payee_features(profile, at_ms)
-        answer = assess(event["payer_features"], features, event["amount_minor"], rules.fraud)
+        answer = assess(event["payer_features"], features, event["amount_minor"], at_ms, rules.fraud)
         head = {
             "sender_partition": record.partition,
             "sender_offset": record.offset,
@@ -51,6 +52,8 @@ def make(context: Context) -> Stage:
             "payee_features": features,
             "score": answer.score,
             "score_reasons": answer.reasons,
+            "rule_hits": [hit._asdict() for hit in answer.hits],
+            "rule_library": LIBRARY_VERSION,
         }
         work.rows.save(record.key, profile)
         work.emit(target, write(head, carried), payment_key(event["tenant"], event["payment_id"]))

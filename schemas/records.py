@@ -147,6 +147,16 @@ class PaymentProfiled(Record, frozen=True, kw_only=True):
     request: bytes
 
 
+class RuleHit(Record, frozen=True, kw_only=True):
+    """A fraud rule that fired."""
+
+    rule: str
+    value: float
+    limit: float
+    weight: float
+    snoozed: bool = False
+
+
 class PaymentScored(Record, frozen=True, kw_only=True):
     """Fraud answered: approved, referred or declined."""
 
@@ -158,6 +168,8 @@ class PaymentScored(Record, frozen=True, kw_only=True):
     payee_features: list[int]
     score: float
     score_reasons: list[str]
+    rule_hits: list[RuleHit] = []
+    rule_library: int = 0
     payer_features: list[int]
     fee_minor: int
     pic: str

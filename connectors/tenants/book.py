@@ -10,7 +10,7 @@ import msgspec
 from connectors.tenants.checks import mistakes
 from connectors.tenants.document import document_hash
 from schemas.records import TenantConfigured
-from schemas.tenant_rules import TenantRules
+from schemas.tenant_rules import TenantRules, rules_of
 
 log = logging.getLogger(__name__)
 
@@ -103,7 +103,7 @@ class TenantBook:
             why = "its document has another hash"
         else:
             try:
-                rules = msgspec.json.decode(record.document, type=TenantRules)
+                rules = rules_of(record.document)
             except msgspec.MsgspecError as error:
                 why = str(error)
             else:

@@ -11,19 +11,19 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from hashlib import blake2b
+from types import NoneType, UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
 import msgspec
 import yaml
 
-from connectors.tenants.checks import mistakes, shown
-from schemas.tenant_rules import TenantRules
+from connectors.tenants.checks import mistakes, shown, suggestion
+from schemas.tenant_rules import MOVED_THRESHOLDS, TenantRules
 
 #: A tenant takes about 1 KiB, so this is some hundred tenants; it bounds the time that reading takes (2 s).
 FILE_CHARS_MAX = 256 * 1024
-#: The deepest field (a list of tenants, then methods.card.max_minor.EUR) is at 5.
+#: The deepest field (a list of tenants, then fraud.rules.NAME.thresholds.NAME) is at 6.
 DEPTH_MAX = 8
 #: No field, method or currency has a longer name.
 NAME_CHARS_MAX = 40
@@ -31,7 +31,7 @@ NAME_CHARS_MAX = 40
 NUMBER_CHARS_MAX = 20
 
 _INT = re.compile(r"-?(0|[1-9][0-9]*(_[0-9]+)*)\Z")
-_FLOAT = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]{1,2})?\Z")
+_FLOAT = re.compile(r"-?(0|[1-9][0-9]*(_[0-9]+)*)(\.[0-9]+)?([eE][-+]?[0-9]{1,2})?\Z")
 _STR_TAG, _BOOL_TAG, _NULL_TAG = "tag:yaml.org,2002:str", "tag:yaml.org,2002:bool", "tag:yaml.org,2002:null"
 _MAP_TAG, _SEQ_TAG = "tag:yaml.org,2002:map", "tag:yaml.org,2002:seq"
 #: Stands for a value that could not be read.
@@ -166,9 +166,7 @@ class _Reading:
         for key, key_node, value_node in pairs:
             at = _join(path, key)
             if key not in hints:
-                close = get_close_matches(key, hints, n=1)
-                hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(hints)}"
-                self._wrong(key_node, at, f"unknown field; {hint}")
+                self._wrong(key_node, at, _moved_to(at) or f"unknown field; {suggestion(key, hints)}")
                 continue
             value = self._value(value_node, hints[key], at)
             if value is not _UNREAD:
@@ -182,8 +180,11 @@ class _Reading:
 
     def _value(self, node: yaml.Node, hint: Any, path: str) -> Any:
         self.lines[path] = _line_of(node)
+        hint = _without_none(hint)
         if hint is str:
             return self._text(node, path)
+        if hint is bool:
+            return self._truth(node, path)
         if hint is int:
             return self._number(node, path, _INT, "a whole number")
         if hint is float:
@@ -194,6 +195,11 @@ class _Reading:
             return self._dict(node, get_args(hint)[1], path)
         values = self._struct(node, hint, path)
         return values if values is _UNREAD else _build(hint, values)
+
+    def _truth(self, node: yaml.Node, path: str) -> Any:
+        if isinstance(node, yaml.ScalarNode) and node.value in ("true", "false") and node.style is None:
+            return node.value == "true"
+        return self._wrong(node, path, f"must be true or false, is {_shown(node)}")
 
     def _text(self, node: yaml.Node, path: str) -> Any:
         if isinstance(node, yaml.ScalarNode) and node.tag in (_STR_TAG, _BOOL_TAG):
@@ -222,7 +228,11 @@ class _Reading:
         pairs = self._pairs(node, path, "a mapping")
         if pairs is _UNREAD:
             return _UNREAD
-        values = {key: self._value(value_node, hint, _join(path, key)) for key, _, value_node in pairs}
+        values = {}
+        for key, key_node, value_node in pairs:
+            values[key] = self._value(value_node, hint, _join(path, key))
+            # A mistake in a name that the tenant chose is where the name is.
+            self.lines[_join(path, key)] = _line_of(key_node)
         return {key: value for key, value in values.items() if value is not _UNREAD}
 
     def _pairs(self, node: yaml.Node, path: str, what: str) -> Any:
@@ -243,6 +253,22 @@ class _Reading:
             else:
                 pairs[key] = (key, key_node, value_node)
         return list(pairs.values())
+
+
+def _moved_to(path: str) -> str:
+    """Where a field of earlier versions is now; empty when it never was one."""
+    group, _, name = path.partition(".")
+    if group != "fraud" or name not in MOVED_THRESHOLDS:
+        return ""
+    rule, threshold = MOVED_THRESHOLDS[name]
+    return f"is now fraud.rules.{rule}.thresholds.{threshold}"
+
+
+def _without_none(hint: Any) -> Any:
+    """``float`` of ``float | None``: None stands for a field that is left out, and cannot be written."""
+    if isinstance(hint, UnionType):
+        (hint,) = (each for each in get_args(hint) if each is not NoneType)
+    return hint
 
 
 def _build(cls: type[msgspec.Struct], values: dict[str, Any]) -> Any:

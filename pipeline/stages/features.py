@@ -113,7 +113,9 @@ MODEL: Final[tuple[Feature, ...]] = (
     Feature("payer_terminals_7d", "terminals", "different terminals of this payer in 7 days"),
     Feature("payer_cards_7d", "cards", "different instruments of this payer in 7 days"),
     Feature("since_last_s", "seconds", "since the payer's latest payment before; -1 when none is known"),
-    Feature("amount_to_mean_30d", "times", "the amount against the mean of the payer's others in 30 days; 1 without any"),
+    Feature(
+        "amount_to_mean_30d", "times", "the amount against the mean of the payer's others in 30 days; 1 without any"
+    ),
     Feature("amount_z", "deviations", "standard deviations of the amount's logarithm above the payer's last 30 days"),
     Feature("payee_new", "0 or 1", "the payer did not pay at this terminal in the 30 days before"),
     Feature("country_mismatch", "0 or 1", "another country than the payer's own"),
@@ -125,7 +127,9 @@ MODEL: Final[tuple[Feature, ...]] = (
     Feature("payee_cards_7d", "cards", "different instruments at this payee in 7 days"),
     Feature("payee_new_share_7d", "share", "the share of new payers in the payee's payments of 7 days"),
     Feature("payee_small_1h", "payments", "small payments at this payee in this and the previous clock hour"),
-    Feature("amount_to_payee_mean", "times", "the amount against the mean of the payee's others in 30 days; 1 without any"),
+    Feature(
+        "amount_to_payee_mean", "times", "the amount against the mean of the payee's others in 30 days; 1 without any"
+    ),
     # Labels as they arrive: newer than seven days, so no part of the handbook's protocol.
     Feature("payee_risk_30d", "share", "the share of the payee's payments of 30 days that is charged back already"),
 )

@@ -195,7 +195,7 @@ def test_fraud_sees_the_scenes_and_leaves_the_everyday_alone() -> None:
         add_payment(payer, r.requested_at_ms, r.amount_minor, r.terminal_id)
         add_payment(payee, r.requested_at_ms, r.amount_minor)
         at = r.requested_at_ms
-        found = assess(payer_features(payer, at), payee_features(payee, at), r.amount_minor, RULES[r.tenant].fraud)
+        found = assess(payer_features(payer, at), payee_features(payee, at), r.amount_minor, at, RULES[r.tenant].fraud)
         seen[post.about] += 1
         stopped[post.about] += not isinstance(found, Approved)
     assert stopped["everyday"] <= 0.02 * seen["everyday"]
