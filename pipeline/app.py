@@ -46,7 +46,7 @@ def flow(context: Context) -> dict[str, list[Group]]:
             Group(
                 name="payer",
                 stages=(payer.make(context),),
-                table=Table(name=profiles.PAYERS, changelog=profiles.PAYERS_CHANGELOG, row_type=profiles.ROW),
+                table=Table(name=profiles.PAYERS, changelog=profiles.PAYERS_CHANGELOG, row_type=profiles.PAYER_ROW),
             )
         ],
         # payments.profiled.v1 -> payments.scored.v1, keyed by payment; payments.chargebacks.v1 labels
@@ -54,7 +54,7 @@ def flow(context: Context) -> dict[str, list[Group]]:
             Group(
                 name="payee",
                 stages=(payee.make(context), payee.make_chargebacks(context)),
-                table=Table(name=profiles.PAYEES, changelog=profiles.PAYEES_CHANGELOG, row_type=profiles.ROW),
+                table=Table(name=profiles.PAYEES, changelog=profiles.PAYEES_CHANGELOG, row_type=profiles.PAYEE_ROW),
             )
         ],
         # payments.scored.v1 -> payments.queue.<pic>.v1; payments.ended.v1, payments.answered.v1 -> payments.completed.v1

@@ -101,9 +101,9 @@ class PayeeProfile(Profile, array_like=True, gc=False):
     new_payers: list[int] = []
 
 
-def tag_of(text: str) -> str:
+def tag_of(name: bytes) -> str:
     """A short name for a terminal or a card: 48 bits of a hash, so that rows are small and hold no token."""
-    return b2a_base64(blake2b(text.encode(), digest_size=6).digest(), newline=False).decode()
+    return b2a_base64(blake2b(name, digest_size=6).digest(), newline=False).decode()
 
 
 def log_of(amount_minor: int) -> int:
