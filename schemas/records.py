@@ -220,6 +220,7 @@ class PaymentQueued(Record, frozen=True, kw_only=True):
     ask: int
     not_before_ms: int
     rule_version: int
+    challenge: bool = False
     fee_minor: int
     pic: str
     requested_at_ms: int

@@ -9,6 +9,7 @@ The tenant's thresholds make the answer.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+
 import msgspec
 
 from pipeline.stages.fraud_library import LIBRARY

@@ -198,9 +198,7 @@ def add_payee_payment(
     return True
 
 
-def add_chargeback(
-    profile: PayeeProfile, payment_id: str, paid_at_ms: int, keep_hours: int = PAYEE_KEEP_HOURS
-) -> bool:
+def add_chargeback(profile: PayeeProfile, payment_id: str, paid_at_ms: int, keep_hours: int = PAYEE_KEEP_HOURS) -> bool:
     """Label a payment as charged back; False, and nothing changes, when it is too old or labelled already.
 
     ``paid_at_ms`` is when the payment was requested: the label counts in that hour. The caller has made sure that it

@@ -61,10 +61,14 @@ def train(
     try:
         import xgboost
     except ImportError as error:
-        raise TrainingError("training needs the packages of the extra 'train': pip install payment-pipeline[train]") from error
+        raise TrainingError(
+            "training needs the packages of the extra 'train': pip install payment-pipeline[train]"
+        ) from error
     frauds = int(fraud.sum())
     if frauds < FRAUDS_MIN or frauds == len(fraud):
-        raise TrainingError(f"{len(fraud)} payments with {frauds} frauds: at least {FRAUDS_MIN} and some others are needed")
+        raise TrainingError(
+            f"{len(fraud)} payments with {frauds} frauds: at least {FRAUDS_MIN} and some others are needed"
+        )
     names = tuple(features)
     rows = np.ascontiguousarray(matrix[:, [MODEL_FEATURES.index(name) for name in names]])
     chosen = dict(SETTINGS) | dict(settings or {})
