@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from connectors.lists.book import ListBook
+from connectors.models.book import ModelBook
+from connectors.models.scorer import Scorer
 from connectors.pic.base import Pic
 from connectors.tenants.book import TenantBook
 from schemas.codec import Codec
+
+#: As PTR_FRAUD_MODEL_TIMEOUT_S, where nobody sets it.
+MODEL_TIMEOUT_S = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,3 +25,5 @@ class Context:
     lists: ListBook
     #: The plugins, by the name of their PIC.
     pics: Mapping[str, Pic]
+    models: ModelBook = field(default_factory=ModelBook)
+    scorer: Scorer = field(default_factory=lambda: Scorer(MODEL_TIMEOUT_S))

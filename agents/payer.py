@@ -6,7 +6,8 @@ from agents.context import Context
 from pipeline import topics
 from pipeline.engine.fence import repeated
 from pipeline.engine.stage import RawRecord, Stage, Work
-from pipeline.stages.profiles import add_payment, payer_features
+from pipeline.stages.features import FEATURE_SET
+from pipeline.stages.profiles import add_payer_payment, tag_of
 from schemas.codec import UndecodableError
 from schemas.identity import payee_key
 from schemas.reasons import Error
@@ -18,7 +19,7 @@ NAME = "payer"
 def make(context: Context) -> Stage:
     """The stage, bound to its topics and table."""
     codec = context.codec
-    read = codec.carrying_reader(PaymentLocalized, "fee_minor", until="terminal_id")
+    read = codec.carrying_reader(PaymentLocalized, "fee_minor", until="debtor_country")
     write = codec.carrying_writer(PaymentProfiled, "fee_minor", PaymentLocalized)
     target = topics.PROFILED.name
 
@@ -31,17 +32,26 @@ def make(context: Context) -> Stage:
         profile = work.rows.get(record.key)
         if repeated(profile.seen, event):
             return
-        at_ms, terminal_id = event["requested_at_ms"], event["terminal_id"]
-        add_payment(profile, at_ms, event["amount_minor"], terminal_id)
+        payee = payee_key(event["tenant"], event["creditor_id"], event["terminal_id"])
+        facts = add_payer_payment(
+            profile,
+            event["requested_at_ms"],
+            event["amount_minor"],
+            terminal=tag_of(payee),
+            card=tag_of(event["token"].encode()),
+            country=event["country"],
+            home=event["debtor_country"],
+        )
         head = {
             "sender_partition": record.partition,
             "sender_offset": record.offset,
             "rule_version": event["rule_version"],
             "outcome": "profiled",
             "reason": "",
-            "payer_features": payer_features(profile, at_ms),
+            "feature_set": FEATURE_SET,
+            "payer_features": facts,
         }
         work.rows.save(record.key, profile)
-        work.emit(target, write(head, carried), payee_key(event["tenant"], event["creditor_id"], terminal_id))
+        work.emit(target, write(head, carried), payee)
 
     return Stage(name=NAME, source=topics.LOCALIZED.name, handle=handle)

@@ -129,5 +129,6 @@ def _call_of(queued: PaymentQueued) -> Call:
         currency=queued.currency,
         token=queued.token,
         method=queued.method,
+        challenge=queued.challenge,
         request=queued.request,
     )

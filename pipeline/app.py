@@ -14,13 +14,16 @@ from agents.web import WebServer
 from connectors.lists.book import ListBook
 from connectors.lists.load import age_limit_s, load_watchlists
 from connectors.lists.reader import ListReader
+from connectors.models.book import ModelBook
+from connectors.models.scorer import Scorer
+from connectors.models.topic import ModelReader
 from connectors.pic.registry import make_pic
 from connectors.registry import open_registry
 from connectors.tenants.book import TenantBook
 from connectors.tenants.reader import TenantReader
 from pipeline import topics
 from pipeline.engine.app import PipelineApp, SideInput, end_process, make_app
-from pipeline.engine.metrics import ListMetrics, Metrics
+from pipeline.engine.metrics import ListMetrics, Metrics, ModelMetrics
 from pipeline.engine.stage import Group, Table
 from pipeline.engine.worker import use_uvloop
 from pipeline.settings import Settings, load
@@ -46,7 +49,7 @@ def flow(context: Context) -> dict[str, list[Group]]:
             Group(
                 name="payer",
                 stages=(payer.make(context),),
-                table=Table(name=profiles.PAYERS, changelog=profiles.PAYERS_CHANGELOG, row_type=profiles.ROW),
+                table=Table(name=profiles.PAYERS, changelog=profiles.PAYERS_CHANGELOG, row_type=profiles.PAYER_ROW),
             )
         ],
         # payments.profiled.v1 -> payments.scored.v1, keyed by payment; payments.chargebacks.v1 labels
@@ -54,7 +57,7 @@ def flow(context: Context) -> dict[str, list[Group]]:
             Group(
                 name="payee",
                 stages=(payee.make(context), payee.make_chargebacks(context)),
-                table=Table(name=profiles.PAYEES, changelog=profiles.PAYEES_CHANGELOG, row_type=profiles.ROW),
+                table=Table(name=profiles.PAYEES, changelog=profiles.PAYEES_CHANGELOG, row_type=profiles.PAYEE_ROW),
             )
         ],
         # payments.scored.v1 -> payments.queue.<pic>.v1; payments.ended.v1, payments.answered.v1 -> payments.completed.v1
@@ -88,11 +91,17 @@ def create(settings: Settings) -> PipelineApp:
         list_metrics.without_topic(name, watchlists.version, watchlists.entries_count)
         if not settings.lists:
             side_inputs.append(ListReader(settings.access, topics.LISTS.name, codec, lists, on_failure=_lists_unread))
+    model_metrics = ModelMetrics(metrics)
+    models = ModelBook(model_metrics)
+    if "payee" in settings.stages:
+        side_inputs.append(ModelReader(settings.access, topics.MODELS.name, codec, models, on_failure=_models_unread))
     apps: list[PipelineApp] = []
     context = Context(
         codec=codec,
         tenants=book,
         lists=lists,
+        models=models,
+        scorer=Scorer(settings.fraud_model_timeout_s, model_metrics),
         pics={
             name: make_pic(
                 name,
@@ -122,6 +131,10 @@ def _tenants_unread(error: BaseException) -> None:
 
 def _lists_unread(error: BaseException) -> None:
     end_process(f"sanctions lists are no longer read: {type(error).__name__}: {error}")
+
+
+def _models_unread(error: BaseException) -> None:
+    end_process(f"fraud models are no longer read: {type(error).__name__}: {error}")
 
 
 @cache

@@ -202,6 +202,8 @@ class Settings:
     watchdog_s: float = 60.0
     #: Longest time a PIC may take to answer; after it the answer is unknown.
     pic_timeout_s: float = 5.0
+    #: Longest time the fraud model may take for one batch; after it the tenant's ``model_failure`` applies.
+    fraud_model_timeout_s: float = 1.0
     log_level: str = "warning"
 
     SECRETS: ClassVar[frozenset[str]] = frozenset({"web_token", "database", "schema_registry_url"})

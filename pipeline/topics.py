@@ -76,6 +76,14 @@ LISTS = Topic(
     },
 )
 
+# As the lists.
+MODELS = Topic(
+    "models.updated.v1",
+    "fraud models: their parts, then the head that names them, and promotions to champion or challenger",
+    partitions=1,
+    config=dict(LISTS.config),
+)
+
 TABLE_PAYMENTS = _table("payments", "what was asked and answered, by payment")
 TABLE_PAYER_PROFILES = _table("payer_profiles", "hourly buckets of payers")
 TABLE_PAYEE_PROFILES = _table("payee_profiles", "hourly buckets of payees")
@@ -113,6 +121,7 @@ def all_topics(pics: Iterable[str]) -> list[Topic]:
         DEAD_LETTERS,
         TENANTS,
         LISTS,
+        MODELS,
         TABLE_PAYMENTS,
         TABLE_PAYER_PROFILES,
         TABLE_PAYEE_PROFILES,

@@ -41,9 +41,11 @@ class Reason(StrEnum):
     AMOUNT_ABOVE_METHOD_LIMIT = "amount_above_method_limit"
     AMOUNT_BELOW_METHOD_LIMIT = "amount_below_method_limit"
     FEE_ABOVE_AMOUNT = "fee_above_amount"
-    # Fraud (declined, referred).
+    # Fraud (declined, referred, challenged).
     FRAUD_SCORE_HIGH = "fraud_score_high"
     FRAUD_SCORE_RAISED = "fraud_score_raised"
+    FRAUD_SCORE_NOTABLE = "fraud_score_notable"
+    FRAUD_MODEL_UNAVAILABLE = "fraud_model_unavailable"
     # Dispatch and the PIC (refused, declined).
     UNKNOWN_PIC = "unknown_pic"
     PIC_DECLINED = "pic_declined"

@@ -89,6 +89,7 @@ class PaymentScreened(Record, frozen=True, kw_only=True):
     country: str
     method: str
     token: str
+    debtor_country: str = ""
     received_at_ms: int
     trace_id: str = ""
     request: bytes
@@ -115,6 +116,7 @@ class PaymentLocalized(Record, frozen=True, kw_only=True):
     country: str
     method: str
     token: str
+    debtor_country: str = ""
     received_at_ms: int
     trace_id: str = ""
     request: bytes
@@ -128,6 +130,7 @@ class PaymentProfiled(Record, frozen=True, kw_only=True):
     rule_version: int
     outcome: str
     reason: str = ""
+    feature_set: int = 1
     payer_features: list[int]
     fee_minor: int
     pic: str
@@ -142,6 +145,7 @@ class PaymentProfiled(Record, frozen=True, kw_only=True):
     country: str
     method: str
     token: str
+    debtor_country: str = ""
     received_at_ms: int
     trace_id: str = ""
     request: bytes
@@ -157,6 +161,15 @@ class RuleHit(Record, frozen=True, kw_only=True):
     snoozed: bool = False
 
 
+class FeatureEffect(Record, frozen=True, kw_only=True):
+    """What one feature did to the model's score."""
+
+    feature: str
+    value: float
+    usual: float
+    effect: float
+
+
 class PaymentScored(Record, frozen=True, kw_only=True):
     """Fraud answered: approved, referred or declined."""
 
@@ -170,6 +183,14 @@ class PaymentScored(Record, frozen=True, kw_only=True):
     score_reasons: list[str]
     rule_hits: list[RuleHit] = []
     rule_library: int = 0
+    rule_score: float = 0.0
+    model: str = ""
+    model_score: float = 0.0
+    model_failure: str = ""
+    challenger: str = ""
+    challenger_score: float = 0.0
+    effects: list[FeatureEffect] = []
+    feature_set: int = 1
     payer_features: list[int]
     fee_minor: int
     pic: str
@@ -184,6 +205,7 @@ class PaymentScored(Record, frozen=True, kw_only=True):
     country: str
     method: str
     token: str
+    debtor_country: str = ""
     received_at_ms: int
     trace_id: str = ""
     request: bytes
@@ -198,6 +220,7 @@ class PaymentQueued(Record, frozen=True, kw_only=True):
     ask: int
     not_before_ms: int
     rule_version: int
+    challenge: bool = False
     fee_minor: int
     pic: str
     requested_at_ms: int
@@ -211,6 +234,7 @@ class PaymentQueued(Record, frozen=True, kw_only=True):
     country: str
     method: str
     token: str
+    debtor_country: str = ""
     received_at_ms: int
     trace_id: str = ""
     request: bytes
@@ -335,6 +359,35 @@ class ListUpdated(Record, frozen=True, kw_only=True):
     imported_at_ms: int
 
 
+class ModelPart(Record, frozen=True, kw_only=True):
+    """A part of one version of a fraud model. It counts only once a ModelUpdated names its version."""
+
+    version: str
+    part: int
+    content: bytes
+
+
+class ModelUpdated(Record, frozen=True, kw_only=True):
+    """A fraud model is complete and may be promoted; written after all its parts."""
+
+    version: str
+    parts: int
+    sha256: str
+    feature_set: int
+    description: str
+    trained_at_ms: int
+
+
+class ModelPromoted(Record, frozen=True, kw_only=True):
+    """A model is from now on champion (its score counts) or challenger (it is recorded only)."""
+
+    role: str
+    version: str
+    by: str
+    reason: str = ""
+    promoted_at_ms: int
+
+
 #: Every record that has a topic, in flow order.
 RECORDS: tuple[type[Record], ...] = (
     PaymentRequested,
@@ -351,4 +404,7 @@ RECORDS: tuple[type[Record], ...] = (
     ChargebackReceived,
     ListPart,
     ListUpdated,
+    ModelPart,
+    ModelUpdated,
+    ModelPromoted,
 )

@@ -51,11 +51,20 @@ class RuleTuning(_Rules, frozen=True, kw_only=True):
     thresholds: dict[str, float] = {}
 
 
+#: What ``FraudRules.model_failure`` may be.
+MODEL_FAILURES: tuple[str, ...] = ("open", "closed", "review")
+
+
 class FraudRules(_Rules, frozen=True, kw_only=True):
     """Scores from which a payment is referred or declined, and what this tenant changes of the rules that make them."""
 
+    #: From here on the payer is asked to prove who they are, and the payment goes on; without it nobody is asked.
+    challenge_at: float | None = None
     refer_at: float = 0.6
     decline_at: float = 0.8
+    #: What is answered where a model is in force and gives no score (it cannot be loaded, or takes too long): open (the
+    #: rules alone decide), closed (declined), review (a person decides).
+    model_failure: str = "open"
     #: By the rule's name. A rule that is not named has the library's weight and thresholds.
     rules: dict[str, RuleTuning] = {}
 

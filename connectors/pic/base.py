@@ -47,6 +47,8 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     token: str
     #: Kind of the instrument: card, bank_account, wallet ...
     method: str
+    #: Whether the payer is to prove who they are before money moves (3-D Secure, or what the method has).
+    challenge: bool = False
     #: The whole PTR, for a plugin that needs more of it: :meth:`ptr`. Most need nothing more, so it is not decoded.
     request: bytes = b""
 

@@ -13,7 +13,7 @@ from pipeline.stages.fraud_library import LIBRARY
 from schemas.identity import PIC_PATTERN, TENANT_PATTERN
 from schemas.limits import AMOUNT_MINOR_MAX
 from schemas.money import is_currency
-from schemas.tenant_rules import TenantRules
+from schemas.tenant_rules import MODEL_FAILURES, TenantRules
 
 METHOD_PATTERN = re.compile(r"[a-z][a-z0-9_]{0,39}\Z")
 #: More methods than any tenant offers; bounds a document.
@@ -79,6 +79,13 @@ def mistakes(rules: TenantRules, *, pics: Collection[str] | None, unread: Collec
     yield from _thresholds(
         "screening", "refer_at", rules.screening.refer_at, "block_at", rules.screening.block_at, unread
     )
+    if rules.fraud.challenge_at is not None:
+        yield from _thresholds(
+            "fraud", "challenge_at", rules.fraud.challenge_at, "refer_at", rules.fraud.refer_at, unread
+        )
+    if rules.fraud.model_failure not in MODEL_FAILURES:
+        value = rules.fraud.model_failure
+        yield "fraud.model_failure", f"must be one of {', '.join(MODEL_FAILURES)}, is {shown(value)}"
     yield from _thresholds("fraud", "refer_at", rules.fraud.refer_at, "decline_at", rules.fraud.decline_at, unread)
     yield from _fraud_rules(rules)
 

@@ -3,7 +3,7 @@
 The row (:class:`Attempts`) is the only writer of outcomes, so a payment has one outcome: whatever decides first ends
 it, and everything that comes later is a repeat, a conflict, or nothing.
 
-    (nothing) --route: approved--> queued --settle: pending--> pending --settle: pending--> pending ...
+    (nothing) --route: passed----> queued --settle: pending--> pending --settle: pending--> pending ...
         |                            |                            |
         +--route/end: ended ---------+--settle: paid, declined----+--------------------> ended
 
@@ -38,6 +38,10 @@ _FRAUD_ENDS: Final[Mapping[str, Reason]] = {
     Outcome.DECLINED: Reason.FRAUD_SCORE_HIGH,
     Outcome.REFERRED: Reason.FRAUD_SCORE_RAISED,
 }
+
+#: The payment goes on, and the payer is to prove who they are.
+CHALLENGED: Final = "challenged"
+_FRAUD_PASSES: Final = ("approved", CHALLENGED)
 
 
 class EarlyAnswer(msgspec.Struct, array_like=True, frozen=True):
@@ -81,6 +85,8 @@ class Attempts(msgspec.Struct, array_like=True):
     asked_again: bool = False
     #: An answer that came before the row knew of its ask (see :func:`settle`); empty otherwise.
     early: EarlyAnswer | None = None
+    #: Fraud wants the payer to prove who they are: told to the PIC with every ask.
+    challenge: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +96,7 @@ class Queue:
     row: Attempts
     carried: bytes
 
-    def head(self) -> dict[str, int]:
+    def head(self) -> dict[str, int | bool]:
         """The fields of the ``PaymentQueued`` before the carried ones."""
         return _head(self.row, not_before_ms=0)
 
@@ -104,7 +110,7 @@ class AskAgain:
     not_before_ms: int
     tier: int
 
-    def head(self) -> dict[str, int]:
+    def head(self) -> dict[str, int | bool]:
         """The fields of the ``PaymentQueued`` before the carried ones."""
         return _head(self.row, not_before_ms=self.not_before_ms)
 
@@ -175,13 +181,15 @@ def route(
     if outcome in _FRAUD_ENDS:
         reason = scored["reason"] or _FRAUD_ENDS[outcome]
         return _end(tenant, payment_id, known, Outcome(outcome), reason, "payee", ",".join(scored["score_reasons"]))
-    if outcome != "approved":
+    if outcome not in _FRAUD_PASSES:
         raise ValueError(
-            f"payment {tenant}|{payment_id}: scored outcome {outcome!r} is none of approved, declined, referred"
+            f"payment {tenant}|{payment_id}: scored outcome {outcome!r} is none of approved, challenged, declined, referred"
         )
     if scored["pic"] not in pics:
         return _end(tenant, payment_id, known, Outcome.REFUSED, Reason.UNKNOWN_PIC, "dispatch", f"pic={scored['pic']}")
-    queued = msgspec.structs.replace(known, state=QUEUED, attempt=1, ask=0, queued=carried, early=None)
+    queued = msgspec.structs.replace(
+        known, state=QUEUED, attempt=1, ask=0, queued=carried, early=None, challenge=outcome == CHALLENGED
+    )
     if row.early is not None:
         return _settle(tenant, payment_id, queued, row.early, delays_s)
     return Queue(queued, carried)
@@ -328,10 +336,11 @@ def _end(tenant: str, payment_id: str, row: Attempts, outcome: Outcome, reason: 
     return End(final, completed_fields(tenant, payment_id, final))
 
 
-def _head(row: Attempts, *, not_before_ms: int) -> dict[str, int]:
+def _head(row: Attempts, *, not_before_ms: int) -> dict[str, int | bool]:
     return {
         "attempt": row.attempt,
         "ask": row.ask,
         "not_before_ms": not_before_ms,
         "rule_version": row.rule_version,
+        "challenge": row.challenge,
     }

@@ -13,8 +13,12 @@ The payment itself is counted in every window that holds it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
 
 #: Of facts: raised when one is appended. Events of set 1 hold the first 9 payer's and 10 payee's facts.
 FEATURE_SET: Final = 2
@@ -130,3 +134,96 @@ MODEL: Final[tuple[Feature, ...]] = (
     Feature("payee_risk_30d", "share", "the share of the payee's payments of 30 days that is charged back already"),
 )
 MODEL_FEATURES: Final[tuple[str, ...]] = tuple(feature.name for feature in MODEL)
+
+_DAY_MS: Final = 24 * 60 * 60 * 1000
+_HOUR_MS: Final = 60 * 60 * 1000
+#: 1970-01-01 was a Thursday; Monday is 0.
+_FIRST_WEEKDAY: Final = 3
+_SATURDAY: Final = 5
+_NIGHT_LAST_HOUR: Final = 6
+
+_AT_PAYER: Final = {name: at for at, name in enumerate(PAYER_FEATURES)}
+_AT_PAYEE: Final = {name: at for at, name in enumerate(PAYEE_FEATURES)}
+_UNKNOWN_PAYER: Final = [feature.unknown for feature in PAYER]
+_UNKNOWN_PAYEE: Final = [feature.unknown for feature in PAYEE]
+
+
+def complete_payer(facts: Sequence[int]) -> Sequence[int]:
+    """A payer's facts of any feature set, with the later ones as unknown."""
+    return facts if len(facts) >= len(PAYER) else [*facts, *_UNKNOWN_PAYER[len(facts) :]]
+
+
+def complete_payee(facts: Sequence[int]) -> Sequence[int]:
+    """A payee's facts of any feature set, with the later ones as unknown."""
+    return facts if len(facts) >= len(PAYEE) else [*facts, *_UNKNOWN_PAYEE[len(facts) :]]
+
+
+def matrix(
+    payer: Sequence[Sequence[int]] | NDArray[np.int64],
+    payee: Sequence[Sequence[int]] | NDArray[np.int64],
+    amount_minor: Sequence[int] | NDArray[np.int64],
+    at_ms: Sequence[int] | NDArray[np.int64],
+) -> NDArray[np.float32]:
+    """The model's features of n payments: n rows, a column for each of :data:`MODEL_FEATURES`.
+
+    ``payer`` and ``payee`` hold a row of complete facts for each payment. A payment's row does not depend on the others.
+    """
+    of_payer = np.asarray(payer, dtype=np.float64)[:, : len(PAYER)].T
+    of_payee = np.asarray(payee, dtype=np.float64)[:, : len(PAYEE)].T
+    amount = np.asarray(amount_minor, dtype=np.float64)
+    times = np.asarray(at_ms, dtype=np.int64)
+
+    def paid(name: str) -> Any:
+        return of_payer[_AT_PAYER[name]]
+
+    def got(name: str) -> Any:
+        return of_payee[_AT_PAYEE[name]]
+
+    columns = {
+        "amount": amount,
+        "weekend": (times // _DAY_MS + _FIRST_WEEKDAY) % 7 >= _SATURDAY,
+        "night": times // _HOUR_MS % 24 <= _NIGHT_LAST_HOUR,
+        "payer_count_1h": paid("count_1h"),
+        "payer_small_1h": paid("small_1h"),
+        "payer_terminals_1d": paid("terminals_1d"),
+        "payer_terminals_7d": paid("terminals_7d"),
+        "payer_cards_7d": paid("cards_7d"),
+        "since_last_s": paid("since_last_s"),
+        "amount_to_mean_30d": _to_others(amount, paid("count_30d"), paid("amount_30d")),
+        "amount_z": paid("amount_z_milli") / 1000,
+        "payee_new": paid("payee_new"),
+        "country_mismatch": paid("country_mismatch"),
+        "country_changed": paid("country_changed"),
+        "country_new": paid("country_new"),
+        "payee_count_1h": got("count_1h"),
+        "payee_count_1d": got("count_1d"),
+        "payee_cards_1d": got("cards_1d"),
+        "payee_cards_7d": got("cards_7d"),
+        "payee_new_share_7d": _share(got("new_payers_7d"), got("count_7d")),
+        "payee_small_1h": got("small_1h"),
+        "amount_to_payee_mean": _to_others(amount, got("count_30d"), got("amount_30d")),
+        "payee_risk_30d": _share(got("chargebacks_30d"), got("count_30d")),
+    }
+    for window in ("1d", "7d", "30d"):
+        columns[f"payer_count_{window}"] = paid(f"count_{window}")
+        columns[f"payer_mean_{window}"] = _share(paid(f"amount_{window}"), paid(f"count_{window}"))
+        columns[f"payee_count_{window}_delayed"] = got(f"count_{window}_delayed")
+        columns[f"payee_risk_{window}_delayed"] = _share(
+            got(f"chargebacks_{window}_delayed"), got(f"count_{window}_delayed")
+        )
+    made = np.empty((len(amount), len(MODEL)), dtype=np.float32)
+    for at, name in enumerate(MODEL_FEATURES):
+        made[:, at] = columns[name]
+    return made
+
+
+def _share(part: Any, whole: Any) -> Any:
+    """``part / whole``, 0 of nothing."""
+    return part / np.maximum(whole, 1.0)
+
+
+def _to_others(amount: Any, count: Any, total: Any) -> Any:
+    """``amount`` against the mean of the others, the payment itself being one of ``count``; 1 without any."""
+    others, rest = count - 1.0, total - amount
+    known = (others > 0) & (rest > 0)
+    return np.where(known, amount * others / np.where(known, rest, 1.0), 1.0)

@@ -145,7 +145,7 @@ def test_an_approved_payment_is_queued_once_as_the_first_ask_of_the_first_attemp
     """Approved: attempt 1, ask 0, at once, with the carried bytes; the row waits for that answer."""
     decision = route(None, scored(), CARRIED, pics=PICS)
     assert isinstance(decision, Queue)
-    assert decision.head() == {"attempt": 1, "ask": 0, "not_before_ms": 0, "rule_version": 3}
+    assert decision.head() == {"attempt": 1, "ask": 0, "not_before_ms": 0, "rule_version": 3, "challenge": False}
     assert decision.carried == CARRIED
     assert (decision.row.state, decision.row.attempt, decision.row.ask) == ("queued", 1, 0)
     assert decision.row.queued == CARRIED
@@ -302,7 +302,7 @@ def test_an_unknown_answer_is_asked_for_again_after_1_5_30_30_seconds(ask: int, 
     decision = settle(pending_row(ask), unknown, delays_s=(1, 5, 30))
     assert isinstance(decision, AskAgain)
     assert (decision.tier, decision.not_before_ms, decision.carried) == (tier, not_before_ms, CARRIED)
-    assert decision.head() == {"attempt": 1, "ask": ask + 1, "not_before_ms": not_before_ms, "rule_version": 3}
+    assert decision.head() == {"attempt": 1, "ask": ask + 1, "not_before_ms": not_before_ms, "rule_version": 3, "challenge": False}
     assert (decision.row.state, decision.row.ask) == ("pending", ask + 1)
 
 
@@ -354,7 +354,7 @@ def test_an_early_unknown_answer_is_asked_for_again() -> None:
     row = early_row(outcome="pending", pic_reference="")
     decision = route(row, scored(), CARRIED, pics=PICS, delays_s=(1, 5, 30))
     assert isinstance(decision, AskAgain)
-    assert decision.head() == {"attempt": 1, "ask": 1, "not_before_ms": 51_000, "rule_version": 3}
+    assert decision.head() == {"attempt": 1, "ask": 1, "not_before_ms": 51_000, "rule_version": 3, "challenge": False}
     assert (decision.row.state, decision.row.queued, decision.row.early) == ("pending", CARRIED, None)
 
 
