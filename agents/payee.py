@@ -16,6 +16,7 @@ from pipeline.stages.features import PAYER_FEATURES, complete_payer, matrix
 from pipeline.stages.fraud import Approved, Challenged, Declined, Referred, assess
 from pipeline.stages.fraud_library import LIBRARY_VERSION
 from pipeline.stages.fraud_model import Effect, copies_with_usual, effects_of
+from pipeline.stages.labels import Source, is_fraud
 from pipeline.stages.profiles import add_chargeback, add_payee_payment, payee_features, tag_of
 from schemas.card_numbers import holds_card_number
 from schemas.codec import UndecodableError
@@ -27,6 +28,8 @@ from schemas.tenant_rules import FraudRules
 
 NAME = "payee"
 CHARGEBACKS = "chargebacks"
+#: What a ChargebackReceived may be.
+KINDS = (Source.CHARGEBACK.value, Source.REFUND.value)
 
 _PAYEE_NEW = PAYER_FEATURES.index("payee_new")
 
@@ -196,6 +199,10 @@ def make_chargebacks(context: Context) -> Stage:
             raise UndecodableError(Error.CARD_NUMBER_IN_ID, "one of the ids")
         if not 0 <= chargeback.paid_at_ms <= record.timestamp + REQUESTED_AHEAD_MS_MAX:
             raise UndecodableError(Error.UNREADABLE_VALUE, "paid_at_ms is not a time in the past")
+        if chargeback.kind not in KINDS:
+            raise UndecodableError(Error.UNREADABLE_VALUE, f"kind is not one of {', '.join(KINDS)}")
+        if not is_fraud(chargeback.reason):
+            return  # A dispute about goods says nothing about who paid.
         key = payee_key(chargeback.tenant, chargeback.creditor_id, chargeback.terminal_id)
         if record.key != key or partition_of(key, work.partitions) != record.partition:
             work.repost(record, key)
