@@ -122,7 +122,9 @@ def make(context: Context) -> Stage:
                 "model": in_force.champion.version if in_force.champion else in_force.unusable,
                 "model_score": each.model_score or 0.0,
                 "model_failure": each.model_failure,
-                "challenger": in_force.challenger.version if in_force.challenger and each.challenger_score is not None else "",
+                "challenger": in_force.challenger.version
+                if in_force.challenger and each.challenger_score is not None
+                else "",
                 "challenger_score": each.challenger_score or 0.0,
                 "effects": [asdict(effect) for effect in each.effects],
             }

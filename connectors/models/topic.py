@@ -128,7 +128,11 @@ class ModelReader(TopicFollower):
         on_failure: Callable[[BaseException], None] | None = None,
     ) -> None:
         super().__init__(
-            brokers, topic, lambda message: take(book, codec, message), at_end=lambda: _take_up(book), on_failure=on_failure
+            brokers,
+            topic,
+            lambda message: take(book, codec, message),
+            at_end=lambda: _take_up(book),
+            on_failure=on_failure,
         )
 
 

@@ -302,7 +302,13 @@ def test_an_unknown_answer_is_asked_for_again_after_1_5_30_30_seconds(ask: int, 
     decision = settle(pending_row(ask), unknown, delays_s=(1, 5, 30))
     assert isinstance(decision, AskAgain)
     assert (decision.tier, decision.not_before_ms, decision.carried) == (tier, not_before_ms, CARRIED)
-    assert decision.head() == {"attempt": 1, "ask": ask + 1, "not_before_ms": not_before_ms, "rule_version": 3, "challenge": False}
+    assert decision.head() == {
+        "attempt": 1,
+        "ask": ask + 1,
+        "not_before_ms": not_before_ms,
+        "rule_version": 3,
+        "challenge": False,
+    }
     assert (decision.row.state, decision.row.ask) == ("pending", ask + 1)
 
 
