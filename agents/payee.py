@@ -54,7 +54,8 @@ class _Counted:
 
 def make(context: Context) -> Stage:
     """The scoring stage, bound to its topics, table and decision."""
-    codec, tenants, models = context.codec, context.tenants, context.models
+    codec, tenants = context.codec, context.tenants
+    snoozes, models = context.snoozes, context.models
     read = codec.carrying_reader(PaymentProfiled, "feature_set", until="received_at_ms")
     write = codec.carrying_writer(PaymentScored, "feature_set", PaymentProfiled)
     target = topics.SCORED.name
@@ -91,6 +92,7 @@ def make(context: Context) -> Stage:
             event["amount_minor"],
             event["requested_at_ms"],
             counted.rules,
+            snoozes.snoozed(event["tenant"], event["debtor_id"], event["received_at_ms"]),
             model_score=counted.model_score,
             model_failed=bool(counted.model_failure),
         )

@@ -63,13 +63,15 @@ TENANTS = Topic(
     partitions=1,
     config={"cleanup.policy": "compact", "message.timestamp.type": "LogAppendTime"},
 )
-# A day before compaction: whoever reads it whole still finds what was in force when he stopped.
+# Compacted after a day: whoever reads it whole still finds what was in force when he stopped. Deleted when the longest
+# snooze (connectors/snoozes/book.py) is over for sure.
 SNOOZES = Topic(
     "fraud.snoozed.v1",
     "fraud rules that are switched off for a payer until a time, keyed by tenant, payer and rule",
     partitions=1,
     config={
-        "cleanup.policy": "compact",
+        "cleanup.policy": "compact,delete",
+        "retention.ms": str(400 * DAY_MS),
         "message.timestamp.type": "LogAppendTime",
         "min.compaction.lag.ms": str(DAY_MS),
     },
@@ -145,4 +147,16 @@ def all_topics(pics: Iterable[str]) -> list[Topic]:
 def audited(pics: Iterable[str]) -> list[Topic]:
     """What the audit sink reads. Not the requests themselves: what is refused may hold what must not be kept."""
     queues = [topic for pic in sorted(pics) for topic in (queue(pic), *retries(pic))]
-    return [SCREENED, LOCALIZED, PROFILED, SCORED, *queues, ANSWERED, COMPLETED, CHARGEBACKS, DEAD_LETTERS, TENANTS]
+    return [
+        SCREENED,
+        LOCALIZED,
+        PROFILED,
+        SCORED,
+        *queues,
+        ANSWERED,
+        COMPLETED,
+        CHARGEBACKS,
+        DEAD_LETTERS,
+        TENANTS,
+        SNOOZES,
+    ]

@@ -348,6 +348,7 @@ class RuleSnoozed(Record, frozen=True, kw_only=True):
     until_ms: int
     by: str
     reason: str
+    decided_at_ms: int
 
 
 class ListPart(Record, frozen=True, kw_only=True):

@@ -21,10 +21,12 @@ LABEL_DELAY_MS: Final = 7 * DAY_HOURS * HOUR_MS
 #: 4837, 4840, 4863, 4870 and 4871, American Express chargeback codes F10 to F31, ISO 20022 ExternalCancellationReason1Code
 #: FRAD and ExternalReturnReason1Code FR01.
 _FRAUD_CODES: Final = frozenset(
-    ("FRAUD", "FRAD", "FR01")
-    + ("10.1", "10.2", "10.3", "10.4", "10.5")
-    + ("4837", "4840", "4863", "4870", "4871")
-    + ("F10", "F14", "F24", "F29", "F30", "F31")
+    [
+        *("FRAUD", "FRAD", "FR01"),
+        *("10.1", "10.2", "10.3", "10.4", "10.5"),
+        *("4837", "4840", "4863", "4870", "4871"),
+        *("F10", "F14", "F24", "F29", "F30", "F31"),
+    ]
 )
 
 

@@ -167,6 +167,7 @@ SAMPLES: tuple[Record, ...] = (
         until_ms=1_760_900_000_000,
         by="mo@example.org",
         reason="pays for a whole team",
+        decided_at_ms=1_760_000_000_000,
     ),
     ListPart(
         list="ofac",
