@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, NamedTuple
 
-from pipeline.stages.features import PAYEE, PAYEE_FEATURES, PAYER, PAYER_FEATURES
+from pipeline.stages.features import PAYEE_FEATURES, PAYER_FEATURES
 from pipeline.stages.profiles import DAY_HOURS, HOUR_MS
 from schemas.money import UnknownCurrencyError, format_amount
 from schemas.tenant_rules import FraudRules, RuleTuning
@@ -45,8 +45,6 @@ AT: Final[dict[str, int]] = {name: at for at, name in enumerate(VALUES)}
 
 _COUNT_30D = PAYER_FEATURES.index("count_30d")
 _AMOUNT_30D = PAYER_FEATURES.index("amount_30d")
-_PAYER_UNKNOWN = [feature.unknown for feature in PAYER]
-_PAYEE_UNKNOWN = [feature.unknown for feature in PAYEE]
 
 Values = Sequence[float]
 Thresholds = Mapping[str, float]
@@ -129,14 +127,7 @@ class Hit(NamedTuple):
 
 
 def values_of(payer: Sequence[int], payee: Sequence[int], amount_minor: int, requested_at_ms: int) -> list[float]:
-    """What :data:`VALUES` names. ``payer`` and ``payee`` are facts once the payment itself is counted.
-
-    Facts of an earlier feature set are filled up with what is said of the unknown.
-    """
-    if len(payer) < len(_PAYER_UNKNOWN):
-        payer = [*payer, *_PAYER_UNKNOWN[len(payer) :]]
-    if len(payee) < len(_PAYEE_UNKNOWN):
-        payee = [*payee, *_PAYEE_UNKNOWN[len(payee) :]]
+    """What :data:`VALUES` names. ``payer`` and ``payee`` are complete facts once the payment itself is counted."""
     # The payment itself is among those of the last 30 days: the mean is that of the others.
     others, rest = payer[_COUNT_30D] - 1, payer[_AMOUNT_30D] - amount_minor
     to_mean = amount_minor * others / rest if others >= MEAN_PAYMENTS_MIN and rest > 0 else 0.0

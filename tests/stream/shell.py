@@ -12,6 +12,7 @@ from agents.context import Context
 from connectors.lists.book import ListBook
 from connectors.pic.ledger import MemoryLedger
 from connectors.pic.simulator import Simulator
+from connectors.snoozes.book import SnoozeBook
 from connectors.tenants.book import TenantBook
 from connectors.tenants.document import document_hash, document_of
 from pipeline import topics
@@ -41,9 +42,11 @@ class Shell:
             TenantConfigured(tenant="t1", version=1, document=document, document_hash=document_hash(document)),
             NOW_MS - 1,
         )
+        self.snoozes = SnoozeBook()
         context = Context(
             codec=codec,
             tenants=book,
+            snoozes=self.snoozes,
             lists=self.lists,
             pics={"simulator": Simulator("simulator", self.ledger)},
         )
