@@ -17,6 +17,7 @@ from connectors.broker.transaction import PublishError
 from connectors.models.book import CHALLENGER, CHAMPION, EFFECTIVE_DELAY_MS, ROLES
 from connectors.models.topic import Contents, promote, publish, read_all
 from connectors.sinks.database import DatabaseError, open_database
+from pipeline.commands.fraud_report import report
 from pipeline.commands.fraud_snooze import snooze
 from pipeline.commands.shared import broker_option, codec_of, json_option, print_json, settings_with
 
@@ -305,4 +306,5 @@ def _day(at_ms: int) -> str:
     return (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=at_ms)).strftime("%Y-%m-%d")
 
 
+fraud.add_command(report)
 fraud.add_command(snooze)
