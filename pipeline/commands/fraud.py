@@ -167,7 +167,7 @@ def list_(broker: str | None, as_json: bool) -> None:
     loaded = settings_with(broker=broker)
     contents: Contents = _or_fail(lambda: read_all(loaded.access, codec_of(loaded)))
     roles = {contents.version(role): role for role in reversed(ROLES)}
-    found = []
+    found: list[dict[str, Any]] = []
     for version, head in contents.heads.items():
         described: Mapping[str, Any] = _described(head.description)
         try:
@@ -196,7 +196,7 @@ def list_(broker: str | None, as_json: bool) -> None:
         click.echo("no models: the rules alone score; 'ptr fraud train --publish' makes one")
         return
     for each in found:
-        described = each["description"]
+        described = dict(each["description"])
         window = described.get("window", {})
         click.echo(
             f"{each['version']}  {each['role'] or '-':<10}  {window.get('from', '?')} to {window.get('until', '?')}"

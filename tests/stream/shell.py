@@ -10,6 +10,8 @@ import msgspec
 
 from agents.context import Context
 from connectors.lists.book import ListBook
+from connectors.models.book import ModelBook
+from connectors.models.scorer import Scorer
 from connectors.pic.ledger import MemoryLedger
 from connectors.pic.simulator import Simulator
 from connectors.tenants.book import TenantBook
@@ -32,7 +34,9 @@ RULES = TenantRules(tenant="t1", pic="simulator", currencies=["EUR"], fraud=Frau
 class Shell:
     """The group that runs ``stage``; give it records, see what comes out."""
 
-    def __init__(self, stage: str, rules: TenantRules = RULES, codec: Codec = CODEC) -> None:
+    def __init__(
+        self, stage: str, rules: TenantRules = RULES, codec: Codec = CODEC, model_timeout_s: float = 10.0
+    ) -> None:
         self.ledger = MemoryLedger()
         self.lists = ListBook(Watchlists([ListEntry("test", "1", "person", (LISTED,))], version="test"))
         book = TenantBook()
@@ -41,10 +45,13 @@ class Shell:
             TenantConfigured(tenant="t1", version=1, document=document, document_hash=document_hash(document)),
             NOW_MS - 1,
         )
+        self.models = ModelBook()
         context = Context(
             codec=codec,
             tenants=book,
             lists=self.lists,
+            models=self.models,
+            scorer=Scorer(model_timeout_s),
             pics={"simulator": Simulator("simulator", self.ledger)},
         )
         self.world = World(lambda: flow(context)[stage], codec)
