@@ -26,7 +26,9 @@ def table() -> str:
     """All rules, by family."""
     lines = [f"{len(LIBRARY)} rules, library version {LIBRARY_VERSION}. All are switched on.\n"]
     for family in Family:
-        lines.append(f"\n### {family.value.capitalize()}\n\n| rule | what it is a sign of | weight | thresholds |\n|---|---|---|---|\n")
+        lines.append(
+            f"\n### {family.value.capitalize()}\n\n| rule | what it is a sign of | weight | thresholds |\n|---|---|---|---|\n"
+        )
         for rule in LIBRARY.values():
             if rule.family is family:
                 lines.append(f"| `{rule.name}` | {rule.about} | {weight_of(rule)} | {thresholds_of(rule)} |\n")

@@ -63,14 +63,14 @@ class ModelBook:
     def __init__(self, watch: ModelWatch | None = None, load: Callable[[bytes], OnnxModel] = OnnxModel) -> None:
         self._watch = watch or _Nobody()
         self._load = load
-        #: Oldest first; the first one is also in force before.
+        #: Oldest first; what is asked for before the first is given the first.
         self._in_force: tuple[tuple[int, InForce], ...] = ((0, NO_MODELS),)
         self._parts: dict[str, dict[int, bytes]] = {}
         self._heads: dict[str, ModelUpdated] = {}
         #: By role, then by version: when the promotion is in force.
         self._promoted: dict[str, dict[str, int]] = {role: {} for role in ROLES}
         self._loaded: dict[str, OnnxModel | None] = {}
-        self._changed = False
+        self._changed = self._forgot = False
 
     # -- asked by the stage -------------------------------------------------------------------------------------------
 
@@ -133,11 +133,14 @@ class ModelBook:
         for versions in self._promoted.values():
             for version in list(versions)[:-PROMOTIONS_KEPT]:
                 del versions[version]
+                self._forgot = True
         moments = sorted({at_ms for versions in self._promoted.values() for at_ms in versions.values()})
         wanted = {version for versions in self._promoted.values() for version in versions if version}
         # What could not be loaded is tried again: its parts may have come since.
         self._loaded = {v: self._loaded.get(v) or self._load_version(v) for v in sorted(wanted)}
-        self._in_force = tuple((at_ms, self._together(at_ms)) for at_ms in moments) or ((0, NO_MODELS),)
+        begun = tuple((at_ms, self._together(at_ms)) for at_ms in moments)
+        # Before the first promotion there was none; what was forgotten is taken to be the oldest that is known.
+        self._in_force = begun if self._forgot and begun else ((0, NO_MODELS), *begun)
         newest = self._in_force[-1][1]
         self._watch.in_force(
             newest.champion.version if newest.champion else "", newest.challenger.version if newest.challenger else ""

@@ -232,7 +232,7 @@ def _microseconds(file: Path, content: bytes, clock: Callable[[], float] = time.
     """CPU of features and model for one payment, in batches: rows of payer and payee, matrix, scores."""
     model = OnnxModel(content)
     events = []
-    for day, requests in _days(file, TRAIN_DAY, TRAIN_DAY + WEEK):
+    for _, requests in _days(file, TRAIN_DAY, TRAIN_DAY + WEEK):
         events += list(requests)
         if len(events) >= TIMED_PAYMENTS:
             break

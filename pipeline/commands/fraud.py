@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+
 from getpass import getuser
 from pathlib import Path
 from typing import Any, Final
@@ -19,7 +19,15 @@ from connectors.models.topic import Contents, promote, publish, read_all
 from connectors.sinks.database import DatabaseError, open_database
 from pipeline.commands.fraud_report import report
 from pipeline.commands.fraud_snooze import snooze
-from pipeline.commands.shared import broker_option, codec_of, json_option, print_json, settings_with
+from pipeline.commands.shared import (
+    broker_option,
+    codec_of,
+    day_ms,
+    day_of,
+    json_option,
+    print_json,
+    settings_with,
+)
 
 #: When most labels of a payment are known.
 LABEL_DELAY_DAYS: Final = 7
@@ -93,8 +101,8 @@ def train(
     names = tuple(features.split(",")) if features else MODEL_FEATURES
     if unknown := [name for name in names if name not in MODEL_FEATURES]:
         raise click.UsageError(f"no feature is called {unknown[0]!r}; there are {', '.join(MODEL_FEATURES)}")
-    until_ms = _day_ms(until) if until else _today_ms() - LABEL_DELAY_DAYS * _DAY_MS
-    from_ms = _day_ms(from_) if from_ else until_ms - WINDOW_DAYS * _DAY_MS
+    until_ms = day_ms(until) if until else _today_ms() - LABEL_DELAY_DAYS * _DAY_MS
+    from_ms = day_ms(from_) if from_ else until_ms - WINDOW_DAYS * _DAY_MS
     if from_ms >= until_ms:
         raise click.UsageError("--from must be before --until")
     recorded = Recorded(from_ms, until_ms, frozenset(tenants))
@@ -108,7 +116,7 @@ def train(
             finally:
                 tables.close()
         table = recorded.table()
-        window = {"from": _day(from_ms), "until": _day(until_ms), "tenants": sorted(tenants) or "all"}
+        window = {"from": day_of(from_ms), "until": day_of(until_ms), "tenants": sorted(tenants) or "all"}
         check_ms = until_ms - int((until_ms - from_ms) * CHECK_SHARE)
         figures = figures_of(table, check_ms, features=names)
         trained = train_on(table.matrix, table.fraud, features=names, window=window, figures=figures)
@@ -169,7 +177,7 @@ def list_(broker: str | None, as_json: bool) -> None:
     loaded = settings_with(broker=broker)
     contents: Contents = _or_fail(lambda: read_all(loaded.access, codec_of(loaded)))
     roles = {contents.version(role): role for role in reversed(ROLES)}
-    found = []
+    found: list[dict[str, Any]] = []
     for version, head in contents.heads.items():
         described: Mapping[str, Any] = _described(head.description)
         try:
@@ -198,7 +206,7 @@ def list_(broker: str | None, as_json: bool) -> None:
         click.echo("no models: the rules alone score; 'ptr fraud train --publish' makes one")
         return
     for each in found:
-        described = each["description"]
+        described = dict(each["description"])
         window = described.get("window", {})
         click.echo(
             f"{each['version']}  {each['role'] or '-':<10}  {window.get('from', '?')} to {window.get('until', '?')}"
@@ -293,17 +301,6 @@ def _described(text: str) -> dict[str, Any]:
 
 def _today_ms() -> int:
     return int(time.time() * 1000) // _DAY_MS * _DAY_MS
-
-
-def _day_ms(text: str) -> int:
-    try:
-        return int(datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC).timestamp() * 1000)
-    except ValueError:
-        raise click.UsageError(f"{text!r} is no day: write YYYY-MM-DD") from None
-
-
-def _day(at_ms: int) -> str:
-    return (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=at_ms)).strftime("%Y-%m-%d")
 
 
 fraud.add_command(report)

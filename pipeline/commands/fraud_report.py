@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,7 +17,7 @@ from connectors.models.topic import read_all
 from connectors.registry import RegistryError
 from connectors.sinks.database import DatabaseError, open_database
 from connectors.sinks.judged import judged_payments
-from pipeline.commands.shared import broker_option, codec_of, print_json, settings_with
+from pipeline.commands.shared import broker_option, codec_of, day_ms, day_of, print_json, settings_with
 from pipeline.reports.fraud import FraudReport
 from pipeline.reports.fraud_page import about_of, drift_rows, html_of, ranking_rows, rule_rows, week_rows
 from pipeline.settings import Settings
@@ -74,11 +73,11 @@ def report(
     if tenant and not TENANT_PATTERN.match(tenant):
         raise click.UsageError("--tenant is not a tenant's id")
     now_ms = int(time.time() * 1000)
-    until_ms = _day_ms(to) if to else (now_ms // _DAY_MS + 1) * _DAY_MS
-    from_ms = _day_ms(from_) if from_ else until_ms - WINDOW_DAYS * _DAY_MS
+    until_ms = day_ms(to) if to else (now_ms // _DAY_MS + 1) * _DAY_MS
+    from_ms = day_ms(from_) if from_ else until_ms - WINDOW_DAYS * _DAY_MS
     if not from_ms < until_ms <= from_ms + DAYS_MAX * _DAY_MS:
         raise click.UsageError(f"--from must be before --to, and at most {DAYS_MAX} days before it")
-    as_of_ms = _day_ms(as_of) if as_of else now_ms
+    as_of_ms = day_ms(as_of) if as_of else now_ms
     loaded = settings_with(database=database, broker=broker)
     facts, drift = (None, "Drift was left out.") if no_drift else _model(loaded, model)
     made = FraudReport(facts.description.get("histograms", {}) if facts else None)
@@ -93,9 +92,9 @@ def report(
         raise click.ClickException(str(error)) from None
     about = {
         "tenant": tenant,
-        "from": _day(from_ms),
-        "until": _day(until_ms),
-        "as_of": _day(as_of_ms),
+        "from": day_of(from_ms),
+        "until": day_of(until_ms),
+        "as_of": day_of(as_of_ms),
         "drift": drift,
     }
     data: dict[str, Any] = {"about": about} | made.data()
@@ -162,14 +161,3 @@ def _model(loaded: Settings, file: Path | None) -> tuple[ModelFacts | None, str]
     except (PublishError, RegistryError) as error:
         return None, f"No drift: the champion cannot be read ({error})"
     return None, "No drift: there is no champion; name a model with --model."
-
-
-def _day_ms(text: str) -> int:
-    try:
-        return int(datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC).timestamp() * 1000)
-    except ValueError:
-        raise click.UsageError(f"{text!r} is no day: write YYYY-MM-DD") from None
-
-
-def _day(at_ms: int) -> str:
-    return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%d")

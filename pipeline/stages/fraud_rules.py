@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, NamedTuple
 
-from pipeline.stages.features import PAYEE_FEATURES, PAYER_FEATURES
+from pipeline.stages.features import PAYEE, PAYEE_FEATURES, PAYER, PAYER_FEATURES
 from pipeline.stages.profiles import DAY_HOURS, HOUR_MS
 from schemas.money import UnknownCurrencyError, format_amount
 from schemas.tenant_rules import FraudRules, RuleTuning
@@ -40,6 +40,12 @@ VALUES: Final[tuple[str, ...]] = (
     #: The amount against the mean of the payer's others of 30 days; 0 while there are fewer than MEAN_PAYMENTS_MIN.
     "amount_to_mean",
 )
+#: What each is, in words.
+ABOUT: Final[dict[str, str]] = {
+    **{f"payer_{feature.name}": feature.about for feature in PAYER},
+    **{f"payee_{feature.name}": feature.about for feature in PAYEE},
+    "amount_minor": "the payment's amount in minor units",
+}
 #: The place of each value.
 AT: Final[dict[str, int]] = {name: at for at, name in enumerate(VALUES)}
 

@@ -158,7 +158,7 @@ def add_payer_payment(
             _use(profile.terminals, terminal, hour, TERMINALS_MAX)
         if country:
             _use(profile.countries, country, hour, COUNTRIES_MAX)
-        if card and hour > midnight - WEEK_HOURS:
+        if card and hour > midnight - min(WEEK_HOURS, keep_hours):
             _use(profile.cards, card, hour, CARDS_MAX)
     facts = payer_windows(profile, at_ms)
     facts += (
@@ -185,7 +185,7 @@ def add_payee_payment(
     hour = at_ms // HOUR_MS
     columns = counts, amounts, smalls, _, new_payers = _payee_columns(profile)
     at = _bucket(profile, columns, hour, keep_hours)
-    if card and hour > _midnight(profile.hours[-1]) - WEEK_HOURS:
+    if card and hour > _midnight(profile.hours[-1]) - min(WEEK_HOURS, keep_hours):
         _use(profile.cards, card, hour, CARDS_MAX)
     if at is None:
         return False
@@ -406,7 +406,7 @@ def _forget(profile: Profile, columns: _Columns, newest_before: int, keep_hours:
     midnight = _midnight(newest)
     if midnight > newest_before:
         profile.terminals = _later(profile.terminals, midnight - keep_hours)
-        profile.cards = _later(profile.cards, midnight - WEEK_HOURS)
+        profile.cards = _later(profile.cards, midnight - min(WEEK_HOURS, keep_hours))
         if isinstance(profile, PayerProfile):
             profile.countries = _later(profile.countries, midnight - keep_hours)
 

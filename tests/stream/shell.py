@@ -10,6 +10,8 @@ import msgspec
 
 from agents.context import Context
 from connectors.lists.book import ListBook
+from connectors.models.book import ModelBook
+from connectors.models.scorer import Scorer
 from connectors.pic.ledger import MemoryLedger
 from connectors.pic.simulator import Simulator
 from connectors.snoozes.book import SnoozeBook
@@ -33,7 +35,9 @@ RULES = TenantRules(tenant="t1", pic="simulator", currencies=["EUR"], fraud=Frau
 class Shell:
     """The group that runs ``stage``; give it records, see what comes out."""
 
-    def __init__(self, stage: str, rules: TenantRules = RULES, codec: Codec = CODEC) -> None:
+    def __init__(
+        self, stage: str, rules: TenantRules = RULES, codec: Codec = CODEC, model_timeout_s: float = 10.0
+    ) -> None:
         self.ledger = MemoryLedger()
         self.lists = ListBook(Watchlists([ListEntry("test", "1", "person", (LISTED,))], version="test"))
         book = TenantBook()
@@ -43,11 +47,14 @@ class Shell:
             NOW_MS - 1,
         )
         self.snoozes = SnoozeBook()
+        self.models = ModelBook()
         context = Context(
             codec=codec,
             tenants=book,
             snoozes=self.snoozes,
             lists=self.lists,
+            models=self.models,
+            scorer=Scorer(model_timeout_s),
             pics={"simulator": Simulator("simulator", self.ledger)},
         )
         self.world = World(lambda: flow(context)[stage], codec)
