@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-
 from getpass import getuser
 from pathlib import Path
 from typing import Any, Final
