@@ -151,7 +151,8 @@ def some_events(seed: int, payments: int) -> list[Record]:
         )
         events.append(scored)
         stopped = outcome in ("referred", "declined")
-        events.append(an_outcome(scored, "declined" if stopped else "paid"))
+        # Of some that fraud let pass nothing is known either: the PIC declined them.
+        events.append(an_outcome(scored, "declined" if stopped or rng.random() < 0.1 else "paid"))
         if bad and not (stopped and rng.random() < 0.3):
             events.append(a_chargeback(scored, rng.uniform(1, 30), rng.choice(["fraud", "10.4"])))
         elif rng.random() < 0.1:
