@@ -24,6 +24,9 @@ NAMES = (
     "chargeback_received",
     "list_part",
     "list_updated",
+    "model_part",
+    "model_updated",
+    "model_promoted",
 )
 HEAD = """# Records
 
