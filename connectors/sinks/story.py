@@ -125,7 +125,7 @@ def detail_of(stage: str, payload: dict[str, Any]) -> str:
         case "localization":
             parts = [f"fee {payload.get('fee_minor')}", f"pic {payload.get('pic')}"]
         case "payee":
-            parts = [f"score {payload.get('score', 0):.2f}", *payload.get("score_reasons", [])]
+            parts = [f"score {payload.get('score', 0):.2f}", *payload.get("score_reasons", []), *_model_words(payload)]
         case "dispatch" | "plugin":
             asked = [f"attempt {payload.get('attempt')}", f"ask {payload.get('ask')}", f"pic {payload.get('pic')}"]
             looked_up = "looked up" if payload.get("called") is False else ""
@@ -135,6 +135,19 @@ def detail_of(stage: str, payload: dict[str, Any]) -> str:
         case _:
             parts = [str(payload.get("detail", ""))]
     return ", ".join(part for part in parts if part)
+
+
+def _model_words(payload: dict[str, Any]) -> list[str]:
+    """What the fraud model said, and which features moved it: what they were, what is usual, by how much."""
+    if not payload.get("model"):
+        return []
+    failure = payload.get("model_failure")
+    said = f"gave no score ({failure})" if failure else f"{payload.get('model_score', 0):.2f}"
+    moved = [
+        f"{each['feature']} {each['value']:g} (usual {each['usual']:g}) {each['effect']:+.2f}"
+        for each in payload.get("effects", [])
+    ]
+    return [f"model {payload['model']} {said}", *moved]
 
 
 def outcome_counts(database: Database) -> list[tuple[str, str, str, int]]:
