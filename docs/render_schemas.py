@@ -25,6 +25,9 @@ NAMES = (
     "rule_snoozed",
     "list_part",
     "list_updated",
+    "model_part",
+    "model_updated",
+    "model_promoted",
 )
 HEAD = """# Records
 

@@ -299,6 +299,7 @@ _READ = {
     "session_timeout_s": _between(6, 40),
     "watchdog_s": _between(5, 3600),
     "pic_timeout_s": _between(0.01, 300),
+    "fraud_model_timeout_s": _between(0.01, 60),
 }
 
 

@@ -43,7 +43,7 @@ _PROCESSING: Final = "processing"
 
 
 class Entry(msgspec.Struct, gc=False):
-    """What the PIC knows of one attempt. ``outcome`` is paid, declined, unproved, processing, or error when nothing was done."""
+    """What the PIC knows of one attempt. ``outcome``: paid, declined, unproved, processing, or error: nothing was done."""
 
     outcome: str
     reference: str

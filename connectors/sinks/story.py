@@ -129,7 +129,7 @@ def detail_of(stage: str, payload: dict[str, Any]) -> str:
         case "payee":
             hits = payload.get("rule_hits") or []
             said = [_said(hit, payload.get("currency", "")) for hit in hits] or payload.get("score_reasons", [])
-            parts = [f"score {payload.get('score', 0):.2f}", *said]
+            parts = [f"score {payload.get('score', 0):.2f}", *said, *_model_words(payload)]
         case "dispatch" | "plugin":
             asked = [f"attempt {payload.get('attempt')}", f"ask {payload.get('ask')}", f"pic {payload.get('pic')}"]
             looked_up = "looked up" if payload.get("called") is False else ""
@@ -146,6 +146,19 @@ def _said(hit: dict[str, Any], currency: str) -> str:
     rule = LIBRARY.get(hit["rule"])
     said = describe(rule, hit["value"], hit["limit"], currency) if rule else ""
     return f"{hit['rule']}{': ' if said else ''}{said}{' (snoozed)' if hit['snoozed'] else ''}"
+
+
+def _model_words(payload: dict[str, Any]) -> list[str]:
+    """What the fraud model said, and which features moved it: what they were, what is usual, by how much."""
+    if not payload.get("model"):
+        return []
+    failure = payload.get("model_failure")
+    said = f"gave no score ({failure})" if failure else f"{payload.get('model_score', 0):.2f}"
+    moved = [
+        f"{each['feature']} {each['value']:g} (usual {each['usual']:g}) {each['effect']:+.2f}"
+        for each in payload.get("effects", [])
+    ]
+    return [f"model {payload['model']} {said}", *moved]
 
 
 def outcome_counts(database: Database) -> list[tuple[str, str, str, int]]:

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
 import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -34,7 +35,7 @@ from pipeline import topics
 from pipeline.bench.load import poster
 from pipeline.rig import Rig, RigError, Worker, stage_metrics
 from pipeline.settings import client_config
-from pipeline.stages.features import MODEL_FEATURES, PAYER_FEATURES, matrix
+from pipeline.stages.features import HANDBOOK_FEATURES, MODEL_FEATURES, PAYER_FEATURES, matrix
 from pipeline.stages.profiles import (
     PayeeProfile,
     PayerProfile,
@@ -52,6 +53,7 @@ from schemas.records import ChargebackReceived, PaymentRequested
 from schemas.tenant_rules import FraudRules, TenantRules
 
 TRANSACTIONS: Final = "fdh/transactions.parquet"
+FEATURES: Final = "fdh/features_2018-08-08_to_14.parquet"
 TENANT: Final = "fdh"
 DAY_MS: Final = 24 * 60 * 60 * 1000
 #: 2018-04-01, the first of the handbook's days, as a day since 1970.
@@ -80,9 +82,10 @@ class DataError(ValueError):
 
 def measure(kafka: LocalKafka, folder: Path, data: Path, say: Say) -> dict[str, Any]:
     """Replay, train, test; all figures."""
+    for each in (TRANSACTIONS, FEATURES):
+        if not (data / each).is_file():
+            raise DataError(f"{data / each} is not there; --data names the folder of the reference data")
     file = data / TRANSACTIONS
-    if not file.is_file():
-        raise DataError(f"{file} is not there; --data names the folder of the reference data")
     labels = _labels(file)
     tenant = TenantRules(
         tenant=TENANT,
@@ -118,13 +121,15 @@ def measure(kafka: LocalKafka, folder: Path, data: Path, say: Say) -> dict[str, 
         say("reading payments.scored.v1")
         recorded = Recorded(TRAIN_DAY * DAY_MS, (TEST_DAY + WEEK) * DAY_MS)
         from_topics(recorded, kafka.address, codec)
-    test = _test(recorded.table(), labels, figures["model"])
+    table = recorded.table()
+    test = _test(table, labels, figures["model"])
     return {
         "payments": replay.posted,
         "chargebacks": replay.charged_back,
         "replay_s": round(took_s),
         "train": figures,
         "test": test,
+        "hourly_buckets": _buckets(table, labels, data / FEATURES),
         "features_and_model_us": _microseconds(file, figures.pop("content")),
         "stage_cpu_us_per_ptr": cpu,
         "peak_memory_mb": memory,
@@ -212,9 +217,7 @@ def _train(kafka: LocalKafka, codec: Codec, say: Say) -> dict[str, Any]:
 
 def _test(table: Table, labels: dict[str, int], model: str) -> dict[str, Any]:
     """The handbook's figures over the scores that the pipeline gave."""
-    truth = np.isin(table.ids, np.array([number_of(TENANT, payment_id) for payment_id in labels], dtype=np.int64))
-    day = table.times // DAY_MS
-    _, test = handbook_test_set(day, table.cards, truth, train_day=TRAIN_DAY)
+    truth, day, _, test = _protocol(table, labels)
     unscored = sum(1 for at in np.nonzero(test)[0] if table.models[at] != model)
     if unscored:
         raise RigError(f"{unscored} payments of the test were not scored by model {model}")
@@ -226,6 +229,52 @@ def _test(table: Table, labels: dict[str, int], model: str) -> dict[str, Any]:
         "average_precision": round(average_precision(fraud, scores), 4),
         "card_precision_100": round(card_precision(day[test], table.cards[test], fraud, scores), 4),
     }
+
+
+def _buckets(table: Table, labels: dict[str, int], file: Path) -> dict[str, Any]:
+    """What hourly buckets cost: the test's figures of one model, of the handbook's features, with ours and with theirs."""
+    truth, day, train_set, test_set = _protocol(table, labels)
+    model = train(table.matrix[train_set], truth[train_set], features=HANDBOOK_FEATURES, window={}).model
+    theirs = pq.read_table(file)
+    exact = np.zeros((theirs.num_rows, len(MODEL_FEATURES)), dtype=np.float32)
+    for at, name in enumerate(HANDBOOK_FEATURES):
+        column, factor = _THEIRS[name]
+        exact[:, at] = theirs[column].to_numpy() * factor
+    ids = np.array([number_of(TENANT, str(number)) for number in theirs["TRANSACTION_ID"].to_pylist()], dtype=np.int64)
+    order = np.argsort(ids)
+    at = order[np.searchsorted(ids, table.ids[test_set], sorter=order)]
+    if not np.array_equal(ids[at], table.ids[test_set]):
+        raise DataError(f"{file} lacks transactions of the test")
+    fraud, found = truth[test_set], {}
+    for name, rows in (("ours", table.matrix[test_set]), ("exact", exact[at])):
+        scores = model.score(model.rows(rows))
+        found[name] = {
+            "auc": round(roc_auc(fraud, scores), 4),
+            "average_precision": round(average_precision(fraud, scores), 4),
+            "card_precision_100": round(card_precision(day[test_set], table.cards[test_set], fraud, scores), 4),
+        }
+    return found
+
+
+def _protocol(table: Table, labels: dict[str, int]) -> tuple[Any, Any, Any, Any]:
+    """True labels, days, and which payments are for training and for the test."""
+    truth = np.isin(table.ids, np.array([number_of(TENANT, payment_id) for payment_id in labels], dtype=np.int64))
+    day = table.times // DAY_MS
+    return truth, day, *handbook_test_set(day, table.cards, truth, train_day=TRAIN_DAY)
+
+
+def _their_columns() -> dict[str, tuple[str, float]]:
+    """The handbook's column of each of its features, and what makes our unit of theirs."""
+    found = {"amount": ("TX_AMOUNT", 100.0), "weekend": ("TX_DURING_WEEKEND", 1.0), "night": ("TX_DURING_NIGHT", 1.0)}
+    for days in (1, 7, 30):
+        found[f"payer_count_{days}d"] = f"CUSTOMER_ID_NB_TX_{days}DAY_WINDOW", 1.0
+        found[f"payer_mean_{days}d"] = f"CUSTOMER_ID_AVG_AMOUNT_{days}DAY_WINDOW", 100.0
+        found[f"payee_count_{days}d_delayed"] = f"TERMINAL_ID_NB_TX_{days}DAY_WINDOW", 1.0
+        found[f"payee_risk_{days}d_delayed"] = f"TERMINAL_ID_RISK_{days}DAY_WINDOW", 1.0
+    return found
+
+
+_THEIRS: Final = _their_columns()
 
 
 def _microseconds(file: Path, content: bytes, clock: Callable[[], float] = time.process_time) -> dict[str, float]:
@@ -293,7 +342,8 @@ def _days(file: Path, first: int, until: int) -> Iterator[tuple[int, Iterator[Pa
             while item.requested_at_ms // DAY_MS > day:
                 yield day, iter(waiting)
                 day, waiting = day + 1, []
-            waiting.append(item)
+            # A payment of nothing is refused, and a few transactions are of nothing: they count as the smallest amount.
+            waiting.append(item if item.amount_minor > 0 else msgspec.structs.replace(item, amount_minor=1))
     yield day, iter(waiting)
 
 

@@ -156,7 +156,7 @@ def route(
 ) -> Queue | AskAgain | End | Ignore:
     """What follows from fraud's answer.
 
-    ``scored`` holds the fields of a ``PaymentScored`` but ``request`` and the features; ``carried`` its Avro bytes from
+    ``scored`` holds the fields of a ``PaymentScored`` but ``request`` and the facts; ``carried`` its Avro bytes from
     ``fee_minor`` on; ``pics`` the PICs that have a plugin. A payment that has a state has been here: a repeat. Where
     the answer came early (:func:`settle`), it is settled at once, with ``delays_s``: the intent is in the queue
     already. Raises :class:`ValueError` for an outcome that fraud does not have.
@@ -180,7 +180,7 @@ def route(
     tenant, payment_id = scored["tenant"], scored["payment_id"]
     if outcome in _FRAUD_ENDS:
         reason = scored["reason"] or _FRAUD_ENDS[outcome]
-        return _end(tenant, payment_id, known, Outcome(outcome), reason, "payee", ",".join(scored["score_reasons"]))
+        return _end(tenant, payment_id, known, Outcome(outcome), reason, "payee", _signs(scored))
     if outcome not in _FRAUD_PASSES:
         raise ValueError(
             f"payment {tenant}|{payment_id}: scored outcome {outcome!r} is none of approved, challenged, declined, referred"
@@ -229,6 +229,12 @@ def settle(row: Attempts | None, answer: PaymentAnswered, *, delays_s: Sequence[
     if known.state not in (QUEUED, PENDING) or (answer.attempt, answer.ask) != (known.attempt, known.ask):
         return Ignore(row)
     return _settle(answer.tenant, answer.payment_id, known, told, delays_s)
+
+
+def _signs(scored: Mapping[str, Any]) -> str:
+    """What spoke against the payment: rules, then features that raised the model's score, strongest first."""
+    raised = [effect["feature"] for effect in scored["effects"] if effect["effect"] > 0]
+    return ",".join([*scored["score_reasons"], *raised])
 
 
 def _settle(

@@ -134,6 +134,8 @@ MODEL: Final[tuple[Feature, ...]] = (
     Feature("payee_risk_30d", "share", "the share of the payee's payments of 30 days that is charged back already"),
 )
 MODEL_FEATURES: Final[tuple[str, ...]] = tuple(feature.name for feature in MODEL)
+#: The handbook's own, which come first.
+HANDBOOK_FEATURES: Final = MODEL_FEATURES[: MODEL_FEATURES.index("payer_count_1h")]
 
 _DAY_MS: Final = 24 * 60 * 60 * 1000
 _HOUR_MS: Final = 60 * 60 * 1000

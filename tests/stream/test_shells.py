@@ -413,6 +413,18 @@ def test_plugin_calls_once_for_each_intent_and_answers_keyed_by_payment() -> Non
     assert {attempt: entry.calls for attempt, entry in shell.ledger.entries().items()} == {attempt_id("t1", "p1", 1): 1}
 
 
+def test_plugin_tells_the_pic_to_challenge() -> None:
+    """The intent's challenge is the call's: a payer who cannot prove who they are is declined."""
+    shell, queue = Shell("plugin"), topics.queue("simulator").name
+    for number, challenge in enumerate((False, True)):
+        token = f"tok_unproved_{number}"
+        queued = a_fact(PaymentQueued, sender_offset=number, payment_id=f"p{number}", token=token, challenge=challenge)
+        shell.give(queue, queued, payment_key("t1", f"p{number}"))
+    shell.run()
+    answers = {event.payment_id: event.outcome for _, event in shell.out(topics.ANSWERED.name, PaymentAnswered)}
+    assert answers == {"p0": "paid", "p1": "declined"}
+
+
 def test_plugin_looks_up_what_an_earlier_owner_may_have_called() -> None:
     """After a crash before anything was stored the intent is looked up, found, and not called again."""
     shell, queue = Shell("plugin"), topics.queue("simulator").name

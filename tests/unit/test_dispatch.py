@@ -46,6 +46,7 @@ def scored(**fields: Any) -> dict[str, Any]:
         "reason": "",
         "score": 0.25,
         "score_reasons": [],
+        "effects": [],
         "fee_minor": 30,
         "pic": "simulator",
         "requested_at_ms": 1_000,
@@ -197,6 +198,27 @@ def test_what_is_not_approved_or_has_no_plugin_ends(
     assert (done.outcome, done.reason, done.stage, done.detail) == (outcome, reason, stage, detail)
     assert (done.event_id, done.attempts, done.repeat) == ("aurora|p1|completed", 0, False)
     assert (decision.row.state, decision.row.queued) == ("ended", b"")
+
+
+def test_what_the_model_said_is_in_the_detail() -> None:
+    """Rules first, then the features that raised the score; one that lowered it speaks for the payment."""
+    effects = [
+        {"feature": "amount_z", "value": 9.0, "usual": 0.0, "effect": 0.4},
+        {"feature": "night", "value": 0.0, "usual": 1.0, "effect": -0.1},
+    ]
+    decision = route(None, scored(outcome="declined", score_reasons=["a"], effects=effects), CARRIED, pics=PICS)
+    assert isinstance(decision, End)
+    assert decision.completed.detail == "a,amount_z"
+
+
+def test_a_challenged_payment_goes_on_and_every_ask_says_so() -> None:
+    """Queued as an approved one, with the challenge; after an unknown answer the next ask has it too."""
+    decision = route(None, scored(outcome="challenged", reason="fraud_score_notable"), CARRIED, pics=PICS)
+    assert isinstance(decision, Queue)
+    assert (decision.row.state, decision.head()["challenge"]) == ("queued", True)
+    again = settle(decision.row, answer(outcome="pending"), delays_s=(1, 5))
+    assert isinstance(again, AskAgain)
+    assert again.head()["challenge"] is True
 
 
 def test_an_outcome_that_fraud_does_not_have_is_an_error() -> None:
