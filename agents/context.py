@@ -9,6 +9,7 @@ from connectors.lists.book import ListBook
 from connectors.models.book import ModelBook
 from connectors.models.scorer import Scorer
 from connectors.pic.base import Pic
+from connectors.snoozes.book import SnoozeBook
 from connectors.tenants.book import TenantBook
 from schemas.codec import Codec
 
@@ -25,5 +26,6 @@ class Context:
     lists: ListBook
     #: The plugins, by the name of their PIC.
     pics: Mapping[str, Pic]
+    snoozes: SnoozeBook = field(default_factory=SnoozeBook)
     models: ModelBook = field(default_factory=ModelBook)
     scorer: Scorer = field(default_factory=lambda: Scorer(MODEL_TIMEOUT_S))

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 from agents.context import Context
@@ -16,6 +17,7 @@ from pipeline.stages.features import PAYER_FEATURES, complete_payer, matrix
 from pipeline.stages.fraud import Approved, Challenged, Declined, Referred, assess
 from pipeline.stages.fraud_library import LIBRARY_VERSION
 from pipeline.stages.fraud_model import Effect, copies_with_usual, effects_of
+from pipeline.stages.labels import Source, is_fraud
 from pipeline.stages.profiles import add_chargeback, add_payee_payment, payee_features, tag_of
 from schemas.card_numbers import holds_card_number
 from schemas.codec import UndecodableError
@@ -27,6 +29,8 @@ from schemas.tenant_rules import FraudRules
 
 NAME = "payee"
 CHARGEBACKS = "chargebacks"
+#: What a ChargebackReceived may be.
+KINDS = (Source.CHARGEBACK.value, Source.REFUND.value)
 
 _PAYEE_NEW = PAYER_FEATURES.index("payee_new")
 
@@ -51,7 +55,8 @@ class _Counted:
 
 def make(context: Context) -> Stage:
     """The scoring stage, bound to its topics, table and decision."""
-    codec, tenants, models = context.codec, context.tenants, context.models
+    codec, tenants = context.codec, context.tenants
+    snoozes, models = context.snoozes, context.models
     read = codec.carrying_reader(PaymentProfiled, "feature_set", until="received_at_ms")
     write = codec.carrying_writer(PaymentScored, "feature_set", PaymentProfiled)
     target = topics.SCORED.name
@@ -80,7 +85,7 @@ def make(context: Context) -> Stage:
         in_force = models.in_force(event["received_at_ms"])
         return _Counted(record, event, carried, known[0], known[1].fraud, payer, facts, in_force)
 
-    def decide(counted: _Counted) -> Approved | Challenged | Referred | Declined:
+    def decide(counted: _Counted, record: RawRecord, work: Work) -> Approved | Challenged | Referred | Declined:
         event = counted.event
         return assess(
             counted.payer,
@@ -88,6 +93,7 @@ def make(context: Context) -> Stage:
             event["amount_minor"],
             event["requested_at_ms"],
             counted.rules,
+            snoozes.snoozed(event["tenant"], event["debtor_id"], event["received_at_ms"]),
             model_score=counted.model_score,
             model_failed=bool(counted.model_failure),
         )
@@ -96,13 +102,11 @@ def make(context: Context) -> Stage:
         found = [each for each in (work.attempt(count, record) for record in records) if each is not None]
         if any(each.models is not NO_MODELS for each in found):
             await _score(found, context)
-        answers = [decide(each) for each in found]
-        suspicious = [
-            each for each, answer in zip(found, answers, strict=True) if each.model_score and answer.reason is not None
-        ]
+        decided = [(each, answer) for each in found if (answer := work.attempt(partial(decide, each), each.record))]
+        suspicious = [each for each, answer in decided if each.model_score and answer.reason is not None]
         if suspicious:
             await _explain(suspicious, context)
-        for each, answer in zip(found, answers, strict=True):
+        for each, answer in decided:
             event, in_force = each.event, each.models
             head = {
                 "sender_partition": each.record.partition,
@@ -198,6 +202,10 @@ def make_chargebacks(context: Context) -> Stage:
             raise UndecodableError(Error.CARD_NUMBER_IN_ID, "one of the ids")
         if not 0 <= chargeback.paid_at_ms <= record.timestamp + REQUESTED_AHEAD_MS_MAX:
             raise UndecodableError(Error.UNREADABLE_VALUE, "paid_at_ms is not a time in the past")
+        if chargeback.kind not in KINDS:
+            raise UndecodableError(Error.UNREADABLE_VALUE, f"kind is not one of {', '.join(KINDS)}")
+        if not is_fraud(chargeback.reason):
+            return  # A dispute about goods says nothing about who paid.
         key = payee_key(chargeback.tenant, chargeback.creditor_id, chargeback.terminal_id)
         if record.key != key or partition_of(key, work.partitions) != record.partition:
             work.repost(record, key)

@@ -22,6 +22,7 @@ NAMES = (
     "dead_letter",
     "tenant_configured",
     "chargeback_received",
+    "rule_snoozed",
     "list_part",
     "list_updated",
     "model_part",

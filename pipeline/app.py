@@ -19,6 +19,8 @@ from connectors.models.scorer import Scorer
 from connectors.models.topic import ModelReader
 from connectors.pic.registry import make_pic
 from connectors.registry import open_registry
+from connectors.snoozes.book import SnoozeBook
+from connectors.snoozes.topic import SnoozeReader
 from connectors.tenants.book import TenantBook
 from connectors.tenants.reader import TenantReader
 from pipeline import topics
@@ -95,11 +97,17 @@ def create(settings: Settings) -> PipelineApp:
     models = ModelBook(model_metrics)
     if "payee" in settings.stages:
         side_inputs.append(ModelReader(settings.access, topics.MODELS.name, codec, models, on_failure=_models_unread))
+    snoozes = SnoozeBook()
+    if "payee" in settings.stages:
+        side_inputs.append(
+            SnoozeReader(settings.access, topics.SNOOZES.name, codec, snoozes, on_failure=_snoozes_unread)
+        )
     apps: list[PipelineApp] = []
     context = Context(
         codec=codec,
         tenants=book,
         lists=lists,
+        snoozes=snoozes,
         models=models,
         scorer=Scorer(settings.fraud_model_timeout_s, model_metrics),
         pics={
@@ -127,6 +135,10 @@ def create(settings: Settings) -> PipelineApp:
 
 def _tenants_unread(error: BaseException) -> None:
     end_process(f"tenants' configurations are no longer read: {type(error).__name__}: {error}")
+
+
+def _snoozes_unread(error: BaseException) -> None:
+    end_process(f"snoozed fraud rules are no longer read: {type(error).__name__}: {error}")
 
 
 def _lists_unread(error: BaseException) -> None:

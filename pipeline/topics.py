@@ -55,13 +55,26 @@ COMPLETED = _log(
     retention_days=30,
     message_timestamp_type="LogAppendTime",
 )
-CHARGEBACKS = _log("payments.chargebacks.v1", "disputes, keyed by payee", retention_days=30)
+CHARGEBACKS = _log("payments.chargebacks.v1", "disputes, and refunds for fraud; keyed by payee", retention_days=30)
 DEAD_LETTERS = _log("payments.dead-letter.v1", "records that no stage can handle", retention_days=30)
 TENANTS = Topic(
     "tenants.configured.v1",
     "versions of tenants' configurations, keyed by tenant and version",
     partitions=1,
     config={"cleanup.policy": "compact", "message.timestamp.type": "LogAppendTime"},
+)
+# Compacted after a day: whoever reads it whole still finds what was in force when he stopped. Deleted when the longest
+# snooze (connectors/snoozes/book.py) is over for sure.
+SNOOZES = Topic(
+    "fraud.snoozed.v1",
+    "fraud rules that are switched off for a payer until a time, keyed by tenant, payer and rule",
+    partitions=1,
+    config={
+        "cleanup.policy": "compact,delete",
+        "retention.ms": str(400 * DAY_MS),
+        "message.timestamp.type": "LogAppendTime",
+        "min.compaction.lag.ms": str(DAY_MS),
+    },
 )
 # One partition: parts come before the head that names them. Segments of a day, so that old versions are cleaned soon.
 LISTS = Topic(
@@ -120,6 +133,7 @@ def all_topics(pics: Iterable[str]) -> list[Topic]:
         CHARGEBACKS,
         DEAD_LETTERS,
         TENANTS,
+        SNOOZES,
         LISTS,
         MODELS,
         TABLE_PAYMENTS,
@@ -133,4 +147,16 @@ def all_topics(pics: Iterable[str]) -> list[Topic]:
 def audited(pics: Iterable[str]) -> list[Topic]:
     """What the audit sink reads. Not the requests themselves: what is refused may hold what must not be kept."""
     queues = [topic for pic in sorted(pics) for topic in (queue(pic), *retries(pic))]
-    return [SCREENED, LOCALIZED, PROFILED, SCORED, *queues, ANSWERED, COMPLETED, CHARGEBACKS, DEAD_LETTERS, TENANTS]
+    return [
+        SCREENED,
+        LOCALIZED,
+        PROFILED,
+        SCORED,
+        *queues,
+        ANSWERED,
+        COMPLETED,
+        CHARGEBACKS,
+        DEAD_LETTERS,
+        TENANTS,
+        SNOOZES,
+    ]

@@ -325,7 +325,7 @@ class TenantConfigured(Record, frozen=True, kw_only=True):
 
 
 class ChargebackReceived(Record, frozen=True, kw_only=True):
-    """A payer disputed a payment: a label, arriving late."""
+    """Somebody says that a payment should not have been: a label, arriving late."""
 
     tenant: str
     payment_id: str
@@ -336,6 +336,19 @@ class ChargebackReceived(Record, frozen=True, kw_only=True):
     paid_at_ms: int
     charged_back_at_ms: int
     reason: str = "fraud"
+    kind: str = "chargeback"
+
+
+class RuleSnoozed(Record, frozen=True, kw_only=True):
+    """Somebody switched a fraud rule off for one payer until a time, or on again."""
+
+    tenant: str
+    debtor_id: str
+    rule: str
+    until_ms: int
+    by: str
+    reason: str
+    decided_at_ms: int
 
 
 class ListPart(Record, frozen=True, kw_only=True):
@@ -402,6 +415,7 @@ RECORDS: tuple[type[Record], ...] = (
     DeadLetter,
     TenantConfigured,
     ChargebackReceived,
+    RuleSnoozed,
     ListPart,
     ListUpdated,
     ModelPart,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
 from getpass import getuser
 from pathlib import Path
 from typing import Any, Final
@@ -17,7 +16,17 @@ from connectors.broker.transaction import PublishError
 from connectors.models.book import CHALLENGER, CHAMPION, EFFECTIVE_DELAY_MS, ROLES
 from connectors.models.topic import Contents, promote, publish, read_all
 from connectors.sinks.database import DatabaseError, open_database
-from pipeline.commands.shared import broker_option, codec_of, json_option, print_json, settings_with
+from pipeline.commands.fraud_report import report
+from pipeline.commands.fraud_snooze import snooze
+from pipeline.commands.shared import (
+    broker_option,
+    codec_of,
+    day_ms,
+    day_of,
+    json_option,
+    print_json,
+    settings_with,
+)
 
 #: When most labels of a payment are known.
 LABEL_DELAY_DAYS: Final = 7
@@ -91,8 +100,8 @@ def train(
     names = tuple(features.split(",")) if features else MODEL_FEATURES
     if unknown := [name for name in names if name not in MODEL_FEATURES]:
         raise click.UsageError(f"no feature is called {unknown[0]!r}; there are {', '.join(MODEL_FEATURES)}")
-    until_ms = _day_ms(until) if until else _today_ms() - LABEL_DELAY_DAYS * _DAY_MS
-    from_ms = _day_ms(from_) if from_ else until_ms - WINDOW_DAYS * _DAY_MS
+    until_ms = day_ms(until) if until else _today_ms() - LABEL_DELAY_DAYS * _DAY_MS
+    from_ms = day_ms(from_) if from_ else until_ms - WINDOW_DAYS * _DAY_MS
     if from_ms >= until_ms:
         raise click.UsageError("--from must be before --until")
     recorded = Recorded(from_ms, until_ms, frozenset(tenants))
@@ -106,7 +115,7 @@ def train(
             finally:
                 tables.close()
         table = recorded.table()
-        window = {"from": _day(from_ms), "until": _day(until_ms), "tenants": sorted(tenants) or "all"}
+        window = {"from": day_of(from_ms), "until": day_of(until_ms), "tenants": sorted(tenants) or "all"}
         check_ms = until_ms - int((until_ms - from_ms) * CHECK_SHARE)
         figures = figures_of(table, check_ms, features=names)
         trained = train_on(table.matrix, table.fraud, features=names, window=window, figures=figures)
@@ -293,12 +302,5 @@ def _today_ms() -> int:
     return int(time.time() * 1000) // _DAY_MS * _DAY_MS
 
 
-def _day_ms(text: str) -> int:
-    try:
-        return int(datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC).timestamp() * 1000)
-    except ValueError:
-        raise click.UsageError(f"{text!r} is no day: write YYYY-MM-DD") from None
-
-
-def _day(at_ms: int) -> str:
-    return (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=at_ms)).strftime("%Y-%m-%d")
+fraud.add_command(report)
+fraud.add_command(snooze)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Final
 
 from pipeline.stages.fraud_rules import (
+    ABOUT,
     AT,
     MEAN_PAYMENTS_MIN,
     SECONDS_OF_DAY,
@@ -61,7 +62,7 @@ def _share(default: float, about: str, name: str = "share_bp_max") -> Threshold:
 
 def _at_least(value: str, default: float, name: str = "count_min", scale: float = 1.0) -> Condition:
     high = float(AMOUNT_MINOR_MAX) if "_minor_" in name else COUNT_MAX
-    return Condition(value, Threshold(name, default, high, "and no less than this"), scale=scale)
+    return Condition(value, Threshold(name, default, high, f"at least; {ABOUT[value]}"), scale=scale)
 
 
 # -- values that are made of others -----------------------------------------------------------------------------------

@@ -40,13 +40,17 @@ VALUES: Final[tuple[str, ...]] = (
     #: The amount against the mean of the payer's others of 30 days; 0 while there are fewer than MEAN_PAYMENTS_MIN.
     "amount_to_mean",
 )
+#: What each is, in words.
+ABOUT: Final[dict[str, str]] = {
+    **{f"payer_{feature.name}": feature.about for feature in PAYER},
+    **{f"payee_{feature.name}": feature.about for feature in PAYEE},
+    "amount_minor": "the payment's amount in minor units",
+}
 #: The place of each value.
 AT: Final[dict[str, int]] = {name: at for at, name in enumerate(VALUES)}
 
 _COUNT_30D = PAYER_FEATURES.index("count_30d")
 _AMOUNT_30D = PAYER_FEATURES.index("amount_30d")
-_PAYER_UNKNOWN = [feature.unknown for feature in PAYER]
-_PAYEE_UNKNOWN = [feature.unknown for feature in PAYEE]
 
 Values = Sequence[float]
 Thresholds = Mapping[str, float]
@@ -129,14 +133,7 @@ class Hit(NamedTuple):
 
 
 def values_of(payer: Sequence[int], payee: Sequence[int], amount_minor: int, requested_at_ms: int) -> list[float]:
-    """What :data:`VALUES` names. ``payer`` and ``payee`` are facts once the payment itself is counted.
-
-    Facts of an earlier feature set are filled up with what is said of the unknown.
-    """
-    if len(payer) < len(_PAYER_UNKNOWN):
-        payer = [*payer, *_PAYER_UNKNOWN[len(payer) :]]
-    if len(payee) < len(_PAYEE_UNKNOWN):
-        payee = [*payee, *_PAYEE_UNKNOWN[len(payee) :]]
+    """What :data:`VALUES` names. ``payer`` and ``payee`` are complete facts once the payment itself is counted."""
     # The payment itself is among those of the last 30 days: the mean is that of the others.
     others, rest = payer[_COUNT_30D] - 1, payer[_AMOUNT_30D] - amount_minor
     to_mean = amount_minor * others / rest if others >= MEAN_PAYMENTS_MIN and rest > 0 else 0.0
@@ -147,7 +144,7 @@ def values_of(payer: Sequence[int], payee: Sequence[int], amount_minor: int, req
 class Ruleset:
     """The rules of one version of a tenant's configuration, ready to be asked."""
 
-    __slots__ = ("_checks", "names")
+    __slots__ = ("_groups", "names")
 
     def __init__(self, tuned: Mapping[str, RuleTuning], library: Mapping[str, Rule]) -> None:
         checks = [
@@ -155,23 +152,27 @@ class Ruleset:
             for name, rule in library.items()
             if tuned.get(name, _UNTUNED).enabled
         ]
-        # What must be above what for a rule to be looked at: nearly all payments pass by nearly all rules here.
-        self._checks = tuple((check.trigger_at, check.above, check) for check in checks)
+        by_trigger: dict[int, list[_Check]] = {}
+        for check in checks:
+            by_trigger.setdefault(check.trigger_at, []).append(check)
+        # What must be above what for some rules to be looked at: nearly all payments pass by nearly all rules here.
+        self._groups = tuple((at, min(c.above for c in group), tuple(group)) for at, group in by_trigger.items())
         #: The rules that are switched on.
         self.names = tuple(check.name for check in checks)
 
     def hits(self, values: Values, snoozed: Collection[str] = ()) -> tuple[Hit, ...]:
         """The rules that fire, strongest first; ``snoozed`` names those that weigh nothing. ``values`` as VALUES says."""
         found: list[Hit] | None = None
-        for at, above, check in self._checks:
-            if values[at] > above:
-                hit = check.hit(values)
-                if hit is not None:
-                    if hit.rule in snoozed:
-                        hit = Hit(hit.rule, hit.value, hit.limit, 0.0, True)
-                    if found is None:
-                        found = []
-                    found.append(hit)
+        for at, above, checks in self._groups:
+            value = values[at]
+            if value > above:
+                for check in checks:
+                    if value > check.above and (hit := check.hit(values)) is not None:
+                        if hit.rule in snoozed:
+                            hit = Hit(hit.rule, hit.value, hit.limit, 0.0, True)
+                        if found is None:
+                            found = []
+                        found.append(hit)
         if found is None:
             return ()
         found.sort(key=_strongest_first)

@@ -19,6 +19,7 @@ from connectors.broker.follow import read_to_end
 from connectors.sinks.database import Database
 from pipeline.settings import BrokerAccess
 from pipeline.stages.features import PAYEE, PAYER, complete_payee, complete_payer, matrix
+from pipeline.stages.labels import is_fraud
 from pipeline.topics import CHARGEBACKS, SCORED
 from schemas.codec import Codec, UndecodableError
 from schemas.records import ChargebackReceived, PaymentScored
@@ -27,8 +28,6 @@ from schemas.records import ChargebackReceived, PaymentScored
 PAGE_ROWS: Final = 5_000
 #: Longest time that reading a topic may take.
 READ_TIMEOUT_S: Final = 3600.0
-#: A chargeback with this reason says that somebody else paid.
-FRAUD_REASON: Final = "fraud"
 
 
 @dataclass(slots=True)
@@ -61,14 +60,14 @@ class Recorded:
         number = number_of(event.tenant, event.payment_id)
         if isinstance(event, ChargebackReceived):
             in_time = self.known_at_ms is None or event.charged_back_at_ms <= self.known_at_ms
-            if event.reason == FRAUD_REASON and in_time:
+            if is_fraud(event.reason) and in_time:
                 self.frauds.add(number)
             return
         if not self.from_ms <= event.requested_at_ms < self.until_ms or number in self._seen:
             return
         self._seen.add(number)
-        self.payer.extend(complete_payer(event.payer_features)[: len(PAYER)])
-        self.payee.extend(complete_payee(event.payee_features)[: len(PAYEE)])
+        self.payer.extend(complete_payer(event.payer_features))
+        self.payee.extend(complete_payee(event.payee_features))
         self.amounts.append(event.amount_minor)
         self.times.append(event.requested_at_ms)
         self.ids.append(number)

@@ -29,6 +29,7 @@ from schemas.records import (
     PaymentScored,
     PaymentScreened,
     Record,
+    RuleSnoozed,
     TenantConfigured,
 )
 
@@ -158,6 +159,15 @@ SAMPLES: tuple[Record, ...] = (
         paid_at_ms=1_760_000_000_000,
         charged_back_at_ms=1_760_900_000_000,
         reason="fraud",
+    ),
+    RuleSnoozed(
+        tenant="aurora",
+        debtor_id="d-1",
+        rule="payer_velocity_1h",
+        until_ms=1_760_900_000_000,
+        by="mo@example.org",
+        reason="pays for a whole team",
+        decided_at_ms=1_760_000_000_000,
     ),
     ListPart(
         list="ofac",

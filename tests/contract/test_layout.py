@@ -87,6 +87,7 @@ def test_topics_are_named_by_participle_and_version() -> None:
             r"tenants\.configured\.v1",
             r"lists\.updated\.v1",
             r"models\.updated\.v1",
+            r"fraud\.snoozed\.v1",
         )
         found = [match for kind in kinds if (match := re.fullmatch(kind, topic.name))]
         assert found, topic.name

@@ -14,6 +14,7 @@ from connectors.models.book import ModelBook
 from connectors.models.scorer import Scorer
 from connectors.pic.ledger import MemoryLedger
 from connectors.pic.simulator import Simulator
+from connectors.snoozes.book import SnoozeBook
 from connectors.tenants.book import TenantBook
 from connectors.tenants.document import document_hash, document_of
 from pipeline import topics
@@ -45,10 +46,12 @@ class Shell:
             TenantConfigured(tenant="t1", version=1, document=document, document_hash=document_hash(document)),
             NOW_MS - 1,
         )
+        self.snoozes = SnoozeBook()
         self.models = ModelBook()
         context = Context(
             codec=codec,
             tenants=book,
+            snoozes=self.snoozes,
             lists=self.lists,
             models=self.models,
             scorer=Scorer(model_timeout_s),
