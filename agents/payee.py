@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 from agents.context import Context
@@ -84,7 +85,7 @@ def make(context: Context) -> Stage:
         in_force = models.in_force(event["received_at_ms"])
         return _Counted(record, event, carried, known[0], known[1].fraud, payer, facts, in_force)
 
-    def decide(counted: _Counted) -> Approved | Challenged | Referred | Declined:
+    def decide(counted: _Counted, record: RawRecord, work: Work) -> Approved | Challenged | Referred | Declined:
         event = counted.event
         return assess(
             counted.payer,
@@ -101,13 +102,11 @@ def make(context: Context) -> Stage:
         found = [each for each in (work.attempt(count, record) for record in records) if each is not None]
         if any(each.models is not NO_MODELS for each in found):
             await _score(found, context)
-        answers = [decide(each) for each in found]
-        suspicious = [
-            each for each, answer in zip(found, answers, strict=True) if each.model_score and answer.reason is not None
-        ]
+        decided = [(each, answer) for each in found if (answer := work.attempt(partial(decide, each), each.record))]
+        suspicious = [each for each, answer in decided if each.model_score and answer.reason is not None]
         if suspicious:
             await _explain(suspicious, context)
-        for each, answer in zip(found, answers, strict=True):
+        for each, answer in decided:
             event, in_force = each.event, each.models
             head = {
                 "sender_partition": each.record.partition,

@@ -141,13 +141,6 @@ def detail_of(stage: str, payload: dict[str, Any]) -> str:
     return ", ".join(part for part in parts if part)
 
 
-def _said(hit: dict[str, Any], currency: str) -> str:
-    """A rule that fired, as a person reads it."""
-    rule = LIBRARY.get(hit["rule"])
-    said = describe(rule, hit["value"], hit["limit"], currency) if rule else ""
-    return f"{hit['rule']}{': ' if said else ''}{said}{' (snoozed)' if hit['snoozed'] else ''}"
-
-
 def _model_words(payload: dict[str, Any]) -> list[str]:
     """What the fraud model said, and which features moved it: what they were, what is usual, by how much."""
     if not payload.get("model"):
@@ -159,6 +152,13 @@ def _model_words(payload: dict[str, Any]) -> list[str]:
         for each in payload.get("effects", [])
     ]
     return [f"model {payload['model']} {said}", *moved]
+
+
+def _said(hit: dict[str, Any], currency: str) -> str:
+    """A rule that fired, as a person reads it."""
+    rule = LIBRARY.get(hit["rule"])
+    said = describe(rule, hit["value"], hit["limit"], currency) if rule else ""
+    return f"{hit['rule']}{': ' if said else ''}{said}{' (snoozed)' if hit['snoozed'] else ''}"
 
 
 def outcome_counts(database: Database) -> list[tuple[str, str, str, int]]:

@@ -77,7 +77,7 @@ def train(
     broker: str | None,
     as_json: bool,
 ) -> None:
-    """Learn from recorded payments and their chargebacks.
+    """Learn from recorded payments and what became known of them: chargebacks, refunds for fraud, reviews.
 
     The audit tables keep everything, topics a week: so the tables are read, but for --topics. The figures are of the last
     quarter of the window, by a model that was trained on the days before it; the model that is written is trained on all.
@@ -111,7 +111,7 @@ def train(
         else:
             tables = open_database(loaded.database)
             try:
-                from_database(recorded, tables, codec)
+                from_database(recorded, tables)
             finally:
                 tables.close()
         table = recorded.table()

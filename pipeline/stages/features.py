@@ -151,13 +151,13 @@ _UNKNOWN_PAYEE: Final = [feature.unknown for feature in PAYEE]
 
 
 def complete_payer(facts: Sequence[int]) -> Sequence[int]:
-    """A payer's facts of any feature set, with the later ones as unknown."""
-    return facts if len(facts) >= len(PAYER) else [*facts, *_UNKNOWN_PAYER[len(facts) :]]
+    """A payer's facts of any feature set: those that it lacks are unknown, those of a later program are left out."""
+    return facts if len(facts) == len(PAYER) else [*facts[: len(PAYER)], *_UNKNOWN_PAYER[len(facts) :]]
 
 
 def complete_payee(facts: Sequence[int]) -> Sequence[int]:
-    """A payee's facts of any feature set, with the later ones as unknown."""
-    return facts if len(facts) >= len(PAYEE) else [*facts, *_UNKNOWN_PAYEE[len(facts) :]]
+    """A payee's facts of any feature set: those that it lacks are unknown, those of a later program are left out."""
+    return facts if len(facts) == len(PAYEE) else [*facts[: len(PAYEE)], *_UNKNOWN_PAYEE[len(facts) :]]
 
 
 def matrix(
@@ -170,8 +170,8 @@ def matrix(
 
     ``payer`` and ``payee`` hold a row of complete facts for each payment. A payment's row does not depend on the others.
     """
-    of_payer = np.asarray(payer, dtype=np.float64)[:, : len(PAYER)].T
-    of_payee = np.asarray(payee, dtype=np.float64)[:, : len(PAYEE)].T
+    of_payer = np.asarray(payer, dtype=np.float64).reshape(-1, len(PAYER)).T
+    of_payee = np.asarray(payee, dtype=np.float64).reshape(-1, len(PAYEE)).T
     amount = np.asarray(amount_minor, dtype=np.float64)
     times = np.asarray(at_ms, dtype=np.int64)
 

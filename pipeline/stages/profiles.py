@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from binascii import b2a_base64
 from bisect import bisect_left, bisect_right
+from functools import lru_cache
 from hashlib import blake2b
 from math import log2, sqrt
 from typing import Final
@@ -50,6 +51,9 @@ DEVIATION_PAYMENTS_MIN: Final = 3
 DEVIATION_MIN: Final = LOG_STEPS / 10
 #: Thousandths of a standard deviation that are told at most, either way.
 Z_MILLI_MAX: Final = 20_000
+
+#: Tags that are remembered: those of the terminals and cards that pay most, in 3 MB.
+TAGS_CACHED: Final = 16_384
 
 #: How many of :data:`PAYER_FEATURES` the row alone gives; the rest are about one payment.
 PAYER_WINDOWS: Final = PAYER_FEATURES.index("since_last_s")
@@ -101,6 +105,7 @@ class PayeeProfile(Profile, array_like=True, gc=False):
     new_payers: list[int] = []
 
 
+@lru_cache(TAGS_CACHED)
 def tag_of(name: bytes) -> str:
     """A short name for a terminal or a card: 48 bits of a hash, so that rows are small and hold no token."""
     return b2a_base64(blake2b(name, digest_size=6).digest(), newline=False).decode()
@@ -160,10 +165,10 @@ def add_payer_payment(
             _use(profile.countries, country, hour, COUNTRIES_MAX)
         if card and hour > midnight - min(WEEK_HOURS, keep_hours):
             _use(profile.cards, card, hour, CARDS_MAX)
-    facts = payer_windows(profile, at_ms)
+    facts, month_at, end = _payer_windows(profile, hour)
     facts += (
         since_last_s,
-        0 if at is None else _z_milli(profile, hour, logarithm, facts[_COUNT_30D] - 1),
+        0 if at is None else _z_milli(logs[month_at:end], squares[month_at:end], logarithm, facts[_COUNT_30D] - 1),
         new,
         mismatch,
         changed,
@@ -224,34 +229,7 @@ def payer_windows(profile: PayerProfile, at_ms: int) -> list[int]:
 
     A terminal or card counts in each window that holds its last use, or a later one.
     """
-    hour = at_ms // HOUR_MS
-    hours, counts, amounts = profile.hours, profile.counts, profile.amounts
-    end = bisect_right(hours, hour)
-    previous = bisect_right(hours, hour - 2, 0, end)
-    day = bisect_right(hours, hour - DAY_HOURS, 0, previous)
-    week = bisect_right(hours, hour - WEEK_HOURS, 0, day)
-    month = bisect_right(hours, hour - MONTH_HOURS, 0, week)
-    count_1d, amount_1d = sum(counts[day:end]), sum(amounts[day:end])
-    count_7d, amount_7d = count_1d + sum(counts[week:day]), amount_1d + sum(amounts[week:day])
-    terminals, cards = _last_used(profile.terminals, TERMINALS_MAX), _last_used(profile.cards, CARDS_MAX)
-    terminals_count, cards_count = len(terminals), len(cards)
-    smalls = profile.smalls
-    return [
-        count_1d,
-        amount_1d,
-        count_7d,
-        amount_7d,
-        count_7d + sum(counts[month:week]),
-        amount_7d + sum(amounts[month:week]),
-        terminals_count - bisect_right(terminals, hour - DAY_HOURS),
-        terminals_count - bisect_right(terminals, hour - WEEK_HOURS),
-        terminals_count - bisect_right(terminals, hour - MONTH_HOURS),
-        sum(counts[previous:end]),
-        sum(smalls[previous:end]),
-        sum(smalls[day:end]),
-        cards_count - bisect_right(cards, hour - DAY_HOURS),
-        cards_count - bisect_right(cards, hour - WEEK_HOURS),
-    ]
+    return _payer_windows(profile, at_ms // HOUR_MS)[0]
 
 
 def payee_features(profile: PayeeProfile, at_ms: int) -> list[int]:
@@ -310,19 +288,45 @@ def payee_features(profile: PayeeProfile, at_ms: int) -> list[int]:
     ]
 
 
-def _z_milli(profile: PayerProfile, hour: int, logarithm: int, earlier: int) -> int:
-    """Thousandths of a standard deviation above the logarithms' mean of the ``earlier`` payments in the 30 days."""
-    if earlier < DEVIATION_PAYMENTS_MIN:
-        return 0
-    hours = profile.hours
+def _payer_windows(profile: PayerProfile, hour: int) -> tuple[list[int], int, int]:
+    """The facts that the row alone gives at ``hour``; where its 30 days begin and end."""
+    hours, counts, amounts = profile.hours, profile.counts, profile.amounts
     end = bisect_right(hours, hour)
-    begin = bisect_right(hours, hour - MONTH_HOURS, 0, end)
-    logs = profile.logs[begin:end]
-    if not all(logs):
-        return 0  # A row of an earlier version: its payments have no logarithms.
+    previous = bisect_right(hours, hour - 2, 0, end)
+    day = bisect_right(hours, hour - DAY_HOURS, 0, previous)
+    week = bisect_right(hours, hour - WEEK_HOURS, 0, day)
+    month = bisect_right(hours, hour - MONTH_HOURS, 0, week)
+    count_1d, amount_1d = sum(counts[day:end]), sum(amounts[day:end])
+    count_7d, amount_7d = count_1d + sum(counts[week:day]), amount_1d + sum(amounts[week:day])
+    terminals, cards = _last_used(profile.terminals, TERMINALS_MAX), _last_used(profile.cards, CARDS_MAX)
+    terminals_count, cards_count = len(terminals), len(cards)
+    smalls = profile.smalls
+    facts = [
+        count_1d,
+        amount_1d,
+        count_7d,
+        amount_7d,
+        count_7d + sum(counts[month:week]),
+        amount_7d + sum(amounts[month:week]),
+        terminals_count - bisect_right(terminals, hour - DAY_HOURS),
+        terminals_count - bisect_right(terminals, hour - WEEK_HOURS),
+        terminals_count - bisect_right(terminals, hour - MONTH_HOURS),
+        sum(counts[previous:end]),
+        sum(smalls[previous:end]),
+        sum(smalls[day:end]),
+        cards_count - bisect_right(cards, hour - DAY_HOURS),
+        cards_count - bisect_right(cards, hour - WEEK_HOURS),
+    ]
+    return facts, month, end
+
+
+def _z_milli(logs: list[int], squares: list[int], logarithm: int, earlier: int) -> int:
+    """Thousandths of a standard deviation above the logarithms' mean of the ``earlier`` payments among ``logs``."""
+    if earlier < DEVIATION_PAYMENTS_MIN or 0 in logs:
+        return 0  # A nought is of a row of an earlier version: its payments have no logarithms.
     total = sum(logs) - logarithm
-    spread = earlier * (sum(profile.squares[begin:end]) - logarithm * logarithm) - total * total
-    deviation = max(sqrt(spread) / earlier, DEVIATION_MIN)
+    spread = earlier * (sum(squares) - logarithm * logarithm) - total * total
+    deviation = max(sqrt(max(spread, 0)) / earlier, DEVIATION_MIN)
     return max(-Z_MILLI_MAX, min(Z_MILLI_MAX, round(1000 * (logarithm - total / earlier) / deviation)))
 
 
@@ -402,20 +406,19 @@ def _forget(profile: Profile, columns: _Columns, newest_before: int, keep_hours:
         for column in columns:
             del column[:gone]
     if profile.charged_back:
-        profile.charged_back = _later(profile.charged_back, newest - keep_hours)
+        _drop(profile.charged_back, newest - keep_hours)
     midnight = _midnight(newest)
     if midnight > newest_before:
-        profile.terminals = _later(profile.terminals, midnight - keep_hours)
-        profile.cards = _later(profile.cards, midnight - min(WEEK_HOURS, keep_hours))
+        _drop(profile.terminals, midnight - keep_hours)
+        _drop(profile.cards, midnight - min(WEEK_HOURS, keep_hours))
         if isinstance(profile, PayerProfile):
-            profile.countries = _later(profile.countries, midnight - keep_hours)
+            _drop(profile.countries, midnight - keep_hours)
 
 
-def _later(last_hours: dict[str, int], last_hour: int) -> dict[str, int]:
-    """What is later than ``last_hour``; the same dict when that is all."""
-    if not last_hours or min(last_hours.values()) > last_hour:
-        return last_hours
-    return {name: hour for name, hour in last_hours.items() if hour > last_hour}
+def _drop(last_hours: dict[str, int], last_hour: int) -> None:
+    """Forget what is not later than ``last_hour``."""
+    for name in [name for name, hour in last_hours.items() if hour <= last_hour]:
+        del last_hours[name]
 
 
 def _oldest(last_hours: dict[str, int]) -> str:

@@ -56,6 +56,8 @@ def test_facts_of_an_earlier_set_are_completed() -> None:
     assert len(completed) == len(PAYER)
     assert dict(zip(PAYER_FEATURES, completed, strict=True))["since_last_s"] == -1
     assert complete_payee([1] * 10) == [1] * 10 + [0] * (len(PAYEE) - 10)
+    # And of a later one.
+    assert complete_payer(list(range(len(PAYER) + 2))) == list(range(len(PAYER)))
     whole = list(range(len(PAYER)))
     assert complete_payer(whole) is whole
 
