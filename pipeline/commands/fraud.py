@@ -39,14 +39,17 @@ _DAY_MS: Final = 24 * 60 * 60 * 1000
 
 @click.group()
 def fraud() -> None:
-    """Train fraud models, publish them and give them roles.
+    """Fraud models, snoozed rules, and reports of what both were worth.
 
-    The champion's score counts; a challenger runs beside it without effect, and both are recorded.
+    The champion's score counts; a challenger runs beside it without effect, and both are recorded. Rules are tuned in tenants'
+    configurations and snoozed for single payers here.
 
     \b
     Examples:
       ptr fraud train --output model.onnx
       ptr fraud models list
+      ptr fraud snooze list
+      ptr fraud report --format html --output fraud.html
     """
 
 
