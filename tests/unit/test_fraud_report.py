@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
 
+import msgspec
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -25,10 +26,10 @@ from pipeline.reports.fraud import DriftTally, FraudReport, Ranking, week_of
 from pipeline.reports.fraud_page import html_of
 from pipeline.stages.drift import psi
 from pipeline.stages.features import PAYEE_FEATURES, PAYER_FEATURES
-from pipeline.stages.labels import Truth
+from pipeline.stages.labels import Source, Truth
 from pipeline.training.figures import average_precision, roc_auc
 from schemas.codec import Codec
-from schemas.records import ChargebackReceived, PaymentCompleted, PaymentScored, Record, RuleHit
+from schemas.records import ChargebackReceived, PaymentCompleted, PaymentScored, Record, ReviewAnswered, RuleHit
 
 CODEC = Codec()
 DAY_MS = 86_400_000
@@ -98,8 +99,25 @@ def an_outcome(of: PaymentScored, outcome: str) -> PaymentCompleted:
     )
 
 
+def a_review(of: PaymentScored, result: str, **named: Any) -> ReviewAnswered:
+    """A person decided about ``of``, an hour after it was requested."""
+    fields: dict[str, Any] = {
+        "event_id": f"{of.tenant}|{of.payment_id}|review|payee|ended",
+        "tenant": of.tenant,
+        "payment_id": of.payment_id,
+        "stage": "payee",
+        "decision": {"approved": "approve", "rejected": "reject"}.get(result, result),
+        "result": result,
+        "by": "rita",
+        "reason": "called them",
+        "decided_at_ms": of.requested_at_ms + 3_600_000,
+    }
+    return ReviewAnswered(**(fields | named))
+
+
 TOPICS = {
     PaymentScored: topics.SCORED.name,
+    ReviewAnswered: topics.REVIEWS_ANSWERED.name,
     ChargebackReceived: topics.CHARGEBACKS.name,
     PaymentCompleted: topics.COMPLETED.name,
 }
@@ -273,6 +291,41 @@ def test_a_report_knows_only_what_was_known_then(database: Database) -> None:
         (0, 1, 0),
         (0, 0, 1),
     ]
+
+
+def test_reviews_are_labels(database: Database) -> None:
+    """A person's word counts for fraud's reviews; not a time that ran out, an ignored decision, or screening's review.
+
+    The event that a review sends on is no second payment: the first decision, referred, is the one that is judged.
+    """
+    made = [a_scored(number, outcome="referred", reason="fraud_score_raised", score=0.7) for number in range(6)]
+    ended = [
+        a_review(made[0], "approved"),
+        a_review(made[1], "rejected"),
+        a_review(made[2], "rejected", decision="expired", by="", reason=""),
+        a_review(made[3], "ignored", ignored="too_late", event_id="ignored"),
+        a_review(made[4], "rejected", stage="screening"),
+        a_review(made[5], "approved"),
+    ]
+    sent_on = msgspec.structs.replace(made[0], outcome="approved", reason="review_approved", sender_offset=99)
+    late = a_chargeback(made[5], 9)
+    write(database, [*made, *ended, sent_on, late, *[an_outcome(each, "declined") for each in made[1:5]]])
+    found = {
+        judged.payment_id: (judged.outcome, judged.label.truth, judged.label.source)
+        for judged in judged_payments(
+            database, tenant="acme", from_ms=MONDAY_MS, until_ms=MONDAY_MS + DAY_MS, as_of_ms=AS_OF_MS
+        )
+    }
+    assert found == {
+        "p000000": ("referred", Truth.GENUINE, Source.REVIEW_APPROVED),
+        "p000001": ("referred", Truth.FRAUD, Source.REVIEW_REJECTED),
+        "p000002": ("referred", Truth.UNKNOWN, Source.NOTHING),
+        "p000003": ("referred", Truth.UNKNOWN, Source.NOTHING),
+        "p000004": ("referred", Truth.UNKNOWN, Source.NOTHING),
+        "p000005": ("referred", Truth.FRAUD, Source.CHARGEBACK),
+    }
+    total = report_of(database)["total"]
+    assert (total["payments"], total["caught"], total["false_alarms"], total["unknown"]) == (6, 2, 1, 3)
 
 
 def test_only_the_days_that_were_asked_for(database: Database) -> None:
