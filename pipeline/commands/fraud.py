@@ -17,6 +17,7 @@ from connectors.models.book import CHALLENGER, CHAMPION, EFFECTIVE_DELAY_MS, ROL
 from connectors.models.topic import Contents, promote, publish, read_all
 from connectors.sinks.database import DatabaseError, open_database
 from pipeline.commands.fraud_report import report
+from pipeline.commands.fraud_rules import rules
 from pipeline.commands.fraud_snooze import snooze
 from pipeline.commands.shared import (
     broker_option,
@@ -48,6 +49,7 @@ def fraud() -> None:
     Examples:
       ptr fraud train --output model.onnx
       ptr fraud models list
+      ptr fraud rules --tenant aurora
       ptr fraud snooze list
       ptr fraud report --format html --output fraud.html
     """
@@ -305,5 +307,6 @@ def _today_ms() -> int:
     return int(time.time() * 1000) // _DAY_MS * _DAY_MS
 
 
+fraud.add_command(rules)
 fraud.add_command(report)
 fraud.add_command(snooze)

@@ -15,10 +15,13 @@ from connectors.broker.transaction import PublishError
 from connectors.snoozes import topic as topic_module
 from connectors.snoozes.book import EFFECTIVE_DELAY_MS, SnoozeBook
 from connectors.snoozes.topic import SnoozeReader, publish, read_all, snooze_key
+from connectors.tenants import publish as tenants
 from pipeline.commands.fraud import fraud
+from pipeline.stages.fraud_library import LIBRARY
 from pipeline.topics import SNOOZES
 from schemas.codec import Codec
 from schemas.records import RuleSnoozed
+from schemas.tenant_rules import FraudRules, RuleTuning, TenantRules
 
 CODEC = Codec()
 WAIT_S = 30.0
@@ -155,3 +158,27 @@ def test_what_somebody_else_wrote_stops_nobody(broker: str, book: SnoozeBook) ->
     wait_until(lambda: len(book) == 2)
     assert book.refused == 2
     assert list(book.snoozed("acme", "d3", now_ms() + EFFECTIVE_DELAY_MS)) == ["amount_high"]
+
+
+def test_a_user_lists_rules_as_a_tenant_has_them(broker: str) -> None:
+    """Defaults without a tenant; tuned ones are marked, and one that is switched off is off."""
+    tuned = FraudRules(
+        rules={
+            "amount_high": RuleTuning(weight=0.5, thresholds={"amount_minor_max": 77}),
+            "country_mismatch": RuleTuning(enabled=False),
+        }
+    )
+    tenants.publish(broker, CODEC, [TenantRules(tenant="acme", pic="simulator", currencies=["EUR"], fraud=tuned)])
+    plain = CliRunner().invoke(fraud, ["rules", "--json"])
+    assert plain.exit_code == 0, plain.output
+    assert [each["rule"] for each in json.loads(plain.stdout)] == list(LIBRARY)
+    assert not any(each["tuned"] for each in json.loads(plain.stdout))
+    listed = CliRunner().invoke(fraud, ["rules", "--tenant", "acme", "--broker", broker])
+    assert listed.exit_code == 0, listed.output
+    rows = {line.split()[0]: line.split()[1:] for line in listed.stdout.splitlines()[1:]}
+    assert rows["amount_high"] == ["0.5", "amount_minor_max=77", "tuned"]
+    assert rows["country_mismatch"] == ["off", "tuned"]
+    assert rows["payer_velocity_1h"] == ["0.4", "count_max=6"]
+    unknown = CliRunner().invoke(fraud, ["rules", "--tenant", "nobody", "--broker", broker])
+    assert unknown.exit_code == 1
+    assert "There is no tenant nobody" in unknown.stderr
