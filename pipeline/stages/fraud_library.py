@@ -441,7 +441,7 @@ _RULES: Final[tuple[Rule, ...]] = (
         limit=_share(500, "share of charged-back payments, basis points"),
         conditions=(_at_least("payee_chargebacks_7d", 2, "chargebacks_min"), _at_least("payee_count_7d", 20)),
         weight=0.5,
-        ceiling=1.0,
+        ceiling=0.95,
     ),
     Rule(
         name="payee_chargebacks_30d",
@@ -452,7 +452,7 @@ _RULES: Final[tuple[Rule, ...]] = (
         limit=_share(500, "share of charged-back payments, basis points"),
         conditions=(_at_least("payee_chargebacks_30d", 1, "chargebacks_min"), _at_least("payee_count_30d", 20)),
         weight=0.5,
-        ceiling=1.0,
+        ceiling=0.79,
     ),
     Rule(
         name="payee_chargebacks_delayed",
@@ -466,7 +466,7 @@ _RULES: Final[tuple[Rule, ...]] = (
             _at_least("payee_count_30d_delayed", 20),
         ),
         weight=0.4,
-        ceiling=0.9,
+        ceiling=0.79,
     ),
     Rule(
         name="payee_chargebacks_rise",
