@@ -191,11 +191,13 @@ class Contents:
                 versions[record.version] = record, message.timestamp()[1]
 
 
-def read_all(brokers: BrokerAccess | str, codec: Codec, topic: str = MODELS.name) -> Contents:
-    """Read ``topic`` to its end. Raises :class:`PublishError` when the broker does not give it in time."""
+def read_all(
+    brokers: BrokerAccess | str, codec: Codec, topic: str = MODELS.name, timeout_s: float = TIMEOUT_S
+) -> Contents:
+    """Read ``topic`` to its end. Raises :class:`PublishError` when the broker does not give it within ``timeout_s``."""
     contents = Contents()
     try:
-        contents.exists = read_to_end(brokers, topic, lambda message: contents.take(codec, message), TIMEOUT_S)
+        contents.exists = read_to_end(brokers, topic, lambda message: contents.take(codec, message), timeout_s)
     except TopicReadError as error:
         raise PublishError(str(error)) from error
     return contents

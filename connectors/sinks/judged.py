@@ -53,7 +53,7 @@ class Scored(msgspec.Struct, frozen=True):
     score: float
     payer_features: list[int]
     payee_features: list[int]
-    score_reasons: list[str] = []
+    token: str
     rule_hits: list[Hit] = []
     rule_score: float = 0.0
     model: str = ""

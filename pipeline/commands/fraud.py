@@ -39,14 +39,17 @@ _DAY_MS: Final = 24 * 60 * 60 * 1000
 
 @click.group()
 def fraud() -> None:
-    """Train fraud models, publish them and give them roles.
+    """Fraud models, snoozed rules, and reports of what both were worth.
 
-    The champion's score counts; a challenger runs beside it without effect, and both are recorded.
+    The champion's score counts; a challenger runs beside it without effect, and both are recorded. Rules are tuned in tenants'
+    configurations and snoozed for single payers here.
 
     \b
     Examples:
       ptr fraud train --output model.onnx
       ptr fraud models list
+      ptr fraud snooze list
+      ptr fraud report --format html --output fraud.html
     """
 
 
@@ -77,7 +80,7 @@ def train(
     broker: str | None,
     as_json: bool,
 ) -> None:
-    """Learn from recorded payments and their chargebacks.
+    """Learn from recorded payments and what became known of them: chargebacks, refunds for fraud, reviews.
 
     The audit tables keep everything, topics a week: so the tables are read, but for --topics. The figures are of the last
     quarter of the window, by a model that was trained on the days before it; the model that is written is trained on all.
@@ -111,7 +114,7 @@ def train(
         else:
             tables = open_database(loaded.database)
             try:
-                from_database(recorded, tables, codec)
+                from_database(recorded, tables)
             finally:
                 tables.close()
         table = recorded.table()

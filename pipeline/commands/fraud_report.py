@@ -29,6 +29,8 @@ _DAY_MS: Final = 24 * 60 * 60 * 1000
 WINDOW_DAYS: Final = 28
 #: Weeks are kept in memory: ten years of them are some hundred.
 DAYS_MAX: Final = 3_660
+#: A report needs no broker: without one it has no drift.
+BROKER_TIMEOUT_S: Final = 5.0
 
 
 @click.command()
@@ -154,7 +156,7 @@ def _model(loaded: Settings, file: Path | None) -> tuple[ModelFacts | None, str]
             raise click.ClickException(f"{file}: {error}") from None
         return found.facts, f"Against the training window of {found.version}."
     try:
-        contents = read_all(loaded.access, codec_of(loaded))
+        contents = read_all(loaded.access, codec_of(loaded), timeout_s=BROKER_TIMEOUT_S)
         champion = contents.version(CHAMPION)
         if champion:
             return contents.model(champion).facts, f"Against the training window of the champion, {champion}."

@@ -68,20 +68,28 @@ def lines(title: str, labels: Sequence[str], series: Sequence[Series]) -> str:
 
 
 def rows(
-    title: str, names: Sequence[str], values: Sequence[float], colour: str, marks: Sequence[tuple[float, str]] = ()
+    title: str,
+    names: Sequence[str],
+    values: Sequence[float],
+    colour: str,
+    top: float,
+    marks: Sequence[tuple[float, str]] = (),
 ) -> str:
-    """A horizontal bar for each name, its value written behind it; ``marks`` are named values with a line."""
-    top = max([*values, *(mark for mark, _ in marks)], default=0.0) or 1.0
+    """A horizontal bar for each name, its value written behind it; ``marks`` are named values with a line.
+
+    A bar of more than ``top`` is as long as one of ``top``: the number behind it tells.
+    """
     height = _TOP + _ROW * len(names) + 16
     width = WIDTH - _NAME_WIDTH - 70
     parts = []
     for at, (name, value) in enumerate(zip(names, values, strict=True)):
         y = _TOP + at * _ROW
+        long = min(max(value, 0.0), top) / top * width
         parts.append(
             f'<text x="{_NAME_WIDTH - 6}" y="{y + 13}" text-anchor="end">{escape(name)}</text>'
-            f'<rect x="{_NAME_WIDTH}" y="{y + 2}" width="{max(value, 0) / top * width:.1f}" height="{_ROW - 5}" '
+            f'<rect x="{_NAME_WIDTH}" y="{y + 2}" width="{long:.1f}" height="{_ROW - 5}" '
             f'fill="{colour}"/>'
-            f'<text x="{_NAME_WIDTH + max(value, 0) / top * width + 5:.1f}" y="{y + 13}">{value:.3g}</text>'
+            f'<text x="{_NAME_WIDTH + long + 5:.1f}" y="{y + 13}">{value:.3g}</text>'
         )
     for mark, name in marks:
         x = _NAME_WIDTH + mark / top * width

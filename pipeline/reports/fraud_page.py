@@ -199,7 +199,7 @@ def _score_chart(scores: Mapping[str, Sequence[int]]) -> str:
 def _rule_chart(rules: Sequence[Mapping[str, Any]]) -> str:
     known = [each for each in rules if each["precision"] is not None]
     names, values = [each["rule"] for each in known], [each["precision"] for each in known]
-    return charts.rows("Precision of each rule that fired", names, values, _DARK) if known else ""
+    return charts.rows("Precision of each rule that fired", names, values, _DARK, 1.0) if known else ""
 
 
 def _drift(data: Mapping[str, Any]) -> str:
@@ -209,7 +209,11 @@ def _drift(data: Mapping[str, Any]) -> str:
     marks = ((PSI_NOTABLE, f"notable {PSI_NOTABLE}"), (PSI_LARGE, f"large {PSI_LARGE}"))
     names, values = [each["feature"] for each in shown], [each["psi"] for each in shown]
     note = f"<p class=note>{escape(data['about']['drift'])}</p>"
-    return note + charts.rows("Population stability index", names, values, _DARK, marks) + _table(*drift_rows(data))
+    return (
+        note
+        + charts.rows("Population stability index", names, values, _DARK, 2 * PSI_LARGE, marks)
+        + _table(*drift_rows(data))
+    )
 
 
 def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -38,9 +38,9 @@ RATIO_MAX: Final = 1_000_000.0
 ROUND_MINOR: Final = 10_000
 
 _AMOUNT = AT["amount_minor"]
-_PAYER_COUNT_1D, _PAYER_COUNT_30D = AT["payer_count_1d"], AT["payer_count_30d"]
+_PAYER_COUNT_1D, _PAYER_COUNT_7D, _PAYER_COUNT_30D = (AT[f"payer_count_{window}"] for window in ("1d", "7d", "30d"))
 _PAYER_AMOUNT_1D, _PAYER_AMOUNT_7D = AT["payer_amount_1d"], AT["payer_amount_7d"]
-_PAYEE_COUNT_1D, _PAYEE_COUNT_30D = AT["payee_count_1d"], AT["payee_count_30d"]
+_PAYEE_COUNT_1D, _PAYEE_COUNT_7D, _PAYEE_COUNT_30D = (AT[f"payee_count_{window}"] for window in ("1d", "7d", "30d"))
 _PAYEE_AMOUNT_1D, _PAYEE_AMOUNT_30D = AT["payee_amount_1d"], AT["payee_amount_30d"]
 
 
@@ -80,22 +80,21 @@ def _payee_mean_1d_small(values: Values, thresholds: Thresholds) -> float:
     return values[AT["payee_cards_1d"]] if small else 0.0
 
 
-def _payer_rise(values: Values, thresholds: Thresholds) -> float:
-    """Today's payments against the mean of the 29 days before."""
-    before = values[_PAYER_COUNT_30D] - values[_PAYER_COUNT_1D]
-    return values[_PAYER_COUNT_1D] * 29 / before if before > 0 else 0.0
+def _rise(count_1d: int, count_7d: int, count_30d: int) -> Measure:
+    """Today's payments against the mean of the 23 days before the last week; nothing while there were too few then."""
 
+    def rise(values: Values, thresholds: Thresholds) -> float:
+        past = values[count_30d] - values[count_7d]
+        return values[count_1d] * 23 / past if past >= max(thresholds["past_count_min"], 1) else 0.0
 
-def _payee_rise(values: Values, thresholds: Thresholds) -> float:
-    """Today's payments against the mean of the 29 days before."""
-    before = values[_PAYEE_COUNT_30D] - values[_PAYEE_COUNT_1D]
-    return values[_PAYEE_COUNT_1D] * 29 / before if before > 0 else 0.0
+    return rise
 
 
 def _payee_amount_rise(values: Values, thresholds: Thresholds) -> float:
-    """Today's turnover against the mean of the 29 days before."""
+    """Today's turnover against the mean of the 29 days before, once there were enough payments before the last week."""
     before = values[_PAYEE_AMOUNT_30D] - values[_PAYEE_AMOUNT_1D]
-    return values[_PAYEE_AMOUNT_1D] * 29 / before if before > 0 else 0.0
+    enough = values[_PAYEE_COUNT_30D] - values[_PAYEE_COUNT_7D] >= thresholds["past_count_min"]
+    return values[_PAYEE_AMOUNT_1D] * 29 / before if enough and before > 0 else 0.0
 
 
 def _payee_without_past(values: Values, thresholds: Thresholds) -> float:
@@ -190,8 +189,9 @@ _RULES: Final[tuple[Rule, ...]] = (
         family=Family.PAYER_VELOCITY,
         about="A payer suddenly pays much more often than in the month before.",
         says="{value} times as many payments as this payer has a day, usual limit {limit}",
-        measure=_payer_rise,
-        limit=_ratio(10, "times the mean of the 29 days before"),
+        measure=_rise(_PAYER_COUNT_1D, _PAYER_COUNT_7D, _PAYER_COUNT_30D),
+        limit=_ratio(10, "times the mean of the 23 days before the last week"),
+        settings=(_count(5, "payments in those 23 days, at least", "past_count_min"),),
         conditions=(_at_least("payer_count_1d", 8),),
         weight=0.3,
         ceiling=0.55,
@@ -221,8 +221,9 @@ _RULES: Final[tuple[Rule, ...]] = (
         family=Family.PAYEE_VELOCITY,
         about="A payee suddenly has many times the payments of the month before.",
         says="{value} times as many payments as this payee has a day, usual limit {limit}",
-        measure=_payee_rise,
-        limit=_ratio(8, "times the mean of the 29 days before"),
+        measure=_rise(_PAYEE_COUNT_1D, _PAYEE_COUNT_7D, _PAYEE_COUNT_30D),
+        limit=_ratio(8, "times the mean of the 23 days before the last week"),
+        settings=(_count(20, "payments in those 23 days, at least", "past_count_min"),),
         conditions=(_at_least("payee_count_1d", 30),),
         weight=0.3,
         ceiling=0.55,
@@ -234,6 +235,7 @@ _RULES: Final[tuple[Rule, ...]] = (
         says="{value} times the turnover that this payee has a day, usual limit {limit}",
         measure=_payee_amount_rise,
         limit=_ratio(10, "times the mean of the 29 days before"),
+        settings=(_count(20, "payments in the 23 days before the last week, at least", "past_count_min"),),
         conditions=(_at_least("payee_count_1d", 10),),
         weight=0.3,
         ceiling=0.55,
@@ -493,7 +495,7 @@ _RULES: Final[tuple[Rule, ...]] = (
         about="A payer is at more terminals in a day than a person is: a copied card.",
         says="{value} different terminals of this payer in a day, usual limit {limit}",
         value="payer_terminals_1d",
-        limit=_count(5, "different terminals in a day", "terminals_max"),
+        limit=_count(10, "different terminals in a day", "terminals_max"),
         weight=0.4,
         ceiling=1.0,
     ),
@@ -503,7 +505,7 @@ _RULES: Final[tuple[Rule, ...]] = (
         about="A payer is at more terminals in a week than a person is.",
         says="{value} different terminals of this payer in 7 days, usual limit {limit}",
         value="payer_terminals_7d",
-        limit=_count(25, "different terminals in 7 days", "terminals_max"),
+        limit=_count(40, "different terminals in 7 days", "terminals_max"),
         weight=0.3,
         ceiling=0.7,
     ),

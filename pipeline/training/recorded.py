@@ -7,7 +7,6 @@ and topics where there is no audit sink (``ptr bench fraud``).
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any, Final
@@ -17,17 +16,18 @@ from numpy.typing import NDArray
 
 from connectors.broker.follow import read_to_end
 from connectors.sinks.database import Database
+from connectors.sinks.judged import Judged, Scored, judged_payments
 from pipeline.settings import BrokerAccess
 from pipeline.stages.features import PAYEE, PAYER, complete_payee, complete_payer, matrix
-from pipeline.stages.labels import is_fraud
+from pipeline.stages.labels import Truth, is_fraud
 from pipeline.topics import CHARGEBACKS, SCORED
 from schemas.codec import Codec, UndecodableError
 from schemas.records import ChargebackReceived, PaymentScored
 
-#: Rows of the audit tables that are asked for at once.
-PAGE_ROWS: Final = 5_000
 #: Longest time that reading a topic may take.
 READ_TIMEOUT_S: Final = 3600.0
+#: Later than any label.
+_EVER_MS: Final = 2**62
 
 
 @dataclass(slots=True)
@@ -57,12 +57,15 @@ class Recorded:
         """Take in an event; what is outside the window or of another tenant is left out."""
         if self.tenants and event.tenant not in self.tenants:
             return
-        number = number_of(event.tenant, event.payment_id)
         if isinstance(event, ChargebackReceived):
             in_time = self.known_at_ms is None or event.charged_back_at_ms <= self.known_at_ms
             if is_fraud(event.reason) and in_time:
-                self.frauds.add(number)
+                self.frauds.add(number_of(event.tenant, event.payment_id))
             return
+        self._add(event.tenant, event.payment_id, event)
+
+    def _add(self, tenant: str, payment_id: str, event: PaymentScored | Scored) -> None:
+        number = number_of(tenant, payment_id)
         if not self.from_ms <= event.requested_at_ms < self.until_ms or number in self._seen:
             return
         self._seen.add(number)
@@ -71,9 +74,17 @@ class Recorded:
         self.amounts.append(event.amount_minor)
         self.times.append(event.requested_at_ms)
         self.ids.append(number)
-        self.cards.append(number_of(event.tenant, event.token))
+        self.cards.append(number_of(tenant, event.token))
         self.model_scores.append(event.model_score)
         self.models.append(event.model)
+
+    def take_judged(self, judged: Judged) -> None:
+        """Take in a payment with its label, whatever it is known from; one of which nothing is known is left out."""
+        if judged.label.truth is Truth.UNKNOWN:
+            return
+        if judged.label.truth is Truth.FRAUD:
+            self.frauds.add(number_of(judged.tenant, judged.payment_id))
+        self._add(judged.tenant, judged.payment_id, judged.scored)
 
     def __len__(self) -> int:
         return len(self.amounts)
@@ -132,34 +143,14 @@ def from_topics(recorded: Recorded, broker: BrokerAccess | str, codec: Codec) ->
         read_to_end(broker, topic, take, READ_TIMEOUT_S)
 
 
-def from_database(recorded: Recorded, database: Database, codec: Codec) -> None:
-    """Read the audit tables, page by page. Raises ``DatabaseError``."""
-    kinds: Mapping[str, Any] = {
-        SCORED.name: codec.decoder(PaymentScored),
-        CHARGEBACKS.name: codec.decoder(ChargebackReceived),
-    }
-    for topic, decode in kinds.items():
-        for value in _values(database, topic):
-            try:
-                recorded.take(decode(value))
-            except UndecodableError:
-                continue
-
-
-def _values(database: Database, topic: str) -> Iterator[bytes]:
-    after: tuple[Any, ...] = ("", "", "")
-    while True:
-        rows = database.query(
-            "SELECT tenant, payment_id, event_id, avro FROM payment_events WHERE topic = ?"
-            " AND (tenant, payment_id, event_id) > (?, ?, ?) ORDER BY tenant, payment_id, event_id LIMIT ?",
-            (topic, *after, PAGE_ROWS),
-        )
-        for *_, value in rows:
-            if value is not None:
-                yield bytes(value)
-        if len(rows) < PAGE_ROWS:
-            return
-        after = rows[-1][:3]
+def from_database(recorded: Recorded, database: Database) -> None:
+    """Read the audit tables, page by page, with every kind of label. Raises ``DatabaseError``."""
+    known_at_ms = _EVER_MS if recorded.known_at_ms is None else recorded.known_at_ms
+    for tenant in sorted(recorded.tenants) or ("",):
+        for judged in judged_payments(
+            database, tenant=tenant, from_ms=recorded.from_ms, until_ms=recorded.until_ms, as_of_ms=known_at_ms
+        ):
+            recorded.take_judged(judged)
 
 
 def _column(values: array[int]) -> NDArray[np.int64]:

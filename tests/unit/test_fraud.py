@@ -29,7 +29,7 @@ def payee(**named: int) -> list[int]:
 
 
 #: Twice as many terminals as usual: 1 - 0.6 / 2.
-LOUD = payer(terminals_1d=10), payee(), 1_000, NOON_MS
+LOUD = payer(terminals_1d=20), payee(), 1_000, NOON_MS
 
 
 def test_an_unknown_payer_at_an_unknown_payee_is_approved() -> None:
@@ -39,11 +39,11 @@ def test_an_unknown_payer_at_an_unknown_payee_is_approved() -> None:
 
 def test_what_was_found_is_told() -> None:
     """Rules with what they saw and what is usual, strongest first: 1 - 0.3 * 0.15 = 0.955."""
-    answer = assess(payer(terminals_1d=10), payee(count_1h=800), 1_000, NOON_MS, RULES)
+    answer = assess(payer(terminals_1d=20), payee(count_1h=800), 1_000, NOON_MS, RULES)
     assert isinstance(answer, Declined)
     assert answer.score == pytest.approx(0.955)
     assert answer.reasons == ("payee_burst_1h", "payer_terminals_1d")
-    assert answer.hits[1] == Hit("payer_terminals_1d", 10, 5, pytest.approx(0.7))
+    assert answer.hits[1] == Hit("payer_terminals_1d", 20, 10, pytest.approx(0.7))
 
 
 def test_the_tenants_thresholds_decide() -> None:
@@ -60,7 +60,7 @@ def test_the_tenants_thresholds_decide() -> None:
 
 def test_a_tenant_tunes_its_rules() -> None:
     """Another limit, another weight, or not at all."""
-    more = FraudRules(rules={"payer_terminals_1d": RuleTuning(thresholds={"terminals_max": 10})})
+    more = FraudRules(rules={"payer_terminals_1d": RuleTuning(thresholds={"terminals_max": 20})})
     assert assess(*LOUD, more) == Approved(0.0)
     light = FraudRules(rules={"payer_terminals_1d": RuleTuning(weight=0.0)})
     assert assess(*LOUD, light).score == pytest.approx(0.5)
@@ -73,4 +73,4 @@ def test_a_snoozed_rule_changes_nothing_and_is_told() -> None:
     answer = assess(*LOUD, RULES, {"payer_terminals_1d"})
     assert isinstance(answer, Approved)
     assert (answer.score, answer.reasons) == (0.0, ())
-    assert answer.hits == (Hit("payer_terminals_1d", 10, 5, 0.0, True),)
+    assert answer.hits == (Hit("payer_terminals_1d", 20, 10, 0.0, True),)

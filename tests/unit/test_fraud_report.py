@@ -18,7 +18,7 @@ from click.testing import CliRunner
 
 from connectors.sinks.database import Batch, Database, open_database
 from connectors.sinks.judged import judged_payments
-from connectors.sinks.rows import event_row, payment_state
+from connectors.sinks.rows import EventRow, event_row, state_of
 from pipeline import topics
 from pipeline.commands.fraud import fraud
 from pipeline.reports.fraud import DriftTally, FraudReport, Ranking, week_of
@@ -108,12 +108,12 @@ TOPICS = {
 def write(database: Database, events: list[Record], first_offset: int = 0) -> None:
     """As the audit sink does."""
     batch = Batch()
+    by_payment: dict[tuple[str, str], list[tuple[EventRow, Record]]] = defaultdict(list)
     for offset, event in enumerate(events, first_offset):
         row = event_row(TOPICS[type(event)], 0, offset, AS_OF_MS, CODEC.encode(event), CODEC)
         batch.events.append(row)
-        state = payment_state(row, event)
-        if state is not None:
-            batch.states.append(state)
+        by_payment[row.tenant, row.payment_id].append((row, event))
+    batch.states = [state for told in by_payment.values() if (state := state_of(told)) is not None]
     database.write(batch)
 
 
@@ -151,7 +151,8 @@ def some_events(seed: int, payments: int) -> list[Record]:
         )
         events.append(scored)
         stopped = outcome in ("referred", "declined")
-        events.append(an_outcome(scored, "declined" if stopped else "paid"))
+        # Of some that fraud let pass nothing is known either: the PIC declined them.
+        events.append(an_outcome(scored, "declined" if stopped or rng.random() < 0.1 else "paid"))
         if bad and not (stopped and rng.random() < 0.3):
             events.append(a_chargeback(scored, rng.uniform(1, 30), rng.choice(["fraud", "10.4"])))
         elif rng.random() < 0.1:

@@ -12,14 +12,14 @@ from click.testing import CliRunner
 
 from connectors.models.onnx_model import OnnxModel
 from connectors.sinks.database import Batch, open_database
-from connectors.sinks.rows import Mapper
+from connectors.sinks.rows import Mapper, payment_state
 from pipeline.commands.fraud import fraud
 from pipeline.stages.features import FEATURE_SET, MODEL_FEATURES, PAYEE_FEATURES, PAYER_FEATURES
-from pipeline.topics import CHARGEBACKS, SCORED
+from pipeline.topics import CHARGEBACKS, COMPLETED, SCORED
 from pipeline.training.fit import figures_of
 from pipeline.training.recorded import Recorded, from_database, number_of
 from schemas.codec import Codec
-from schemas.records import ChargebackReceived, PaymentScored
+from schemas.records import ChargebackReceived, PaymentCompleted, PaymentScored
 
 CODEC = Codec()
 DAY_MS = 24 * 60 * 60 * 1000
@@ -70,6 +70,21 @@ def a_chargeback(number: int, **named: Any) -> ChargebackReceived:
         "charged_back_at_ms": START_MS + 7 * DAY_MS,
     }
     return ChargebackReceived(**(fields | named))
+
+
+def an_outcome(of: PaymentScored, outcome: str = "paid") -> PaymentCompleted:
+    return PaymentCompleted(
+        event_id=f"{of.tenant}|{of.payment_id}|completed",
+        tenant=of.tenant,
+        payment_id=of.payment_id,
+        outcome=outcome,
+        stage="settlement",
+        rule_version=1,
+        requested_at_ms=of.requested_at_ms,
+        received_at_ms=of.received_at_ms,
+        amount_minor=of.amount_minor,
+        currency=of.currency,
+    )
 
 
 def everything(count: int = 1_000) -> list[PaymentScored | ChargebackReceived]:
@@ -143,7 +158,8 @@ def test_figures_are_of_later_payments_of_cards_that_are_not_known() -> None:
 def database(tmp_path: Path) -> str:
     """An audit database with a thousand payments and their chargebacks, written as the sink writes them."""
     url = f"sqlite:///{tmp_path}/audit.db"
-    write(url, everything())
+    events = everything()
+    write(url, [*events, *[an_outcome(event) for event in events if isinstance(event, PaymentScored)]])
     return url
 
 
@@ -153,19 +169,38 @@ def write(url: str, events: list[Any]) -> None:
     tables.lock()
     tables.migrate()
     batch = Batch()
+    topics = {PaymentScored: SCORED.name, ChargebackReceived: CHARGEBACKS.name, PaymentCompleted: COMPLETED.name}
     for offset, event in enumerate(events):
-        topic = SCORED.name if isinstance(event, PaymentScored) else CHARGEBACKS.name
-        batch.events.append(mapper.row(topic, 0, offset, START_MS, CODEC.encode(event))[0])
+        row = mapper.row(topics[type(event)], 0, offset, START_MS, CODEC.encode(event))[0]
+        batch.events.append(row)
+        if state := payment_state(row, event):
+            batch.states.append(state)
     tables.write(batch)
     tables.close()
 
 
+def test_what_nobody_heard_of_is_not_learnt(tmp_path: Path) -> None:
+    """Refunds are labels as chargebacks are; a payment that was stopped and of which nothing is known is left out."""
+    url = f"sqlite:///{tmp_path}/audit.db"
+    paid, refunded, stopped, stopped_and_known = (a_scored(number) for number in range(1, 5))
+    events: list[Any] = [paid, refunded, stopped, stopped_and_known, an_outcome(paid), an_outcome(refunded)]
+    events += [an_outcome(stopped, "declined"), an_outcome(stopped_and_known, "declined")]
+    events += [a_chargeback(2, kind="refund"), a_chargeback(4, reason="10.4")]
+    write(url, events)
+    tables = open_database(url)
+    recorded = Recorded(START_MS, START_MS + 30 * DAY_MS)
+    from_database(recorded, tables)
+    tables.close()
+    assert set(recorded.ids) == {number_of("t1", f"p{number}") for number in (1, 2, 4)}
+    assert recorded.frauds == {number_of("t1", "p2"), number_of("t1", "p4")}
+
+
 def test_a_user_trains_on_the_audit_tables(database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Page by page; the file is a model that says what it was trained on."""
-    monkeypatch.setattr("pipeline.training.recorded.PAGE_ROWS", 300)
+    monkeypatch.setattr("connectors.sinks.judged.PAGE_ROWS", 300)
     tables = open_database(database)
     recorded = Recorded(START_MS, START_MS + 30 * DAY_MS)
-    from_database(recorded, tables, CODEC)
+    from_database(recorded, tables)
     tables.close()
     assert (len(recorded), len(recorded.frauds)) == (1_000, 100)
     file = tmp_path / "model.onnx"
