@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from connectors.exceptions.book import ExceptionBook
 from connectors.lists.book import ListBook
 from connectors.models.book import ModelBook
 from connectors.models.scorer import Scorer
@@ -29,3 +30,4 @@ class Context:
     snoozes: SnoozeBook = field(default_factory=SnoozeBook)
     models: ModelBook = field(default_factory=ModelBook)
     scorer: Scorer = field(default_factory=lambda: Scorer(MODEL_TIMEOUT_S))
+    exceptions: ExceptionBook = field(default_factory=ExceptionBook)

@@ -28,6 +28,10 @@ NAMES = (
     "model_part",
     "model_updated",
     "model_promoted",
+    "review_opened",
+    "review_decided",
+    "review_answered",
+    "exception_granted",
 )
 HEAD = """# Records
 

@@ -81,6 +81,13 @@ MOVED_THRESHOLDS: dict[str, tuple[str, str]] = {
 }
 
 
+class ReviewRules(_Rules, frozen=True, kw_only=True):
+    """How long a referred payment waits for a person, and what applies when nobody decided: ``approve`` or ``reject``."""
+
+    hours: float = 72.0
+    at_expiry: str = "reject"
+
+
 class TenantRules(_Rules, frozen=True, kw_only=True):
     """All that one tenant decides for itself."""
 
@@ -95,6 +102,7 @@ class TenantRules(_Rules, frozen=True, kw_only=True):
     fee: FeeRules = FeeRules()
     screening: ScreeningRules = ScreeningRules()
     fraud: FraudRules = FraudRules()
+    review: ReviewRules = ReviewRules()
 
 
 def rules_of(document: str) -> TenantRules:

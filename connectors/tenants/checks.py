@@ -19,6 +19,8 @@ METHOD_PATTERN = re.compile(r"[a-z][a-z0-9_]{0,39}\Z")
 #: More methods than any tenant offers; bounds a document.
 METHODS_MAX = 50
 WHOLE_BP = 10_000
+#: Thirty days: nobody's payment waits longer, and its place in fraud's windows is still kept.
+REVIEW_HOURS_MAX = 720
 #: A mistake repeats at most this much of a value.
 SHOWN_CHARS_MAX = 40
 #: Names that a mistake lists when none is close.
@@ -86,6 +88,10 @@ def mistakes(rules: TenantRules, *, pics: Collection[str] | None, unread: Collec
     if rules.fraud.model_failure not in MODEL_FAILURES:
         value = rules.fraud.model_failure
         yield "fraud.model_failure", f"must be one of {', '.join(MODEL_FAILURES)}, is {shown(value)}"
+    if not 0 < rules.review.hours <= REVIEW_HOURS_MAX:
+        yield "review.hours", f"must be above 0 and at most {REVIEW_HOURS_MAX}, is {rules.review.hours:g}"
+    if rules.review.at_expiry not in ("approve", "reject"):
+        yield "review.at_expiry", f"must be approve or reject, is {shown(rules.review.at_expiry)}"
     yield from _thresholds("fraud", "refer_at", rules.fraud.refer_at, "decline_at", rules.fraud.decline_at, unread)
     yield from _fraud_rules(rules)
 

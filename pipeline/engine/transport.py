@@ -270,6 +270,11 @@ class Consumer(driver.Consumer):
         read = state.has_valid_position and state.position >= end
         return read and (last is None or (self._committed_offset.get(tp) or 0) > last)
 
+    def handed_over(self, topic: str, partition: int) -> tuple[int, int | None]:
+        """The next offset that the streams get of a source partition, and the last one they got since its position was set."""
+        tp = TP(topic, partition)
+        return self._next.get(tp, 0), self._yielded.get(tp)
+
     def forget_acknowledgements(self) -> None:
         """Drop what was acknowledged and not committed; only right when every partition is assigned anew."""
         self._acked.clear()

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from agents.context import Context
+from connectors.exceptions.book import ExceptionBook
 from connectors.lists.book import ListBook
 from connectors.models.book import ModelBook
 from connectors.models.scorer import Scorer
@@ -40,6 +41,7 @@ class Shell:
     ) -> None:
         self.ledger = MemoryLedger()
         self.lists = ListBook(Watchlists([ListEntry("test", "1", "person", (LISTED,))], version="test"))
+        self.exceptions = ExceptionBook()
         book = TenantBook()
         document = document_of(rules)
         book.apply(
@@ -55,6 +57,7 @@ class Shell:
             lists=self.lists,
             models=self.models,
             scorer=Scorer(model_timeout_s),
+            exceptions=self.exceptions,
             pics={"simulator": Simulator("simulator", self.ledger)},
         )
         self.world = World(lambda: flow(context)[stage], codec)
