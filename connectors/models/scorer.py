@@ -52,7 +52,8 @@ class Scorer:
         self._timeout_s = timeout_s
         self._watch = watch or _Nobody()
         self._clock = clock
-        # One thread: the stage asks for one batch at a time. It ends with the process, also while a model hangs in it.
+        # One thread: the stage asks for one batch at a time. A call that goes on after its time holds the next one up, which
+        # then fails too; told to end, the runtime ends it.
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="fraud-model")
         self._breakers: dict[str, Breaker] = {}
 
