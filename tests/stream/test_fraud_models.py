@@ -14,7 +14,7 @@ from pipeline.stages.features import FEATURE_SET, PAYEE_FEATURES, PAYER_FEATURES
 from schemas.identity import payee_key
 from schemas.records import ModelPromoted, PaymentProfiled, PaymentScored
 from schemas.tenant_rules import FraudRules
-from tests.models import a_model
+from tests.models import SlowModel, a_model
 from tests.simulation.world import NOW_MS
 from tests.stream.shell import CODEC, RULES, Shell
 
@@ -136,12 +136,17 @@ def test_the_tenants_answer_when_the_model_fails(failure: str, answer: str, outc
     """It cannot be loaded, or there is no time for it: open, closed or review, and the event says why."""
     shell = a_shell(
         FraudRules(refer_at=0.99, decline_at=0.99, model_failure=answer),
-        model_timeout_s=0.0 if failure == "slow" else 10.0,
+        model_timeout_s=0.05 if failure == "slow" else 10.0,
     )
+    if failure == "slow":
+        shell.models._load = SlowModel
     version = publish(shell, parts=failure != "unusable")
     (event,) = scored(shell, 950)
     assert (event.outcome, event.reason) == (outcome, reason)
     assert (event.model, event.model_failure, event.model_score) == (version, failure, 0.0)
+    champion = shell.models.in_force(NOW_MS).champion
+    if isinstance(champion, SlowModel):
+        champion.go.set()
 
 
 def test_the_model_in_force_when_the_payment_was_received_scores_it() -> None:
