@@ -1,14 +1,19 @@
-"""Writes the table of rules in docs/fraud.md: ``python docs/render_fraud.py``. A contract test compares them."""
+"""Writes the tables of rules and features in docs/fraud.md: ``python docs/render_fraud.py``. A contract test compares them."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from pipeline.stages.features import FEATURE_SET, HANDBOOK_FEATURES, MODEL, PAYEE, PAYER, Feature
 from pipeline.stages.fraud_library import LIBRARY, LIBRARY_VERSION
 from pipeline.stages.fraud_rules import Family, Rule
 
 PAGE = Path(__file__).resolve().parent / "fraud.md"
 BEGIN, END = "<!-- rules: written by docs/render_fraud.py -->\n", "<!-- end of rules -->\n"
+BEGIN_FEATURES, END_FEATURES = (
+    "<!-- features: written by docs/render_fraud.py -->\n",
+    "<!-- end of features -->\n",
+)
 
 
 def thresholds_of(rule: Rule) -> str:
@@ -35,10 +40,27 @@ def table() -> str:
     return "".join(lines) + "\n"
 
 
+def features() -> str:
+    """Facts in their order, then what models read."""
+    parts: tuple[tuple[str, tuple[Feature, ...]], ...] = (
+        (f"Facts about the payer (`payer_features`, feature set {FEATURE_SET}, by place)", PAYER),
+        ("Facts about the payee (`payee_features`)", PAYEE),
+        (f"What a model may read (the first {len(HANDBOOK_FEATURES)} are the handbook's)", MODEL),
+    )
+    lines = []
+    for title, found in parts:
+        lines.append(f"\n### {title}\n\n| feature | unit | meaning |\n|---|---|---|\n")
+        lines += [f"| `{each.name}` | {each.unit} | {each.about} |\n" for each in found]
+    return "".join(lines) + "\n"
+
+
 def render() -> str:
-    """The whole page with today's table in its place."""
-    before, rest = PAGE.read_text().split(BEGIN)
-    return before + BEGIN + "\n" + table() + END + rest.split(END)[1]
+    """The whole page with today's tables in their places."""
+    page = PAGE.read_text()
+    for begin, end, made in ((BEGIN, END, table()), (BEGIN_FEATURES, END_FEATURES, features())):
+        before, rest = page.split(begin)
+        page = before + begin + "\n" + made + end + rest.split(end)[1]
+    return page
 
 
 if __name__ == "__main__":

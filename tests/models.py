@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from functools import cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from connectors.models.onnx_model import OnnxModel
 from pipeline.stages.features import MODEL_FEATURES
 from pipeline.training.fit import Trained, train
 
@@ -34,3 +36,16 @@ def a_model(seed: int = 0, **settings: Any) -> Trained:
     """A model of these rows; another seed, another model."""
     matrix, fraud = rows(seed=seed)
     return train(matrix, fraud, features=FEATURES, window={"from": "2026-01-01"}, rounds=10, settings=settings)
+
+
+class SlowModel(OnnxModel):
+    """A real model that, once it is loaded, waits until it is let go."""
+
+    def __init__(self, content: bytes) -> None:
+        super().__init__(content)
+        self.go = threading.Event()
+
+    def score(self, rows: Any, options: Any = None) -> Any:
+        if hasattr(self, "go"):
+            self.go.wait(10)
+        return super().score(rows, options)

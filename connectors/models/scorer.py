@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Final, Literal, Protocol
 
 import numpy as np
@@ -52,7 +53,8 @@ class Scorer:
         self._timeout_s = timeout_s
         self._watch = watch or _Nobody()
         self._clock = clock
-        # One thread: the stage asks for one batch at a time. It ends with the process, also while a model hangs in it.
+        # One thread: the stage asks for one batch at a time. A call that goes on after its time holds the next one up, which
+        # then fails too; told to end, the runtime ends it.
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="fraud-model")
         self._breakers: dict[str, Breaker] = {}
 
@@ -64,23 +66,23 @@ class Scorer:
             return "slow"
         started_s = self._clock()
         options = onnxruntime.RunOptions()
-        future = asyncio.get_running_loop().run_in_executor(self._thread, model.score, rows, options)
-        failure: Failure
-        try:
+        call = self._thread.submit(model.score, rows, options)
+        with suppress(TimeoutError):
             async with asyncio.timeout(self._timeout_s):
-                scores = await asyncio.shield(future)
-        except TimeoutError:
-            # The runtime looks at this between two nodes of the graph; whatever it gives then is nobody's.
-            options.terminate = True
-            future.add_done_callback(_ignore)
-            failure = "slow"
-        except Exception as error:  # the runtime's own, whatever it is; a score that is no number
+                await asyncio.wait([asyncio.wrap_future(call)])
+        # A process that was stopped meanwhile wakes to a time that is over and a score that is there.
+        failure: Failure = "slow"
+        if call.done():
+            error = call.exception()
+            if error is None:
+                breaker.record(self._clock(), known=True)
+                self._watch.scored(len(rows), self._clock() - started_s)
+                return call.result()
+            # The runtime's own, whatever it is; or a score that is no number.
             log.error("fraud model %s failed: %s", model.version, type(error).__name__)
             failure = "failed"
-        else:
-            breaker.record(self._clock(), known=True)
-            self._watch.scored(len(rows), self._clock() - started_s)
-            return scores
+        # The runtime looks at this between two nodes of the graph; whatever it gives then is nobody's.
+        options.terminate = True
         breaker.record(self._clock(), known=False)
         self._watch.failed(failure, len(rows))
         return failure
@@ -95,8 +97,3 @@ class Scorer:
                 self._breakers.clear()
             self._breakers[version] = Breaker(FAILURES_MAX, LEFT_ALONE_S)
         return self._breakers[version]
-
-
-def _ignore(future: asyncio.Future[NDArray[np.float32]]) -> None:
-    if not future.cancelled():
-        future.exception()

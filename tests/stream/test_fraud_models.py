@@ -10,11 +10,11 @@ import pytest
 from connectors.models.book import CHALLENGER, CHAMPION, EFFECTIVE_DELAY_MS
 from connectors.models.topic import records_of
 from pipeline import topics
-from pipeline.stages.features import FEATURE_SET, PAYER_FEATURES, matrix
+from pipeline.stages.features import FEATURE_SET, PAYEE_FEATURES, PAYER_FEATURES, matrix
 from schemas.identity import payee_key
 from schemas.records import ModelPromoted, PaymentProfiled, PaymentScored
 from schemas.tenant_rules import FraudRules
-from tests.models import a_model
+from tests.models import SlowModel, a_model
 from tests.simulation.world import NOW_MS
 from tests.stream.shell import CODEC, RULES, Shell
 
@@ -102,8 +102,8 @@ def test_who_is_not_suspicious_goes_on() -> None:
     """In one batch with one who is: each has its own score."""
     shell = a_shell(FraudRules(refer_at=0.5, decline_at=0.99))
     publish(shell)
-    events = scored(shell, 100, 950, 200)
-    assert [event.outcome for event in events] == ["approved", "referred", "approved"]
+    events = scored(shell, 950, 100, 200)
+    assert [event.outcome for event in events] == ["referred", "approved", "approved"]
     assert [event.payment_id for event in events] == ["p0", "p1", "p2"]
     assert [event.payee_features[0] for event in events] == [1, 2, 3]
 
@@ -136,12 +136,17 @@ def test_the_tenants_answer_when_the_model_fails(failure: str, answer: str, outc
     """It cannot be loaded, or there is no time for it: open, closed or review, and the event says why."""
     shell = a_shell(
         FraudRules(refer_at=0.99, decline_at=0.99, model_failure=answer),
-        model_timeout_s=0.0 if failure == "slow" else 10.0,
+        model_timeout_s=0.05 if failure == "slow" else 10.0,
     )
+    if failure == "slow":
+        shell.models._load = SlowModel
     version = publish(shell, parts=failure != "unusable")
     (event,) = scored(shell, 950)
     assert (event.outcome, event.reason) == (outcome, reason)
     assert (event.model, event.model_failure, event.model_score) == (version, failure, 0.0)
+    champion = shell.models.in_force(NOW_MS).champion
+    if isinstance(champion, SlowModel):
+        champion.go.set()
 
 
 def test_the_model_in_force_when_the_payment_was_received_scores_it() -> None:
@@ -159,6 +164,18 @@ def test_the_model_in_force_when_the_payment_was_received_scores_it() -> None:
         shell.give(topics.PROFILED.name, a_profiled(number, 950, received_at_ms=at_ms), KEY)
     shell.run()
     assert [event.model for _, event in shell.out(topics.SCORED.name, PaymentScored)] == [one, head.version, one]
+
+
+def test_what_the_payer_stage_found_new_is_counted_at_the_payee() -> None:
+    """The payee's row counts payments of payers who were new there, and their cards."""
+    shell = a_shell(FraudRules(refer_at=0.99, decline_at=0.99))
+    new = [1 if name == "payee_new" else 0 for name in PAYER_FEATURES]
+    for number, facts in enumerate((new, [0] * len(PAYER_FEATURES), new)):
+        shell.give(topics.PROFILED.name, a_profiled(number, 950, payer_features=facts, token=f"tok_{number % 2}"), KEY)
+    shell.run()
+    *_, last = [event for _, event in shell.out(topics.SCORED.name, PaymentScored)]
+    found = dict(zip(PAYEE_FEATURES, last.payee_features, strict=True))
+    assert (found["new_payers_1d"], found["cards_1d"], found["count_1d"]) == (2, 2, 3)
 
 
 def test_a_bad_record_is_a_dead_letter_and_the_batch_goes_on() -> None:

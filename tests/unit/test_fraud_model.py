@@ -161,6 +161,12 @@ def test_effects_of_many_are_those_of_each() -> None:
     """One call for a batch mixes up nobody."""
     model = a_model().model
     batch = np.concatenate([model.rows(a_row(950, 1)), model.rows(a_row(500, 0)), model.rows(a_row(990, 1, 8))])
+    usual = model.facts.medians
+    assert copies_with_usual(model.facts, batch)[3:6].tolist() == [
+        [usual[0], 0, 3],
+        [500, usual[1], 3],
+        [500, 0, usual[2]],
+    ]
     scores = model.score(batch).tolist()
     together = effects_of(model.facts, batch, scores, model.score(copies_with_usual(model.facts, batch)))
     for at in range(3):

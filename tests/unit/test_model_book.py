@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
-from typing import Any
 
 import numpy as np
 import pytest
 
 from connectors.broker.parts import PART_BYTES_MAX
 from connectors.models.book import CHALLENGER, CHAMPION, EFFECTIVE_DELAY_MS, NO_MODELS, PROMOTIONS_KEPT, ModelBook
-from connectors.models.onnx_model import OnnxModel
 from connectors.models.scorer import FAILURES_MAX, LEFT_ALONE_S, Scorer
 from connectors.models.topic import records_of
 from schemas.records import ModelPromoted
-from tests.models import FEATURES, a_model
+from tests.models import FEATURES, SlowModel, a_model
 
 NOW_MS = 1_760_000_000_000
 
@@ -159,21 +156,6 @@ def test_a_model_travels_in_parts() -> None:
 # -- within a limit ---------------------------------------------------------------------------------------------------
 
 
-class Slow(OnnxModel):
-    """A real model that first waits until it is let go."""
-
-    def __init__(self) -> None:
-        super().__init__(a_model().content)
-        self.go = threading.Event()
-        self.calls = 0
-
-    def score(self, rows: Any, options: Any = None) -> Any:
-        if hasattr(self, "go"):
-            self.calls += 1
-            self.go.wait(10)
-        return super().score(rows, options)
-
-
 ROWS = np.ones((5, len(FEATURES)), dtype=np.float32)
 
 
@@ -189,7 +171,7 @@ def test_scores_come_as_the_model_gives_them() -> None:
 
 def test_a_model_that_takes_too_long_is_left_alone_for_a_while() -> None:
     """Each of the first calls costs the limit and no more; then none is made until some seconds have passed."""
-    told, model, now = Told(), Slow(), [1000.0]
+    told, model, now = Told(), SlowModel(a_model().content), [1000.0]
     scorer = Scorer(0.05, told, clock=lambda: now[0])
 
     async def run() -> None:
@@ -206,6 +188,21 @@ def test_a_model_that_takes_too_long_is_left_alone_for_a_while() -> None:
 
     asyncio.run(run())
     assert told.rows == 5
+
+
+def test_a_score_that_is_there_counts_although_its_time_is_over() -> None:
+    """A worker that was stopped for a while wakes to both: it takes the score."""
+    told, model = Told(), a_model().model
+
+    async def run() -> None:
+        scorer = Scorer(0.2, told)
+        asked = asyncio.ensure_future(scorer.score(model, ROWS))
+        await asyncio.sleep(0)
+        time.sleep(0.5)  # The whole loop, as SIGSTOP would; the thread goes on.
+        assert not isinstance(await asked, str)
+
+    asyncio.run(run())
+    assert (told.rows, told.failures) == (5, [])
 
 
 def test_a_model_that_fails_is_a_failure_and_nothing_is_raised() -> None:
