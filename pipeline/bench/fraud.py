@@ -70,8 +70,9 @@ DAY_TIMEOUT_S: Final = 300.0
 #: Rows in a batch when features and model are timed.
 BATCH: Final = 200
 TIMED_PAYMENTS: Final = 40_000
-#: Labels that are not a week old are not part of the handbook's protocol.
-NOT_READ: Final = frozenset({"payee_risk_30d"})
+#: Chosen, as the settings were, on weeks before the training week: in these data everybody pays in one country with one
+#: card, and what says nothing costs precision. None looks at labels that are not a week old.
+READ: Final = (*HANDBOOK_FEATURES, "amount_to_mean_30d", "amount_z", "since_last_s", "payee_new")
 
 Say = Callable[[str], None]
 
@@ -200,7 +201,7 @@ def _train(kafka: LocalKafka, codec: Codec, say: Say) -> dict[str, Any]:
     trained = train(
         table.matrix,
         table.fraud,
-        features=[name for name in MODEL_FEATURES if name not in NOT_READ],
+        features=READ,
         window={"from": _date(TRAIN_DAY), "until": _date(TRAIN_DAY + WEEK), "tenants": [TENANT]},
     )
     took_s = time.monotonic() - began_s

@@ -21,7 +21,7 @@ SETTINGS: Final[Mapping[str, Any]] = {
     "objective": "binary:logistic",
     "tree_method": "exact",
     "base_score": 0.5,
-    "max_depth": 4,
+    "max_depth": 3,
     "eta": 0.1,
     "seed": 0,
     "nthread": 1,
