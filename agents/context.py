@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from connectors.exceptions.book import ExceptionBook
 from connectors.lists.book import ListBook
@@ -18,6 +19,29 @@ from schemas.codec import Codec
 MODEL_TIMEOUT_S = 1.0
 
 
+class RulesWatch(Protocol):
+    """Is told of business rules by localization (:class:`pipeline.engine.metrics.RuleMetrics`)."""
+
+    def failed(self, tenant: str) -> None:
+        """A condition could not be evaluated."""
+
+    def shadowed(self, tenant: str, *, differs: bool) -> None:
+        """Shadow rules decided a payment too."""
+
+
+class _NobodyWatches:
+    """Does not listen."""
+
+    def failed(self, tenant: str) -> None:
+        """See :class:`RulesWatch`."""
+
+    def shadowed(self, tenant: str, *, differs: bool) -> None:
+        """See :class:`RulesWatch`."""
+
+
+_NOBODY = _NobodyWatches()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
     """Given to every shell by the composition root."""
@@ -25,6 +49,8 @@ class Context:
     codec: Codec
     tenants: TenantBook
     lists: ListBook
+    #: Told what becomes of business rules.
+    rules_watch: RulesWatch = _NOBODY
     #: The plugins, by the name of their PIC.
     pics: Mapping[str, Pic]
     snoozes: SnoozeBook = field(default_factory=SnoozeBook)

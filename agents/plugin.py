@@ -130,5 +130,8 @@ def _call_of(queued: PaymentQueued) -> Call:
         token=queued.token,
         method=queued.method,
         challenge=queued.challenge,
+        terms=queued.terms,
+        sca=queued.sca,
+        sca_basis=queued.sca_basis,
         request=queued.request,
     )

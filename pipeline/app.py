@@ -27,7 +27,7 @@ from connectors.tenants.book import TenantBook
 from connectors.tenants.reader import TenantReader
 from pipeline import topics
 from pipeline.engine.app import PipelineApp, SideInput, end_process, make_app
-from pipeline.engine.metrics import ListMetrics, Metrics, ModelMetrics
+from pipeline.engine.metrics import ListMetrics, Metrics, ModelMetrics, RuleMetrics
 from pipeline.engine.stage import Group, Table
 from pipeline.engine.worker import use_uvloop
 from pipeline.settings import Settings, load
@@ -120,6 +120,7 @@ def create(settings: Settings) -> PipelineApp:
         snoozes=snoozes,
         models=models,
         scorer=Scorer(settings.fraud_model_timeout_s, model_metrics),
+        rules_watch=RuleMetrics(metrics),
         exceptions=exceptions,
         pics={
             name: make_pic(

@@ -19,6 +19,7 @@ COMMANDS = {
     "reviews": ("reviews", "reviews", "Show payments that wait for a person, and decide them."),
     "exceptions": ("exceptions", "exceptions", "Except parties from sanctions matches, per tenant."),
     "tenants": ("tenants", "tenants", "Publish and list tenants' configurations."),
+    "rules": ("rules", "rules", "Check, test and explain business rules."),
     "lists": ("lists", "lists", "Import sanctions lists, show and compare them."),
     "fraud": ("fraud", "fraud", "Train fraud models, publish them, give them roles."),
     "topics": ("topics", "topics", "Make the pipeline's topics."),

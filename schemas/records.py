@@ -103,6 +103,54 @@ class PaymentScreened(Record, frozen=True, kw_only=True):
     request: bytes
 
 
+class PaymentTerms(Record, frozen=True, kw_only=True):
+    """What the tenant's business rules say of an accepted payment."""
+
+    payable_minor: int
+    tax_minor: int = 0
+    tax_rate_bp: int = 0
+    tax_kind: str = ""
+    value_date: str = ""
+    locale: str = ""
+    routes: list[str] = []
+    rules: list[str] = []
+
+
+class PayerLimit(Record, frozen=True, kw_only=True):
+    """A limit of the payer's payments in one calendar period."""
+
+    rule: str
+    period: int
+    max_count: int = 0
+    max_minor: int = 0
+
+
+class PayerChecks(Record, frozen=True, kw_only=True):
+    """What is left to decide with what the payer did before."""
+
+    limits: list[PayerLimit] = []
+    sca: str = ""
+    sca_basis: str = ""
+    sca_share_ppm: int = 0
+    sca_count: int = 0
+    sca_counter: str = ""
+
+
+class ShadowDecision(Record, frozen=True, kw_only=True):
+    """What the tenant's shadow rules would have decided, where that differs."""
+
+    differs: list[str]
+    outcome: str
+    reason: str = ""
+    detail: str = ""
+    fee_minor: int = 0
+    pic: str = ""
+    tax_minor: int = 0
+    payable_minor: int = 0
+    value_date: str = ""
+    sca: str = ""
+
+
 class PaymentLocalized(Record, frozen=True, kw_only=True):
     """Localization answered: accepted or rejected."""
 
@@ -111,8 +159,12 @@ class PaymentLocalized(Record, frozen=True, kw_only=True):
     rule_version: int
     outcome: str
     reason: str = ""
+    checks: PayerChecks | None = None
+    shadow: ShadowDecision | None = None
+    failed: list[str] = []
     fee_minor: int
     pic: str
+    terms: PaymentTerms | None = None
     requested_at_ms: int
     amount_minor: int
     tenant: str
@@ -140,8 +192,11 @@ class PaymentProfiled(Record, frozen=True, kw_only=True):
     reason: str = ""
     feature_set: int = 1
     payer_features: list[int]
+    sca: str = ""
+    sca_basis: str = ""
     fee_minor: int
     pic: str
+    terms: PaymentTerms | None = None
     requested_at_ms: int
     amount_minor: int
     tenant: str
@@ -200,8 +255,11 @@ class PaymentScored(Record, frozen=True, kw_only=True):
     effects: list[FeatureEffect] = []
     feature_set: int = 1
     payer_features: list[int]
+    sca: str = ""
+    sca_basis: str = ""
     fee_minor: int
     pic: str
+    terms: PaymentTerms | None = None
     requested_at_ms: int
     amount_minor: int
     tenant: str
@@ -229,8 +287,11 @@ class PaymentQueued(Record, frozen=True, kw_only=True):
     not_before_ms: int
     rule_version: int
     challenge: bool = False
+    sca: str = ""
+    sca_basis: str = ""
     fee_minor: int
     pic: str
+    terms: PaymentTerms | None = None
     requested_at_ms: int
     amount_minor: int
     tenant: str

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, BinaryIO
 
 import click
 import msgspec
 
 from connectors.registry import open_registry
+from connectors.tenants.document import FILE_CHARS_MAX
 from pipeline.settings import Settings, SettingsError, load
 from schemas.codec import Codec
+
+#: A character takes at most four bytes in UTF-8.
+FILE_BYTES_MAX = 4 * FILE_CHARS_MAX
 
 broker_option = click.option(
     "--broker",
@@ -52,3 +56,18 @@ def day_ms(text: str) -> int:
 def day_of(at_ms: int) -> str:
     """The day of a time, UTC, as YYYY-MM-DD."""
     return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%d")
+
+
+def read_text(file: BinaryIO) -> tuple[str, str]:
+    """A configuration's text and the file's name. What is too large or no UTF-8 is an error in words."""
+    name = str(getattr(file, "name", "<stdin>"))
+    content = file.read(FILE_BYTES_MAX + 1)
+    if len(content) > FILE_BYTES_MAX:
+        raise click.ClickException(
+            f"{name} is larger than {FILE_BYTES_MAX} bytes: apply several files one after the other."
+        )
+    try:
+        return content.decode(), name
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise click.ClickException(f"{name}:{line}: the file is not UTF-8 text") from None

@@ -33,6 +33,10 @@ class Metrics:
         self.list_entries = Gauge("ptr_list_entries", "Entries of the list", ["list"], registry=registry)
         self.list_age = Gauge("ptr_list_age_seconds", "Time since its source made it", ["list"], registry=registry)
         self.list_stale = Gauge("ptr_list_stale", "1 when it is older than its limit", ["list"], registry=registry)
+        self.rules_failed = Counter("ptr_rules_failed", "Conditions not evaluated", ["tenant"], registry=registry)
+        self.rules_shadowed = Counter(
+            "ptr_rules_shadowed", "Payments that shadow rules decided too", ["tenant", "result"], registry=registry
+        )
         self.lists_refused = Counter("ptr_lists_refused", "Versions not taken up", ["list"], registry=registry)
         self.model_info = Gauge(
             "ptr_fraud_model_info", "1 for the model in each role", ["role", "version"], registry=registry
@@ -137,6 +141,21 @@ class ModelMetrics:
     def failed(self, why: str, rows: int) -> None:
         """So many rows got no score."""
         self._metrics.unscored.labels(why).inc(rows)
+
+
+class RuleMetrics:
+    """What becomes of business rules (:class:`agents.context.RulesWatch`): told only by payments that it concerns."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+
+    def failed(self, tenant: str) -> None:
+        """A condition could not be evaluated."""
+        self._metrics.rules_failed.labels(tenant).inc()
+
+    def shadowed(self, tenant: str, *, differs: bool) -> None:
+        """Shadow rules decided a payment too."""
+        self._metrics.rules_shadowed.labels(tenant, "differs" if differs else "same").inc()
 
 
 def _age_s(source_at_ms: int) -> float:

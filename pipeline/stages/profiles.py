@@ -23,6 +23,7 @@ from typing import Final
 import msgspec
 
 from pipeline.stages.features import PAYER_FEATURES
+from pipeline.stages.payer_checks import PayerUse
 
 HOUR_MS = 60 * 60 * 1000
 DAY_HOURS = 24
@@ -79,6 +80,8 @@ class Profile(msgspec.Struct, array_like=True, gc=False):
     terminals: dict[str, int] = {}
     #: Payees: charged-back payment to the hour in which it was paid.
     charged_back: dict[str, int] = {}
+    #: Payers: counters of limits and of authentication (:mod:`pipeline.stages.payer_checks`).
+    use: PayerUse | None = None
     #: Small payments.
     smalls: list[int] = []
     #: The tag of each card to the last hour in which it was used; a week back.

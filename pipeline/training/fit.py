@@ -16,7 +16,7 @@ from pipeline.training.onnx_file import onnx_of
 from pipeline.training.recorded import Table
 
 #: Of XGBoost. ``exact`` and 0.5 are what it did before version 2: ``hist`` and a base score from the data lose 0.07 average
-#: precision where frauds are rare. Chosen on weeks before the handbook's test (docs/decisions/0022-fraud-models.md).
+#: precision where frauds are rare. Chosen on weeks before the handbook's test (docs/decisions/0026-fraud-models.md).
 SETTINGS: Final[Mapping[str, Any]] = {
     "objective": "binary:logistic",
     "tree_method": "exact",

@@ -37,7 +37,12 @@ class Shell:
     """The group that runs ``stage``; give it records, see what comes out."""
 
     def __init__(
-        self, stage: str, rules: TenantRules = RULES, codec: Codec = CODEC, model_timeout_s: float = 10.0
+        self,
+        stage: str,
+        rules: TenantRules = RULES,
+        codec: Codec = CODEC,
+        model_timeout_s: float = 10.0,
+        **watched: Any,
     ) -> None:
         self.ledger = MemoryLedger()
         self.lists = ListBook(Watchlists([ListEntry("test", "1", "person", (LISTED,))], version="test"))
@@ -59,6 +64,7 @@ class Shell:
             scorer=Scorer(model_timeout_s),
             exceptions=self.exceptions,
             pics={"simulator": Simulator("simulator", self.ledger)},
+            **watched,
         )
         self.world = World(lambda: flow(context)[stage], codec)
 
