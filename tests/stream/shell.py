@@ -41,6 +41,7 @@ class Shell:
         stage: str,
         rules: TenantRules = RULES,
         codec: Codec = CODEC,
+        *,
         model_timeout_s: float = 10.0,
         **watched: Any,
     ) -> None:
