@@ -43,7 +43,6 @@ class Reason(StrEnum):
     AMOUNT_ABOVE_METHOD_LIMIT = "amount_above_method_limit"
     AMOUNT_BELOW_METHOD_LIMIT = "amount_below_method_limit"
     FEE_ABOVE_AMOUNT = "fee_above_amount"
-    # Fraud (declined, referred, challenged).
     DENIED_BY_RULE = "denied_by_rule"
     AMOUNT_BELOW_RULE_LIMIT = "amount_below_rule_limit"
     AMOUNT_ABOVE_RULE_LIMIT = "amount_above_rule_limit"
@@ -52,7 +51,7 @@ class Reason(StrEnum):
     RULE_FAILED = "rule_failed"
     # The payer stage (rejected).
     PAYER_LIMIT_REACHED = "payer_limit_reached"
-    # Fraud (declined, referred).
+    # Fraud (declined, referred, challenged).
     FRAUD_SCORE_HIGH = "fraud_score_high"
     FRAUD_SCORE_RAISED = "fraud_score_raised"
     FRAUD_SCORE_NOTABLE = "fraud_score_notable"

@@ -322,11 +322,6 @@ class _Reading:
             return _UNREAD
         return _build(hint, values)
 
-    def _truth(self, node: yaml.Node, path: str) -> Any:
-        if isinstance(node, yaml.ScalarNode) and node.value in ("true", "false") and node.style is None:
-            return node.value == "true"
-        return self._wrong(node, path, f"must be true or false, is {_shown(node)}")
-
     def _text(self, node: yaml.Node, path: str) -> Any:
         if isinstance(node, yaml.ScalarNode) and node.tag in _TEXT_TAGS:
             return node.value
@@ -338,6 +333,11 @@ class _Reading:
         if plain and pattern.match(node.value):
             return int(node.value) if pattern is _INT else float(node.value)
         return self._wrong(node, path, f"must be {what}, is {_shown(node)}")
+
+    def _truth(self, node: yaml.Node, path: str) -> Any:
+        if isinstance(node, yaml.ScalarNode) and not node.style and node.value in ("true", "false"):
+            return node.value == "true"
+        return self._wrong(node, path, f"must be true or false, is {_shown(node)}")
 
     def _choice(self, node: yaml.Node, choices: tuple[str, ...], path: str) -> Any:
         value = self._text(node, path)
