@@ -285,8 +285,8 @@ class PaymentQueued(Record, frozen=True, kw_only=True):
     attempt: int
     ask: int
     not_before_ms: int
-    rule_version: int
     challenge: bool = False
+    rule_version: int
     sca: str = ""
     sca_basis: str = ""
     fee_minor: int
