@@ -8,9 +8,15 @@ from typing import Protocol
 
 from connectors.exceptions.book import ExceptionBook
 from connectors.lists.book import ListBook
+from connectors.models.book import ModelBook
+from connectors.models.scorer import Scorer
 from connectors.pic.base import Pic
+from connectors.snoozes.book import SnoozeBook
 from connectors.tenants.book import TenantBook
 from schemas.codec import Codec
+
+#: As PTR_FRAUD_MODEL_TIMEOUT_S, where nobody sets it.
+MODEL_TIMEOUT_S = 1.0
 
 
 class RulesWatch(Protocol):
@@ -47,4 +53,7 @@ class Context:
     rules_watch: RulesWatch = _NOBODY
     #: The plugins, by the name of their PIC.
     pics: Mapping[str, Pic]
+    snoozes: SnoozeBook = field(default_factory=SnoozeBook)
+    models: ModelBook = field(default_factory=ModelBook)
+    scorer: Scorer = field(default_factory=lambda: Scorer(MODEL_TIMEOUT_S))
     exceptions: ExceptionBook = field(default_factory=ExceptionBook)

@@ -16,6 +16,9 @@ from schemas.records import (
     ListPart,
     ListUpdated,
     Locality,
+    ModelPart,
+    ModelPromoted,
+    ModelUpdated,
     Party,
     PaymentAnswered,
     PaymentCompleted,
@@ -30,6 +33,7 @@ from schemas.records import (
     ReviewAnswered,
     ReviewDecided,
     ReviewOpened,
+    RuleSnoozed,
     TenantConfigured,
 )
 
@@ -160,6 +164,15 @@ SAMPLES: tuple[Record, ...] = (
         charged_back_at_ms=1_760_900_000_000,
         reason="fraud",
     ),
+    RuleSnoozed(
+        tenant="aurora",
+        debtor_id="d-1",
+        rule="payer_velocity_1h",
+        until_ms=1_760_900_000_000,
+        by="mo@example.org",
+        reason="pays for a whole team",
+        decided_at_ms=1_760_000_000_000,
+    ),
     ListPart(
         list="ofac",
         version="0123456789ab",
@@ -174,6 +187,22 @@ SAMPLES: tuple[Record, ...] = (
         entries=8976,
         source_at_ms=1_760_000_000_000,
         imported_at_ms=1_760_000_100_000,
+    ),
+    ModelPart(version="0123456789ab", part=1, content=b"\x08\x0a\xff"),
+    ModelUpdated(
+        version="0123456789ab",
+        parts=2,
+        sha256="0123456789ab" + "cd" * 26,
+        feature_set=2,
+        description='{"trees":100}',
+        trained_at_ms=1_760_000_000_000,
+    ),
+    ModelPromoted(
+        role="champion",
+        version="0123456789ab",
+        by="risk.analyst",
+        reason="better in shadow",
+        promoted_at_ms=1_760_000_100_000,
     ),
     ReviewOpened(
         **_IDS,
