@@ -50,6 +50,12 @@ class Database(Protocol):
 
     #: The URL without password.
     shown: str
+    #: Which rows of ``payment_events`` are a payment's: an SQL condition on two parameters, tenant and payment id.
+    events_of_ids: str
+    #: Which rows ``e`` of ``payment_events`` tell the state of the payment ``p``, a row of ``payments``: a condition.
+    events_of_row: str
+    #: Checks of what only this kind of database has: the name, and a SELECT of tenant and payment id of what is wrong.
+    own_checks: dict[str, str]
 
     def lock(self) -> None:
         """Become the only sink of this database, until closed. Raises :class:`DatabaseBusyError`."""
@@ -128,11 +134,10 @@ def upsert_sql(values: str) -> str:
     )
 
 
-def insert_sql(values: str) -> str:
+def insert_sql(values: str, *more_columns: str) -> str:
     """``INSERT INTO payment_events <values>``: an event that is there already is left as it is."""
-    return (
-        f"INSERT INTO payment_events ({EVENT_COLUMNS}) {values} ON CONFLICT (tenant, payment_id, event_id) DO NOTHING"
-    )
+    columns = ", ".join((EVENT_COLUMNS, *more_columns))
+    return f"INSERT INTO payment_events ({columns}) {values} ON CONFLICT DO NOTHING"
 
 
 def read_offsets(database: Database) -> dict[Partition, int]:

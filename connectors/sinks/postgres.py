@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any, NoReturn, get_args, get_type_hints
+from typing import Any, ClassVar, NoReturn, get_args, get_type_hints
 
 import psycopg
 from psycopg import errors
@@ -70,6 +70,10 @@ _EVENT_TYPES, _STATE_TYPES = _types(EventRow), _types(PaymentState)
 
 class PostgresDatabase:
     """See :class:`connectors.sinks.database.Database`."""
+
+    events_of_ids = "tenant = ? AND payment_id = ?"
+    events_of_row = "e.tenant = p.tenant AND e.payment_id = p.payment_id"
+    own_checks: ClassVar[dict[str, str]] = {}
 
     def __init__(self, url: str, *, create: bool) -> None:
         self.shown = shown_url(url)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import msgspec
 
 from pipeline import topics
 from schemas.card_numbers import holds_card_number, mask_card_numbers, may_hold_card_number
-from schemas.codec import Codec, UndecodableError, decode_request
+from schemas.codec import Codec, UndecodableError
 from schemas.identity import ID_PATTERN, SEPARATOR, TENANT_PATTERN
 from schemas.reasons import Error, Reason
 from schemas.records import (
@@ -26,6 +27,7 @@ from schemas.records import (
     Record,
     TenantConfigured,
 )
+from schemas.transcripts import Transcript, transcriber
 
 #: Places in a payment's story. An attempt has room for 50,000 asks (17 days, one every 30 s); more share one place.
 SCREENING, LOCALIZATION, PAYER, PAYEE = 10, 20, 30, 40
@@ -40,7 +42,7 @@ DEAD_LETTER = 3_000_000_000
 #: Longer event ids do not fit an index entry of PostgreSQL (2,700 bytes) together with tenant and payment.
 EVENT_ID_CHARS_MAX = 300
 
-_encode = msgspec.json.Encoder().encode
+_sequence = itemgetter(3)
 #: A row from a tuple of its columns; a third of what the class itself takes.
 _row = tuple.__new__
 
@@ -123,137 +125,159 @@ def dispatch_sequence(attempt: int, ask: int) -> int:
     return FIRST_DISPATCH + PER_ATTEMPT * attempt + 2 * ask
 
 
-#: What a record type adds to its row: event id, sequence, stage, outcome, reason, rule version, trace id.
-_Fields = tuple[str, int, str, str, str, int | None, str | None]
+#: The columns that the record itself tells, from ``tenant`` to ``trace_id``.
+_Columns = tuple[str, str, str, int, str, str, str, int | None, str | None]
 
 
-def _screened(r: PaymentScreened) -> _Fields:
-    return ("screening", SCREENING, "screening", r.outcome, r.reason, r.rule_version, r.trace_id or None)
+# Each takes the payload and the fields that are picked for it below, in their order.
 
 
-def _localized(r: PaymentLocalized) -> _Fields:
-    return ("localization", LOCALIZATION, "localization", r.outcome, r.reason, r.rule_version, r.trace_id or None)
+def _screened(_: str, tenant: str, payment: str, outcome: str, reason: str, version: int, trace: str) -> _Columns:
+    return (tenant, payment, "screening", SCREENING, "screening", outcome, reason, version, trace or None)
 
 
-def _profiled(r: PaymentProfiled) -> _Fields:
-    return ("payer", PAYER, "payer", r.outcome, r.reason, r.rule_version, r.trace_id or None)
+def _localized(_: str, tenant: str, payment: str, outcome: str, reason: str, version: int, trace: str) -> _Columns:
+    return (tenant, payment, "localization", LOCALIZATION, "localization", outcome, reason, version, trace or None)
 
 
-def _scored(r: PaymentScored) -> _Fields:
-    return ("payee", PAYEE, "payee", r.outcome, r.reason, r.rule_version, r.trace_id or None)
+def _profiled(_: str, tenant: str, payment: str, outcome: str, reason: str, version: int, trace: str) -> _Columns:
+    return (tenant, payment, "payer", PAYER, "payer", outcome, reason, version, trace or None)
 
 
-def _queued(r: PaymentQueued) -> _Fields:
-    place = dispatch_sequence(r.attempt, r.ask)
-    return (f"dispatch/{r.attempt}.{r.ask}", place, "dispatch", "queued", "", r.rule_version, r.trace_id or None)
+def _scored(_: str, tenant: str, payment: str, outcome: str, reason: str, version: int, trace: str) -> _Columns:
+    return (tenant, payment, "payee", PAYEE, "payee", outcome, reason, version, trace or None)
 
 
-def _answered(r: PaymentAnswered) -> _Fields:
-    place = dispatch_sequence(r.attempt, r.ask) + 1
-    return (f"plugin/{r.attempt}.{r.ask}", place, "plugin", r.outcome, r.reason, None, r.trace_id or None)
+def _queued(_: str, tenant: str, payment: str, attempt: int, ask: int, version: int, trace: str) -> _Columns:
+    place = dispatch_sequence(attempt, ask)
+    return (tenant, payment, f"dispatch/{attempt}.{ask}", place, "dispatch", "queued", "", version, trace or None)
 
 
-def _completed(r: PaymentCompleted) -> _Fields:
-    return (r.event_id, COMPLETED, "settlement", r.outcome, r.reason, r.rule_version, r.trace_id or None)
+def _answered(
+    _: str, tenant: str, payment: str, attempt: int, ask: int, outcome: str, reason: str, trace: str
+) -> _Columns:
+    place = dispatch_sequence(attempt, ask) + 1
+    return (tenant, payment, f"plugin/{attempt}.{ask}", place, "plugin", outcome, reason, None, trace or None)
 
 
-def _charged_back(r: ChargebackReceived) -> _Fields:
-    event_id = f"chargeback/{r.charged_back_at_ms}"
-    return (event_id, CHARGEBACK, "chargeback", "charged_back", r.reason, None, None)
+def _completed(
+    _: str, tenant: str, payment: str, event_id: str, outcome: str, reason: str, version: int, trace: str
+) -> _Columns:
+    return (tenant, payment, event_id, COMPLETED, "settlement", outcome, reason, version, trace or None)
 
 
-def _dead(r: DeadLetter) -> _Fields:
-    event_id = f"dead-letter/{r.topic}/{r.partition}/{r.offset}"
-    return (event_id, DEAD_LETTER, r.stage, "dead_letter", r.error, None, None)
+def _charged_back(_: str, tenant: str, payment: str, charged_back_at_ms: int, reason: str) -> _Columns:
+    event_id = f"chargeback/{charged_back_at_ms}"
+    return (tenant, payment, event_id, CHARGEBACK, "chargeback", "charged_back", reason, None, None)
 
 
-def _configured(r: TenantConfigured) -> _Fields:
+def _dead(_: str, key: bytes | None, topic: str, partition: int, offset: int, stage: str, error: str) -> _Columns:
+    event_id = f"dead-letter/{topic}/{partition}/{offset}"
+    return (*_ids_of_key(key), event_id, DEAD_LETTER, stage, "dead_letter", error, None, None)
+
+
+def _configured(_: str, tenant: str, version: int, document_hash: str) -> _Columns:
     # With the hash: another document under a version that was used is another event, and must not vanish.
-    event_id = f"tenant/{r.version}/{r.document_hash}"
-    return (event_id, 0, "tenants", "configured", "", r.version, None)
+    event_id = f"tenant/{version}/{document_hash}"
+    return (tenant, "", event_id, 0, "tenants", "configured", "", version, None)
 
 
-_FIELDS: dict[type[Record], Callable[[Any], _Fields]] = {
-    PaymentScreened: _screened,
-    PaymentLocalized: _localized,
-    PaymentProfiled: _profiled,
-    PaymentScored: _scored,
-    PaymentQueued: _queued,
-    PaymentAnswered: _answered,
-    PaymentCompleted: _completed,
-    ChargebackReceived: _charged_back,
-    DeadLetter: _dead,
-    TenantConfigured: _configured,
+_STAGE = ("tenant", "payment_id", "outcome", "reason", "rule_version", "trace_id")
+_COMPLETION = ("tenant", "payment_id", "event_id", "outcome", "reason", "rule_version", "trace_id")
+_ANSWER = ("tenant", "payment_id", "attempt", "ask", "outcome", "reason", "trace_id")
+#: Of each audited record the fields that make its row, and what makes it.
+_KINDS: dict[type[Record], tuple[tuple[str, ...], Callable[..., _Columns]]] = {
+    PaymentScreened: (_STAGE, _screened),
+    PaymentLocalized: (_STAGE, _localized),
+    PaymentProfiled: (_STAGE, _profiled),
+    PaymentScored: (_STAGE, _scored),
+    PaymentQueued: (("tenant", "payment_id", "attempt", "ask", "rule_version", "trace_id"), _queued),
+    PaymentAnswered: (_ANSWER, _answered),
+    PaymentCompleted: (_COMPLETION, _completed),
+    ChargebackReceived: (("tenant", "payment_id", "charged_back_at_ms", "reason"), _charged_back),
+    DeadLetter: (("key", "topic", "partition", "offset", "stage", "error"), _dead),
+    TenantConfigured: (("tenant", "version", "document_hash"), _configured),
 }
 #: Written by outsiders, or not looked at by screening: a card number may be in them.
 _UNSCREENED = frozenset({ChargebackReceived, TenantConfigured})
-_STATELESS = frozenset({ChargebackReceived, DeadLetter, TenantConfigured})
-#: Their last field holds the PTR's bytes.
-_CARRYING = frozenset({PaymentScreened, PaymentLocalized, PaymentProfiled, PaymentScored, PaymentQueued})
-#: How the field of the PTR's bytes begins in JSON; base64 holds no quote, so its last place is the field's.
-_REQUEST_FIELD = b',"request":'
 #: A NUL in any text, as JSON writes it.
-_NUL = b"\\u0000"
+_NUL = "\\u0000"
 
 
 class RegistryAwayError(Exception):
     """The schema registry does not answer, so nothing can be said about the record; may pass."""
 
 
+class _Reader(NamedTuple):
+    """How one kind of record becomes a row."""
+
+    record: type[Record]
+    #: JSON and the picked fields.
+    transcribe: Callable[[bytes], Transcript]
+    columns: Callable[..., _Columns]
+    decode: Callable[[bytes], Any]
+
+
 class Mapper:
-    """Makes rows; keeps one decoder per record type."""
+    """Makes rows; keeps one reader per record type."""
 
     def __init__(self, codec: Codec) -> None:
         self._codec = codec
-        self._decoders: dict[type[Record], Callable[[bytes], Any]] = {r: codec.decoder(r) for r in _FIELDS}
-        self._by_topic: dict[str, Callable[[bytes], Any]] = {}
+        self._readers = {
+            record: _Reader(
+                record,
+                transcriber(codec, record, picked, with_request=record is PaymentScreened),
+                columns,
+                codec.decoder(record),
+            )
+            for record, (picked, columns) in _KINDS.items()
+        }
+        self._by_topic: dict[str, _Reader] = {}
         self._known_ids: set[bytes] = set()
 
-    def row(
-        self, topic: str, partition: int, offset: int, timestamp_ms: int, value: bytes | None
-    ) -> tuple[EventRow, Record | None]:
-        """The row of one record, and the record; None when it cannot be read: what is unreadable is a row too.
+    def row(self, topic: str, partition: int, offset: int, timestamp_ms: int, value: bytes | None) -> EventRow:
+        """The row of one record; what is unreadable is a row too, without payload.
 
         Raises :class:`RegistryAwayError`, nothing else.
         """
         recorded_at_ms = timestamp_ms if timestamp_ms > 0 else 0
         if not value:
-            return _unreadable((topic, partition, offset, recorded_at_ms), value, Error.EMPTY_VALUE), None
+            return _unreadable((topic, partition, offset, recorded_at_ms), value, Error.EMPTY_VALUE)
         try:
             if value[0] == 0 and value[:5] not in self._known_ids:  # Confluent framing
                 self._look_up(value)
-            record = (self._by_topic.get(topic) or self._decoder_of(topic))(value)
-            kind = type(record)
-            payload = _encode(record)
-            if kind in _CARRYING:
-                payload = payload[: payload.rindex(_REQUEST_FIELD)]
-                if kind is PaymentScreened:
-                    payload += _REQUEST_FIELD + _encode(decode_request(record.request))
-                payload += b"}"
+            record, transcribe, columns_of, decode = self._by_topic.get(topic) or self._reader_of(topic, value)
+            found = transcribe(value)
         except UndecodableError as error:
-            return _unreadable((topic, partition, offset, recorded_at_ms), value, error.error), None
-        except RegistryAwayError:
-            raise
-        except Exception:  # the PTR inside an event: the codec raises whatever its bytes provoke
-            return _unreadable((topic, partition, offset, recorded_at_ms), value, Error.UNREADABLE_VALUE), None
-        if kind in _UNSCREENED and may_hold_card_number(value) and _holds_card_number(record):
-            return _unreadable((topic, partition, offset, recorded_at_ms), value, Reason.CARD_NUMBER), None
-        fields = _FIELDS[kind](record)
+            return _unreadable((topic, partition, offset, recorded_at_ms), value, error.error)
+        if record in _UNSCREENED and may_hold_card_number(value) and _holds_card_number(decode(value)):
+            return _unreadable((topic, partition, offset, recorded_at_ms), value, Reason.CARD_NUMBER)
+        payload: str = found[0]
+        columns = columns_of(*found)
         if _NUL in payload:
-            fields = _without_nul(fields)
-        tenant, payment_id, known = _identity(record)
-        event_id = fields[0]
-        if not known or len(event_id) > EVENT_ID_CHARS_MAX or not event_id.isprintable():
-            tenant, payment_id, fields = "", "", (f"record/{topic}/{partition}/{offset}", *fields[1:])
-        at = (topic, partition, offset, recorded_at_ms, value, payload.decode())
-        return _row(EventRow, (tenant, payment_id, *fields, *at)), record
+            columns = _without_nul(columns)
+        event_id = columns[2]
+        if not _is_known(record, columns) or len(event_id) > EVENT_ID_CHARS_MAX or not event_id.isprintable():
+            columns = ("", "", f"record/{topic}/{partition}/{offset}", *columns[3:])
+        return _row(EventRow, (*columns, topic, partition, offset, recorded_at_ms, value, payload))
 
-    def _decoder_of(self, topic: str) -> Callable[[bytes], Any]:
+    def record_of(self, row: EventRow) -> Record:
+        """The record that ``row`` was made of, which must have a payload."""
+        assert row.avro is not None
+        reader = self._by_topic.get(row.topic) or self._reader_of(row.topic, row.avro)
+        return reader.decode(row.avro)  # type: ignore[no-any-return]
+
+    def _reader_of(self, topic: str, value: bytes) -> _Reader:
         known = record_of_topic(topic)
+        if known is not None:
+            self._by_topic[topic] = self._readers[known]
+            return self._readers[known]
         # A topic under another name: each value says in its header what it is.
-        decode = self._decoders[known] if known else self._decode_by_header
-        self._by_topic[topic] = decode
-        return decode
+        record = self._codec.record_of(value)
+        reader = self._readers.get(record)
+        if reader is None:
+            raise UndecodableError(Error.WRONG_SCHEMA, f"{record.__name__} is not audited")
+        return reader
 
     def _look_up(self, value: bytes) -> None:
         # A decoder cannot tell a registry that is away from bytes that are no record, and a row says so for ever.
@@ -264,13 +288,6 @@ class Mapper:
         except Exception as error:
             raise RegistryAwayError(type(error).__name__) from None
         self._known_ids.add(value[:5])
-
-    def _decode_by_header(self, value: bytes) -> Any:
-        record = self._codec.record_of(value)
-        decode = self._decoders.get(record)
-        if decode is None:
-            raise UndecodableError(Error.WRONG_SCHEMA, f"{record.__name__} is not audited")
-        return decode(value)
 
 
 @lru_cache(maxsize=4)
@@ -287,7 +304,7 @@ def event_row(
     codec: Codec,
 ) -> EventRow:
     """The row of one audited record; see :class:`Mapper`."""
-    return _mapper(codec).row(topic, partition, offset, timestamp_ms, value)[0]
+    return _mapper(codec).row(topic, partition, offset, timestamp_ms, value)
 
 
 def expired_row(topic: str, partition: int, first_missing: int, next_offset: int, noticed_at_ms: int) -> EventRow:
@@ -298,19 +315,25 @@ def expired_row(topic: str, partition: int, first_missing: int, next_offset: int
     return EventRow("", "", event_id, 0, "audit", "expired", "", None, None, *at, None, payload)
 
 
-def payment_state(row: EventRow, record: Record) -> PaymentState | None:
-    """What the event says about its payment; None when it says nothing.
+def tells_state(row: EventRow) -> bool:
+    """Whether the event says something about its payment.
 
-    Chargebacks, dead letters and configurations do not change a payment's state, nor does the refusal of another
-    request under its id, nor an event whose ids are not valid.
+    Chargebacks, dead letters and configurations do not, nor does the refusal of another request under the payment's id,
+    nor an event whose ids are not valid.
     """
-    kind = type(record)
-    if not row.payment_id or kind in _STATELESS:
+    sequence = row[3]
+    return bool(
+        row[1] and sequence < CHARGEBACK and not (sequence == COMPLETED and row[6] == Reason.CONFLICTING_REQUEST)
+    )
+
+
+def payment_state(row: EventRow, record: Record) -> PaymentState | None:
+    """What the event says about its payment; None when it says nothing."""
+    if not tells_state(row):
         return None
+    kind = type(record)
     r: Any = record
     if kind is PaymentCompleted:
-        if r.reason == Reason.CONFLICTING_REQUEST:
-            return None
         return PaymentState(
             row.tenant,
             row.payment_id,
@@ -356,17 +379,18 @@ def payment_state(row: EventRow, record: Record) -> PaymentState | None:
     )
 
 
-def state_of(events: list[tuple[EventRow, Record]]) -> PaymentState | None:
+def state_of(rows: list[EventRow], record_of: Callable[[EventRow], Record]) -> PaymentState | None:
     """What several events of one payment say together: the latest speaks, earlier ones fill what it leaves open.
 
-    Of two in the same place the first in ``events`` counts.
+    Of two in the same place the first in ``rows`` counts. Only records that matter are asked for.
     """
-    if len(events) == 1:
-        return payment_state(*events[0])
-    events = sorted(events, key=lambda event: event[0].sequence, reverse=True)
+    if len(rows) > 1:
+        rows = sorted(rows, key=_sequence, reverse=True)
     state: PaymentState | None = None
-    for row, record in events:
-        earlier = payment_state(row, record)
+    for row in rows:
+        if not tells_state(row):
+            continue
+        earlier = payment_state(row, record_of(row))
         if earlier is not None:
             state = earlier if state is None else merged(state, earlier)
         # An outcome leaves nothing open, and a stage's event nothing that the stages before it know.
@@ -389,16 +413,11 @@ def _unreadable(at: tuple[str, int, int, int], value: bytes | None, error: str) 
     return EventRow("", "", event_id, 0, "audit", "unreadable", str(error), None, None, *at, kept, None)
 
 
-def _identity(record: Any) -> tuple[str, str, bool]:
-    """Tenant, payment, and whether the row can be kept under them."""
-    kind = type(record)
-    if kind is TenantConfigured:
-        return record.tenant, "", _is_tenant(record.tenant)
-    if kind is DeadLetter:
-        tenant, payment_id = _ids_of_key(record.key)
-        return tenant, payment_id, True
-    tenant, payment_id = record.tenant, record.payment_id
-    return tenant, payment_id, _is_tenant(tenant) and ID_PATTERN.match(payment_id) is not None
+def _is_known(record: type[Record], columns: _Columns) -> bool:
+    """Whether the row can be kept under its tenant and payment."""
+    if record is DeadLetter:
+        return True
+    return _is_tenant(columns[0]) and (record is TenantConfigured or ID_PATTERN.match(columns[1]) is not None)
 
 
 @lru_cache(maxsize=4096)
@@ -419,9 +438,10 @@ def _holds_card_number(record: Record) -> bool:
     return any(isinstance(text, str) and holds_card_number(text) for text in msgspec.structs.astuple(record))
 
 
-def _without_nul(fields: _Fields) -> _Fields:
-    event_id, sequence, stage, outcome, reason, rule_version, trace_id = fields
-    return event_id, sequence, _text(stage), _text(outcome), _text(reason), rule_version, _text(trace_id or "") or None
+def _without_nul(columns: _Columns) -> _Columns:
+    tenant, payment_id, event_id, sequence, stage, outcome, reason, rule_version, trace_id = columns
+    texts = (_text(stage), _text(outcome), _text(reason))
+    return tenant, payment_id, event_id, sequence, *texts, rule_version, _text(trace_id or "") or None
 
 
 def _text(text: str) -> str:

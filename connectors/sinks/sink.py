@@ -31,7 +31,6 @@ from connectors.sinks.rows import EventRow, Mapper, PaymentState, RegistryAwayEr
 from pipeline.settings import BrokerAccess, client_config
 from pipeline.topics import COMPLETED
 from schemas.codec import Codec
-from schemas.records import Record
 
 #: Rows and bytes of one transaction: large enough that a payment's events share one change of its row and pages of the
 #: index are written once for several events, small enough for memory (about 4 KB a row).
@@ -82,7 +81,7 @@ class _Work:
     """A batch while it is collected."""
 
     batch: Batch = field(default_factory=Batch)
-    payments: dict[tuple[str, str], list[tuple[EventRow, Record]]] = field(default_factory=dict)
+    payments: dict[tuple[str, str], list[EventRow]] = field(default_factory=dict)
     #: What comes after the batch, by partition.
     next_offsets: dict[Partition, int] = field(default_factory=dict)
     size_bytes: int = 0
@@ -241,7 +240,8 @@ class AuditSink:
         if not work.next_offsets:
             return True
         batch.offsets = {at: (self._stored.get(at), next_offset) for at, next_offset in work.next_offsets.items()}
-        batch.states = [state for events in work.payments.values() if (state := state_of(events)) is not None]
+        record_of = self._mapper.record_of
+        batch.states = [state for rows in work.payments.values() if (state := state_of(rows, record_of)) is not None]
         assert self._database is not None
         started = time.monotonic()
         try:
@@ -383,17 +383,19 @@ class AuditSink:
                         return
                     work = _Work()
             try:
-                row, record = make_row(topic, number, offset, message.timestamp()[1], value)
+                row = make_row(topic, number, offset, message.timestamp()[1], value)
             except RegistryAwayError as error:
                 found = self._wait_for_registry(error, message, stop)
                 if found is None:
                     break
-                row, record = found
+                row = found
             work.batch.events.append(row)
-            if record is None:
+            if row[1]:
+                payment = row[:2]
+                if payment not in ended:
+                    work.payments.setdefault(payment, []).append(row)
+            elif row[14] is None:  # the payload
                 work.unreadable += 1
-            elif row[1] and row[:2] not in ended:
-                work.payments.setdefault(row[:2], []).append((row, record))
             next_offsets[partition] = work.next_offsets[partition] = offset + 1
             work.size_bytes += len(value) if value else 0
             if work.size_bytes >= BATCH_BYTES_MAX:
@@ -414,9 +416,7 @@ class AuditSink:
             for payment in list(islice(ended, over)):
                 del ended[payment]
 
-    def _wait_for_registry(
-        self, error: RegistryAwayError, message: Any, stop: Event
-    ) -> tuple[EventRow, Record | None] | None:
+    def _wait_for_registry(self, error: RegistryAwayError, message: Any, stop: Event) -> EventRow | None:
         """Ask again until it answers; None when stopped meanwhile."""
         at = (message.topic(), message.partition(), message.offset(), message.timestamp()[1])
         until = time.monotonic() + self._give_up_after_s

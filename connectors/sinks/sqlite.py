@@ -2,6 +2,9 @@
 
 WAL with ``synchronous=NORMAL``: a loss of power can take back the last transactions, but each whole, with its offsets;
 the sink then reads them again from Kafka. So FULL (a sync per commit) would buy nothing.
+
+Payments have numbers, and an event that tells its payment's state has its payment's number: the index that keeps
+repeats out is by number and event id, so it grows at its end (docs/decisions/0019-numbered-payments.md).
 """
 
 from __future__ import annotations
@@ -11,8 +14,9 @@ import os
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from itertools import islice
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 from connectors.sinks.database import (
     Batch,
@@ -27,7 +31,7 @@ from connectors.sinks.database import (
     store_offsets,
     upsert_sql,
 )
-from connectors.sinks.rows import EventRow, PaymentState
+from connectors.sinks.rows import EventRow, PaymentState, tells_state
 
 #: How long a statement waits for another process (a reader that checkpoints, a backup).
 BUSY_TIMEOUT_S = 5.0
@@ -52,21 +56,40 @@ _MAY_PASS = frozenset(
 )
 
 
-def _marks(row: type[EventRow] | type[PaymentState]) -> str:
-    return f"VALUES ({', '.join('?' * len(row._fields))})"
+def _marks(columns: int) -> str:
+    return f"VALUES ({', '.join('?' * columns)})"
 
 
-_INSERT_EVENT = insert_sql(_marks(EventRow))
-_UPSERT_PAYMENT = upsert_sql(_marks(PaymentState))
+_INSERT_EVENT = insert_sql(_marks(len(EventRow._fields) + 1), "payment_number")
+_UPSERT_PAYMENT = upsert_sql(_marks(len(PaymentState._fields)))
+_LAST_NUMBER = "SELECT COALESCE(MAX(number), 0) FROM payments"
+_NUMBERS_AFTER = "SELECT tenant, payment_id, number FROM payments WHERE number > ?"
+_NUMBER = "SELECT number FROM payments WHERE tenant = ? AND payment_id = ?"
+#: Numbers that are remembered (about 250 bytes each), the latest.
+NUMBERS_MAX = 200_000
 
 
 class SqliteDatabase:
     """See :class:`connectors.sinks.database.Database`."""
 
+    events_of_ids = (
+        "(payment_number = (SELECT number FROM payments WHERE tenant = ?1 AND payment_id = ?2)"
+        " OR (payment_number IS NULL AND tenant = ?1 AND payment_id = ?2))"
+    )
+    events_of_row = "e.payment_number = p.number"
+    own_checks: ClassVar[dict[str, str]] = {
+        "events under the number of another payment": (
+            "SELECT e.tenant, e.payment_id FROM payment_events e LEFT JOIN payments p ON p.number = e.payment_number"
+            " WHERE e.payment_number IS NOT NULL AND (e.tenant, e.payment_id) IS NOT (p.tenant, p.payment_id)"
+        )
+    }
+
     def __init__(self, path: Path, *, create: bool) -> None:
         self.shown = f"sqlite:///{path}"
         self._path = path
         self._lock_file: int | None = None
+        #: Of payments in the database, for certain, the oldest first.
+        self._numbers: dict[tuple[str, str], int] = {}
         if not create and not path.exists():
             raise DatabaseError(f"{self.shown}: there is no such file; `ptr audit-sink` makes it")
         with self._translated():
@@ -131,14 +154,46 @@ class SqliteDatabase:
             execute("BEGIN IMMEDIATE")
             try:
                 store_offsets(batch, lambda sql, values: execute(sql, values).rowcount, self.shown)
-                inserted = self._connection.executemany(_INSERT_EVENT, batch.events).rowcount if batch.events else 0
+                (last,) = execute(_LAST_NUMBER).fetchone()
                 self._connection.executemany(_UPSERT_PAYMENT, batch.states)
+                new = {(tenant, payment): number for tenant, payment, number in execute(_NUMBERS_AFTER, (last,))}
+                rows = self._numbered(batch.events, new)
+                inserted = self._connection.executemany(_INSERT_EVENT, rows).rowcount if rows else 0
                 execute("COMMIT")
             except BaseException:
                 with suppress(sqlite3.Error):
                     execute("ROLLBACK")
                 raise
+        self._remember(new)
         return inserted
+
+    def _numbered(
+        self, events: Sequence[EventRow], new: dict[tuple[str, str], int]
+    ) -> list[tuple[*tuple[Any, ...], int | None]]:
+        """``events`` with the numbers of their payments; those that are looked up come into ``new``."""
+        known = self._numbers
+        rows: list[tuple[*tuple[Any, ...], int | None]] = []
+        for event in events:
+            number = None
+            if tells_state(event):
+                payment = event[:2]
+                number = known.get(payment) or new.get(payment)
+                if number is None:
+                    number = new[payment] = self._number_of(payment)
+            rows.append((*event, number))
+        return rows
+
+    def _number_of(self, payment: tuple[str, str]) -> int:
+        found: tuple[int] | None = self._connection.execute(_NUMBER, payment).fetchone()
+        if found is None:  # its state is written before or with its first event
+            raise DatabaseError(f"{self.shown}: events of payment {payment[1]} of {payment[0]} without its state")
+        return found[0]
+
+    def _remember(self, new: dict[tuple[str, str], int]) -> None:
+        numbers = self._numbers
+        numbers.update(new)
+        for payment in list(islice(numbers, max(len(numbers) - NUMBERS_MAX, 0))):
+            del numbers[payment]
 
     def query(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
         """Rows of a SELECT."""

@@ -159,14 +159,14 @@ def batches(all_messages: list[Message], codec: Codec) -> Iterator[Batch]:
     """What the sink makes of the messages."""
     mapper, stored = Mapper(codec), dict[Partition, int]()
     for start in range(0, len(all_messages), BATCH_ROWS_MAX):
-        batch, payments = Batch(), dict[tuple[str, str], list[tuple[EventRow, Record]]]()
+        batch, payments = Batch(), dict[tuple[str, str], list[EventRow]]()
         for topic, partition, offset, timestamp_ms, _, value in all_messages[start : start + BATCH_ROWS_MAX]:
-            row, record = mapper.row(topic, partition, offset, timestamp_ms, value)
-            assert record is not None
+            row = mapper.row(topic, partition, offset, timestamp_ms, value)
+            assert row.payload is not None
             batch.events.append(row)
-            payments.setdefault((row.tenant, row.payment_id), []).append((row, record))
+            payments.setdefault((row.tenant, row.payment_id), []).append(row)
             batch.offsets[topic, partition] = (stored.get((topic, partition)), offset + 1)
-        batch.states = [state for events in payments.values() if (state := state_of(events))]
+        batch.states = [state for events in payments.values() if (state := state_of(events, mapper.record_of))]
         stored |= {partition: next_offset for partition, (_, next_offset) in batch.offsets.items()}
         yield batch
 

@@ -27,6 +27,7 @@ from yoyo.backends.base import DatabaseBackend
 
 from connectors.sinks import sink as sink_module
 from connectors.sinks.database import (
+    STATE_COLUMNS,
     Batch,
     Database,
     DatabaseAwayError,
@@ -194,7 +195,7 @@ def a_batch(number: int, first_offset: int, expected: int | None = None) -> Batc
     """The seven events of one payment, all in one partition of one topic."""
     batch, mapper = Batch(), Mapper(CODEC)
     for place, (_, record) in enumerate(records_of(number, random.Random(number))):
-        row, _ = mapper.row("t", 0, first_offset + place, 1000 + place, CODEC.encode(record))
+        row = mapper.row("t", 0, first_offset + place, 1000 + place, CODEC.encode(record))
         batch.events.append(row)
         if isinstance(record, PaymentCompleted):
             state = payment_state(row, record)
@@ -277,13 +278,13 @@ def test_a_later_event_is_not_overtaken_by_an_earlier_one(database: Database) ->
         mapper, events = Mapper(CODEC), list(enumerate(records_of(7, random.Random(1))))
         rng.shuffle(events)
         for place, (_, record) in events:
-            row, _ = mapper.row(f"t{number}", 0, place, 1000 + place, CODEC.encode(record))
+            row = mapper.row(f"t{number}", 0, place, 1000 + place, CODEC.encode(record))
             row = row._replace(payment_id=f"p{number}")
             state = payment_state(row, record)
             assert state is not None
             database.write(Batch([row], [state], {("t", 0): (offset or None, offset + 1)}))
             offset += 1
-            sql = "SELECT * FROM payments WHERE payment_id = ?"
+            sql = f"SELECT {STATE_COLUMNS} FROM payments WHERE payment_id = ?"
             found = database.query(sql, (f"p{number}",))
             furthest = max(furthest, (row.sequence, row.outcome))
             assert (found[0][-2], found[0][2]) == furthest
@@ -404,7 +405,7 @@ def test_outcomes_are_read_first_and_change_nothing(
     ended = set(rows(url, "SELECT tenant, payment_id FROM payments WHERE outcome IS NOT NULL"))
     assert sink._ended.keys() <= ended
     check_exact(url, stream, 400)
-    states = "SELECT * FROM payments ORDER BY tenant, payment_id"
+    states = f"SELECT {STATE_COLUMNS} FROM payments ORDER BY tenant, payment_id"
     assert rows(url, states) == rows(plain, states)
 
 
@@ -687,7 +688,7 @@ def a_story(database: Database) -> tuple[str, str]:
     )
     records.append(records_of(2, random.Random(2))[0][1])
     for offset, record in enumerate(records):
-        row, _ = mapper.row("t", 0, offset, 5000 + 10 * offset, CODEC.encode(record))
+        row = mapper.row("t", 0, offset, 5000 + 10 * offset, CODEC.encode(record))
         state = payment_state(row, record)
         batch.events.append(row)
         batch.states = [*[s for s in batch.states if state is None or s[:2] != state[:2]], *([state] if state else [])]
@@ -721,9 +722,9 @@ def test_counts_and_what_is_wrong_with_them(database: Database) -> None:
     fields = {name: getattr(completed, name) for name in completed.__struct_fields__}
     for offset, named in enumerate(({"event_id": "again"}, {"payment_id": "unseen"})):
         record = PaymentCompleted(**fields | named)
-        batch.events.append(mapper.row("t", 1, offset, 1, CODEC.encode(record))[0])
+        batch.events.append(mapper.row("t", 1, offset, 1, CODEC.encode(record)))
     record = PaymentCompleted(**fields | {"payment_id": "no-event"})
-    state = payment_state(mapper.row("t", 1, 5, 1, CODEC.encode(record))[0], record)
+    state = payment_state(mapper.row("t", 1, 5, 1, CODEC.encode(record)), record)
     assert state is not None
     batch.states.append(state)
     batch.events.append(batch.events[0]._replace(event_id="again, from the same place"))
