@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from schemas import bodies
+from schemas.bodies import COMPILED
 from schemas.codec import Codec, UndecodableError, decode_request, schema_of
 from schemas.reasons import Error
 from schemas.records import PaymentRequested, Record
@@ -34,17 +34,8 @@ def transcriber(
     The bytes of a carried PTR are left out; ``with_request`` shows the PTR there. The function raises what
     :meth:`~schemas.codec.Codec.decoder` raises, for a damaged PTR that is shown too.
     """
-    schema, header, decode = schema_of(record), codec.own_header(record), codec.decoder(record)
-    carries = _carries(record)
-    start = len(header)
-    read = None
-    if bodies.COMPILED:
-        try:
-            read = bodies.native.Transcript(
-                schema, picked, _REQUEST if carries else "", schema_of(PaymentRequested) if with_request else None
-            ).read
-        except bodies.native.UnsupportedSchemaError:
-            read = None
+    header, decode = codec.own_header(record), codec.decoder(record)
+    start, read = len(header), _compiled(record, picked, with_request=with_request)
 
     def transcribe(value: bytes) -> Transcript:
         try:
@@ -57,6 +48,20 @@ def transcriber(
             raise UndecodableError(Error.UNREADABLE_VALUE, type(error).__name__) from None
 
     return transcribe
+
+
+def _compiled(
+    record: type[Record], picked: tuple[str, ...], *, with_request: bool
+) -> Callable[[bytes, int], Transcript] | None:
+    if not COMPILED:
+        return None
+    from schemas.native import Transcript, UnsupportedSchemaError
+
+    inside = schema_of(PaymentRequested) if with_request else None
+    try:
+        return Transcript(schema_of(record), picked, _REQUEST if _carries(record) else "", inside).read
+    except UnsupportedSchemaError:
+        return None
 
 
 def of_record(record: Record, picked: tuple[str, ...], *, with_request: bool = False) -> Transcript:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 from urllib.parse import unquote, urlsplit
 
-from connectors.sinks.rows import EventRow, PaymentState
+from connectors.sinks.rows import Columns, EventRow, PaymentState
 
 EVENT_COLUMNS = ", ".join(f'"{name}"' for name in EventRow._fields)
 STATE_COLUMNS = ", ".join(f'"{name}"' for name in PaymentState._fields)
@@ -39,7 +39,8 @@ class DatabaseBusyError(DatabaseError):
 class Batch:
     """What goes into one transaction."""
 
-    events: list[EventRow] = field(default_factory=list)
+    #: Columns of :class:`EventRow`.
+    events: list[Columns] = field(default_factory=list)
     states: list[PaymentState] = field(default_factory=list)
     #: By topic and partition: the offset that must be stored now (None: none), and the next one to read.
     offsets: dict[Partition, tuple[int | None, int]] = field(default_factory=dict)
@@ -51,11 +52,11 @@ class Database(Protocol):
     #: The URL without password.
     shown: str
     #: Which rows of ``payment_events`` are a payment's: an SQL condition on two parameters, tenant and payment id.
-    events_of_ids: str
+    events_of_ids: ClassVar[str]
     #: Which rows ``e`` of ``payment_events`` tell the state of the payment ``p``, a row of ``payments``: a condition.
-    events_of_row: str
+    events_of_row: ClassVar[str]
     #: Checks of what only this kind of database has: the name, and a SELECT of tenant and payment id of what is wrong.
-    own_checks: dict[str, str]
+    own_checks: ClassVar[dict[str, str]]
 
     def lock(self) -> None:
         """Become the only sink of this database, until closed. Raises :class:`DatabaseBusyError`."""

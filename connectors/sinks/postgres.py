@@ -71,8 +71,8 @@ _EVENT_TYPES, _STATE_TYPES = _types(EventRow), _types(PaymentState)
 class PostgresDatabase:
     """See :class:`connectors.sinks.database.Database`."""
 
-    events_of_ids = "tenant = ? AND payment_id = ?"
-    events_of_row = "e.tenant = p.tenant AND e.payment_id = p.payment_id"
+    events_of_ids: ClassVar[str] = "tenant = ? AND payment_id = ?"
+    events_of_row: ClassVar[str] = "e.tenant = p.tenant AND e.payment_id = p.payment_id"
     own_checks: ClassVar[dict[str, str]] = {}
 
     def __init__(self, url: str, *, create: bool) -> None:

@@ -43,8 +43,9 @@ DEAD_LETTER = 3_000_000_000
 EVENT_ID_CHARS_MAX = 300
 
 _sequence = itemgetter(3)
-#: A row from a tuple of its columns; a third of what the class itself takes.
-_row = tuple.__new__
+
+#: The columns of an :class:`EventRow`: a plain tuple is made and stored in less time than one with names.
+Columns = tuple[Any, ...]
 
 
 class EventRow(NamedTuple):
@@ -126,57 +127,57 @@ def dispatch_sequence(attempt: int, ask: int) -> int:
 
 
 #: The columns that the record itself tells, from ``tenant`` to ``trace_id``.
-_Columns = tuple[str, str, str, int, str, str, str, int | None, str | None]
+_Told = tuple[str, str, str, int, str, str, str, int | None, str | None]
 
 
 # Each takes the payload and the fields that are picked for it below, in their order.
 
 
-def _screened(_: str, tenant: str, payment: str, outcome: str, reason: str, version: int, trace: str) -> _Columns:
+def _screened(_: str, tenant: str, payment: str, outcome: str, reason: str, version: int, trace: str) -> _Told:
     return (tenant, payment, "screening", SCREENING, "screening", outcome, reason, version, trace or None)
 
 
-def _localized(_: str, tenant: str, payment: str, outcome: str, reason: str, version: int, trace: str) -> _Columns:
+def _localized(_: str, tenant: str, payment: str, outcome: str, reason: str, version: int, trace: str) -> _Told:
     return (tenant, payment, "localization", LOCALIZATION, "localization", outcome, reason, version, trace or None)
 
 
-def _profiled(_: str, tenant: str, payment: str, outcome: str, reason: str, version: int, trace: str) -> _Columns:
+def _profiled(_: str, tenant: str, payment: str, outcome: str, reason: str, version: int, trace: str) -> _Told:
     return (tenant, payment, "payer", PAYER, "payer", outcome, reason, version, trace or None)
 
 
-def _scored(_: str, tenant: str, payment: str, outcome: str, reason: str, version: int, trace: str) -> _Columns:
+def _scored(_: str, tenant: str, payment: str, outcome: str, reason: str, version: int, trace: str) -> _Told:
     return (tenant, payment, "payee", PAYEE, "payee", outcome, reason, version, trace or None)
 
 
-def _queued(_: str, tenant: str, payment: str, attempt: int, ask: int, version: int, trace: str) -> _Columns:
+def _queued(_: str, tenant: str, payment: str, attempt: int, ask: int, version: int, trace: str) -> _Told:
     place = dispatch_sequence(attempt, ask)
     return (tenant, payment, f"dispatch/{attempt}.{ask}", place, "dispatch", "queued", "", version, trace or None)
 
 
 def _answered(
     _: str, tenant: str, payment: str, attempt: int, ask: int, outcome: str, reason: str, trace: str
-) -> _Columns:
+) -> _Told:
     place = dispatch_sequence(attempt, ask) + 1
     return (tenant, payment, f"plugin/{attempt}.{ask}", place, "plugin", outcome, reason, None, trace or None)
 
 
 def _completed(
     _: str, tenant: str, payment: str, event_id: str, outcome: str, reason: str, version: int, trace: str
-) -> _Columns:
+) -> _Told:
     return (tenant, payment, event_id, COMPLETED, "settlement", outcome, reason, version, trace or None)
 
 
-def _charged_back(_: str, tenant: str, payment: str, charged_back_at_ms: int, reason: str) -> _Columns:
+def _charged_back(_: str, tenant: str, payment: str, charged_back_at_ms: int, reason: str) -> _Told:
     event_id = f"chargeback/{charged_back_at_ms}"
     return (tenant, payment, event_id, CHARGEBACK, "chargeback", "charged_back", reason, None, None)
 
 
-def _dead(_: str, key: bytes | None, topic: str, partition: int, offset: int, stage: str, error: str) -> _Columns:
+def _dead(_: str, key: bytes | None, topic: str, partition: int, offset: int, stage: str, error: str) -> _Told:
     event_id = f"dead-letter/{topic}/{partition}/{offset}"
     return (*_ids_of_key(key), event_id, DEAD_LETTER, stage, "dead_letter", error, None, None)
 
 
-def _configured(_: str, tenant: str, version: int, document_hash: str) -> _Columns:
+def _configured(_: str, tenant: str, version: int, document_hash: str) -> _Told:
     # With the hash: another document under a version that was used is another event, and must not vanish.
     event_id = f"tenant/{version}/{document_hash}"
     return (tenant, "", event_id, 0, "tenants", "configured", "", version, None)
@@ -186,7 +187,7 @@ _STAGE = ("tenant", "payment_id", "outcome", "reason", "rule_version", "trace_id
 _COMPLETION = ("tenant", "payment_id", "event_id", "outcome", "reason", "rule_version", "trace_id")
 _ANSWER = ("tenant", "payment_id", "attempt", "ask", "outcome", "reason", "trace_id")
 #: Of each audited record the fields that make its row, and what makes it.
-_KINDS: dict[type[Record], tuple[tuple[str, ...], Callable[..., _Columns]]] = {
+_KINDS: dict[type[Record], tuple[tuple[str, ...], Callable[..., _Told]]] = {
     PaymentScreened: (_STAGE, _screened),
     PaymentLocalized: (_STAGE, _localized),
     PaymentProfiled: (_STAGE, _profiled),
@@ -214,7 +215,8 @@ class _Reader(NamedTuple):
     record: type[Record]
     #: JSON and the picked fields.
     transcribe: Callable[[bytes], Transcript]
-    columns: Callable[..., _Columns]
+    columns: Callable[..., _Told]
+    is_unscreened: bool
     decode: Callable[[bytes], Any]
 
 
@@ -228,6 +230,7 @@ class Mapper:
                 record,
                 transcriber(codec, record, picked, with_request=record is PaymentScreened),
                 columns,
+                record in _UNSCREENED,
                 codec.decoder(record),
             )
             for record, (picked, columns) in _KINDS.items()
@@ -236,6 +239,10 @@ class Mapper:
         self._known_ids: set[bytes] = set()
 
     def row(self, topic: str, partition: int, offset: int, timestamp_ms: int, value: bytes | None) -> EventRow:
+        """:meth:`columns` by their names."""
+        return EventRow._make(self.columns(topic, partition, offset, timestamp_ms, value))
+
+    def columns(self, topic: str, partition: int, offset: int, timestamp_ms: int, value: bytes | None) -> Columns:
         """The row of one record; what is unreadable is a row too, without payload.
 
         Raises :class:`RegistryAwayError`, nothing else.
@@ -246,20 +253,21 @@ class Mapper:
         try:
             if value[0] == 0 and value[:5] not in self._known_ids:  # Confluent framing
                 self._look_up(value)
-            record, transcribe, columns_of, decode = self._by_topic.get(topic) or self._reader_of(topic, value)
+            reader = self._by_topic.get(topic) or self._reader_of(topic, value)
+            record, transcribe, columns_of, is_unscreened, decode = reader
             found = transcribe(value)
         except UndecodableError as error:
             return _unreadable((topic, partition, offset, recorded_at_ms), value, error.error)
-        if record in _UNSCREENED and may_hold_card_number(value) and _holds_card_number(decode(value)):
+        if is_unscreened and may_hold_card_number(value) and _holds_card_number(decode(value)):
             return _unreadable((topic, partition, offset, recorded_at_ms), value, Reason.CARD_NUMBER)
         payload: str = found[0]
-        columns = columns_of(*found)
-        if _NUL in payload:
-            columns = _without_nul(columns)
-        event_id = columns[2]
-        if not _is_known(record, columns) or len(event_id) > EVENT_ID_CHARS_MAX or not event_id.isprintable():
-            columns = ("", "", f"record/{topic}/{partition}/{offset}", *columns[3:])
-        return _row(EventRow, (*columns, topic, partition, offset, recorded_at_ms, value, payload))
+        told = columns_of(*found)
+        if "\\" in payload and _NUL in payload:  # one character is found ten times faster
+            told = _without_nul(told)
+        event_id = told[2]
+        if not _is_known(record, told) or len(event_id) > EVENT_ID_CHARS_MAX or not event_id.isprintable():
+            told = ("", "", f"record/{topic}/{partition}/{offset}", *told[3:])
+        return (*told, topic, partition, offset, recorded_at_ms, value, payload)
 
     def record_of(self, row: EventRow) -> Record:
         """The record that ``row`` was made of, which must have a payload."""
@@ -315,16 +323,16 @@ def expired_row(topic: str, partition: int, first_missing: int, next_offset: int
     return EventRow("", "", event_id, 0, "audit", "expired", "", None, None, *at, None, payload)
 
 
-def tells_state(row: EventRow) -> bool:
+def tells_state(row: Columns) -> bool:
     """Whether the event says something about its payment.
 
     Chargebacks, dead letters and configurations do not, nor does the refusal of another request under the payment's id,
     nor an event whose ids are not valid.
     """
-    sequence = row[3]
-    return bool(
-        row[1] and sequence < CHARGEBACK and not (sequence == COMPLETED and row[6] == Reason.CONFLICTING_REQUEST)
-    )
+    sequence: int = row[3]
+    if sequence == COMPLETED and row[6] == Reason.CONFLICTING_REQUEST:
+        return False
+    return sequence < CHARGEBACK and row[1] != ""
 
 
 def payment_state(row: EventRow, record: Record) -> PaymentState | None:
@@ -379,17 +387,18 @@ def payment_state(row: EventRow, record: Record) -> PaymentState | None:
     )
 
 
-def state_of(rows: list[EventRow], record_of: Callable[[EventRow], Record]) -> PaymentState | None:
+def state_of(events: list[Columns], record_of: Callable[[EventRow], Record]) -> PaymentState | None:
     """What several events of one payment say together: the latest speaks, earlier ones fill what it leaves open.
 
-    Of two in the same place the first in ``rows`` counts. Only records that matter are asked for.
+    Of two in the same place the first in ``events`` counts. Only records that matter are asked for.
     """
-    if len(rows) > 1:
-        rows = sorted(rows, key=_sequence, reverse=True)
+    if len(events) > 1:
+        events = sorted(events, key=_sequence, reverse=True)
     state: PaymentState | None = None
-    for row in rows:
-        if not tells_state(row):
+    for event in events:
+        if not tells_state(event):
             continue
+        row = EventRow._make(event)
         earlier = payment_state(row, record_of(row))
         if earlier is not None:
             state = earlier if state is None else merged(state, earlier)
@@ -405,19 +414,19 @@ def merged(later: PaymentState, earlier: PaymentState) -> PaymentState:
     return PaymentState(*values)
 
 
-def _unreadable(at: tuple[str, int, int, int], value: bytes | None, error: str) -> EventRow:
+def _unreadable(at: tuple[str, int, int, int], value: bytes | None, error: str) -> Columns:
     """A row for what is not the record it should be; its bytes are kept, card numbers masked."""
     topic, partition, offset, _ = at
     event_id = f"record/{topic}/{partition}/{offset}"
     kept = None if value is None else mask_card_numbers(value)
-    return EventRow("", "", event_id, 0, "audit", "unreadable", str(error), None, None, *at, kept, None)
+    return ("", "", event_id, 0, "audit", "unreadable", str(error), None, None, *at, kept, None)
 
 
-def _is_known(record: type[Record], columns: _Columns) -> bool:
+def _is_known(record: type[Record], told: _Told) -> bool:
     """Whether the row can be kept under its tenant and payment."""
     if record is DeadLetter:
         return True
-    return _is_tenant(columns[0]) and (record is TenantConfigured or ID_PATTERN.match(columns[1]) is not None)
+    return _is_tenant(told[0]) and (record is TenantConfigured or ID_PATTERN.match(told[1]) is not None)
 
 
 @lru_cache(maxsize=4096)
@@ -438,8 +447,8 @@ def _holds_card_number(record: Record) -> bool:
     return any(isinstance(text, str) and holds_card_number(text) for text in msgspec.structs.astuple(record))
 
 
-def _without_nul(columns: _Columns) -> _Columns:
-    tenant, payment_id, event_id, sequence, stage, outcome, reason, rule_version, trace_id = columns
+def _without_nul(told: _Told) -> _Told:
+    tenant, payment_id, event_id, sequence, stage, outcome, reason, rule_version, trace_id = told
     texts = (_text(stage), _text(outcome), _text(reason))
     return tenant, payment_id, event_id, sequence, *texts, rule_version, _text(trace_id or "") or None
 

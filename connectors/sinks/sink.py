@@ -27,7 +27,7 @@ from connectors.sinks.database import (
     Partition,
     open_database,
 )
-from connectors.sinks.rows import EventRow, Mapper, PaymentState, RegistryAwayError, expired_row, state_of
+from connectors.sinks.rows import Columns, Mapper, PaymentState, RegistryAwayError, expired_row, state_of
 from pipeline.settings import BrokerAccess, client_config
 from pipeline.topics import COMPLETED
 from schemas.codec import Codec
@@ -81,7 +81,7 @@ class _Work:
     """A batch while it is collected."""
 
     batch: Batch = field(default_factory=Batch)
-    payments: dict[tuple[str, str], list[EventRow]] = field(default_factory=dict)
+    payments: dict[tuple[str, str], list[Columns]] = field(default_factory=dict)
     #: What comes after the batch, by partition.
     next_offsets: dict[Partition, int] = field(default_factory=dict)
     size_bytes: int = 0
@@ -367,7 +367,7 @@ class AuditSink:
         """Take what waits and write it, in as many transactions as its size asks for."""
         work = _Work()
         checked: set[Partition] = set()
-        next_offsets, make_row, ended = self._next, self._mapper.row, self._ended
+        next_offsets, make_row, ended = self._next, self._mapper.columns, self._ended
         for message in self._waiting():
             if message.error() is not None:
                 self._on_message_error(message)
@@ -416,7 +416,7 @@ class AuditSink:
             for payment in list(islice(ended, over)):
                 del ended[payment]
 
-    def _wait_for_registry(self, error: RegistryAwayError, message: Any, stop: Event) -> EventRow | None:
+    def _wait_for_registry(self, error: RegistryAwayError, message: Any, stop: Event) -> Columns | None:
         """Ask again until it answers; None when stopped meanwhile."""
         at = (message.topic(), message.partition(), message.offset(), message.timestamp()[1])
         until = time.monotonic() + self._give_up_after_s
@@ -427,7 +427,7 @@ class AuditSink:
                 return None
             delay_s = min(delay_s * 2, DELAY_MAX_S)
             try:
-                return self._mapper.row(*at, message.value())
+                return self._mapper.columns(*at, message.value())
             except RegistryAwayError as again:
                 error = again
         raise SinkError(

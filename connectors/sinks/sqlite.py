@@ -31,7 +31,7 @@ from connectors.sinks.database import (
     store_offsets,
     upsert_sql,
 )
-from connectors.sinks.rows import EventRow, PaymentState, tells_state
+from connectors.sinks.rows import Columns, EventRow, PaymentState, tells_state
 
 #: How long a statement waits for another process (a reader that checkpoints, a backup).
 BUSY_TIMEOUT_S = 5.0
@@ -72,11 +72,11 @@ NUMBERS_MAX = 200_000
 class SqliteDatabase:
     """See :class:`connectors.sinks.database.Database`."""
 
-    events_of_ids = (
+    events_of_ids: ClassVar[str] = (
         "(payment_number = (SELECT number FROM payments WHERE tenant = ?1 AND payment_id = ?2)"
         " OR (payment_number IS NULL AND tenant = ?1 AND payment_id = ?2))"
     )
-    events_of_row = "e.payment_number = p.number"
+    events_of_row: ClassVar[str] = "e.payment_number = p.number"
     own_checks: ClassVar[dict[str, str]] = {
         "events under the number of another payment": (
             "SELECT e.tenant, e.payment_id FROM payment_events e LEFT JOIN payments p ON p.number = e.payment_number"
@@ -167,12 +167,10 @@ class SqliteDatabase:
         self._remember(new)
         return inserted
 
-    def _numbered(
-        self, events: Sequence[EventRow], new: dict[tuple[str, str], int]
-    ) -> list[tuple[*tuple[Any, ...], int | None]]:
+    def _numbered(self, events: Sequence[Columns], new: dict[tuple[str, str], int]) -> list[Columns]:
         """``events`` with the numbers of their payments; those that are looked up come into ``new``."""
         known = self._numbers
-        rows: list[tuple[*tuple[Any, ...], int | None]] = []
+        rows: list[Columns] = []
         for event in events:
             number = None
             if tells_state(event):
@@ -180,7 +178,11 @@ class SqliteDatabase:
                 number = known.get(payment) or new.get(payment)
                 if number is None:
                     number = new[payment] = self._number_of(payment)
-            rows.append((*event, number))
+            # Spelled out, which takes half of what slices take. The driver looks for an adapter of every bytes, at a
+            # fifth of the statement's price; a bytearray it takes as it is.
+            a, b, c, d, e, f, g, h, i, j, k, l, m, avro, payload = event
+            kept = None if avro is None else bytearray(avro)
+            rows.append((a, b, c, d, e, f, g, h, i, j, k, l, m, kept, payload, number))
         return rows
 
     def _number_of(self, payment: tuple[str, str]) -> int:

@@ -164,7 +164,7 @@ def event(record: Record, at_ms: int = NOON_MS + 100) -> EventRow:
 
 
 def state_of(rows: list[EventRow]) -> PaymentState | None:
-    return rows_module.state_of(rows, Mapper(CODEC).record_of)
+    return rows_module.state_of(list(rows), Mapper(CODEC).record_of)
 
 
 @pytest.mark.parametrize(
