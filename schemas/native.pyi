@@ -21,9 +21,19 @@ class Body:
     def write(self, header: bytes, value: Any, carried: bytes = b"") -> bytes: ...
 
 class Transcript:
-    """What :class:`schemas.transcripts.Transcript` promises, compiled; raises what :class:`Body` raises."""
+    """One kind of record as JSON, as msgspec writes it, and some of its fields; raises what :class:`Body` raises.
+
+    ``read`` gives the JSON as text, then the fields ``picked``, in that order. ``body``, the last field, of bytes, is left
+    out, or shown as the record of schema ``of`` that its bytes begin with. Raises :class:`ValueError` for fields that are
+    not there or not of that kind.
+    """
 
     def __new__(
-        cls, schema: Mapping[str, Any], picked: tuple[str, ...], body: str = "", of: Mapping[str, Any] | None = None
+        cls,
+        schema: Mapping[str, Any],
+        classes: Mapping[str, type],
+        picked: tuple[str, ...],
+        body: str = "",
+        of: Mapping[str, Any] | None = None,
     ) -> Transcript: ...
     def read(self, value: bytes, start: int) -> tuple[Any, ...]: ...

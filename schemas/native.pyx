@@ -816,8 +816,8 @@ cdef class Transcript:
     cdef Py_ssize_t shown
     cdef RecordNode inner
 
-    def __cinit__(self, dict schema not None, tuple picked not None, str body not None="", dict of=None):
-        self.root = compiled(schema, {})
+    def __cinit__(self, dict schema not None, dict classes not None, tuple picked not None, str body not None="", dict of=None):
+        self.root = compiled(schema, classes)
         self.shown = len(self.root.nodes)
         self.size = 1 + len(picked)
         for i, name in enumerate(self.root.names):

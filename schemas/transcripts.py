@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from schemas.bodies import COMPILED
+from schemas.bodies import CLASSES, COMPILED
 from schemas.codec import Codec, UndecodableError, decode_request, schema_of
 from schemas.reasons import Error
 from schemas.records import PaymentRequested, Record
@@ -59,7 +59,7 @@ def _compiled(
 
     inside = schema_of(PaymentRequested) if with_request else None
     try:
-        return Transcript(schema_of(record), picked, _REQUEST if _carries(record) else "", inside).read
+        return Transcript(schema_of(record), CLASSES, picked, _REQUEST if _carries(record) else "", inside).read
     except UnsupportedSchemaError:
         return None
 

@@ -180,9 +180,9 @@ class SqliteDatabase:
                     number = new[payment] = self._number_of(payment)
             # Spelled out, which takes half of what slices take. The driver looks for an adapter of every bytes, at a
             # fifth of the statement's price; a bytearray it takes as it is.
-            a, b, c, d, e, f, g, h, i, j, k, l, m, avro, payload = event
+            a, b, c, d, e, f, g, h, i, j, k, o, p, avro, payload = event
             kept = None if avro is None else bytearray(avro)
-            rows.append((a, b, c, d, e, f, g, h, i, j, k, l, m, kept, payload, number))
+            rows.append((a, b, c, d, e, f, g, h, i, j, k, o, p, kept, payload, number))
         return rows
 
     def _number_of(self, payment: tuple[str, str]) -> int:

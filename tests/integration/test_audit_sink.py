@@ -35,7 +35,7 @@ from connectors.sinks.database import (
     DatabaseError,
     open_database,
 )
-from connectors.sinks.rows import Mapper, payment_state
+from connectors.sinks.rows import EventRow, Mapper, payment_state
 from connectors.sinks.sink import AuditSink, SinkError
 from connectors.sinks.story import count_check, outcome_counts, story
 from pipeline import topics
@@ -227,10 +227,10 @@ def test_the_same_batch_again_changes_nothing(database: Database) -> None:
 def test_of_two_events_with_one_id_the_first_wins(database: Database) -> None:
     """In one batch or in two: the row keeps the coordinates and bytes of the first."""
     batch, second = a_batch(1, 0), a_batch(1, 7, expected=14)
-    batch.events += [event._replace(avro=b"second") for event in second.events]
+    batch.events += [EventRow._make(event)._replace(avro=b"second") for event in second.events]
     batch.offsets["t", 0] = (None, 14)
     assert database.write(batch) == 7
-    second.events = [event._replace(offset=event.offset + 7) for event in second.events]
+    second.events = [event[:11] + (event[11] + 7,) + event[12:] for event in second.events]
     second.offsets["t", 0] = (14, 21)
     assert database.write(second) == 0
     assert database.query('SELECT COUNT(*), MAX("offset") FROM payment_events WHERE avro <> ?', (b"second",)) == [
@@ -726,8 +726,8 @@ def test_counts_and_what_is_wrong_with_them(database: Database) -> None:
     record = PaymentCompleted(**fields | {"payment_id": "no-event"})
     state = payment_state(mapper.row("t", 1, 5, 1, CODEC.encode(record)), record)
     assert state is not None
-    batch.states.append(state)
-    batch.events.append(batch.events[0]._replace(event_id="again, from the same place"))
+    batch.states += [state, state._replace(payment_id="unseen", outcome=None)]
+    batch.events.append(EventRow._make(batch.events[0])._replace(event_id="again, from the same place"))
     database.write(batch)
     found = {anomaly.what: anomaly.examples for anomaly in count_check(database).anomalies}
     assert found["events under coordinates that another event has"] == [(tenant, payment_id)]
