@@ -183,21 +183,48 @@ def _configured(_: str, tenant: str, version: int, document_hash: str) -> _Told:
     return (tenant, "", event_id, 0, "tenants", "configured", "", version, None)
 
 
+@lru_cache(maxsize=4096)
+def _is_tenant(tenant: str) -> bool:
+    return TENANT_PATTERN.match(tenant) is not None
+
+
+def _has_ids(told: _Told) -> bool:
+    return _is_tenant(told[0]) and ID_PATTERN.match(told[1]) is not None
+
+
+def _has_event_id(told: _Told) -> bool:
+    return len(told[2]) <= EVENT_ID_CHARS_MAX and told[2].isprintable()
+
+
+class _Kind(NamedTuple):
+    """What is particular to one kind of record."""
+
+    #: The fields that make its row, what makes it, and whether it can be kept under these ids.
+    picked: tuple[str, ...]
+    told: Callable[..., _Told]
+    fits: Callable[[_Told], bool] = _has_ids
+
+
 _STAGE = ("tenant", "payment_id", "outcome", "reason", "rule_version", "trace_id")
-_COMPLETION = ("tenant", "payment_id", "event_id", "outcome", "reason", "rule_version", "trace_id")
-_ANSWER = ("tenant", "payment_id", "attempt", "ask", "outcome", "reason", "trace_id")
-#: Of each audited record the fields that make its row, and what makes it.
-_KINDS: dict[type[Record], tuple[tuple[str, ...], Callable[..., _Told]]] = {
-    PaymentScreened: (_STAGE, _screened),
-    PaymentLocalized: (_STAGE, _localized),
-    PaymentProfiled: (_STAGE, _profiled),
-    PaymentScored: (_STAGE, _scored),
-    PaymentQueued: (("tenant", "payment_id", "attempt", "ask", "rule_version", "trace_id"), _queued),
-    PaymentAnswered: (_ANSWER, _answered),
-    PaymentCompleted: (_COMPLETION, _completed),
-    ChargebackReceived: (("tenant", "payment_id", "charged_back_at_ms", "reason"), _charged_back),
-    DeadLetter: (("key", "topic", "partition", "offset", "stage", "error"), _dead),
-    TenantConfigured: (("tenant", "version", "document_hash"), _configured),
+_KINDS: dict[type[Record], _Kind] = {
+    PaymentScreened: _Kind(_STAGE, _screened),
+    PaymentLocalized: _Kind(_STAGE, _localized),
+    PaymentProfiled: _Kind(_STAGE, _profiled),
+    PaymentScored: _Kind(_STAGE, _scored),
+    PaymentQueued: _Kind(("tenant", "payment_id", "attempt", "ask", "rule_version", "trace_id"), _queued),
+    PaymentAnswered: _Kind(("tenant", "payment_id", "attempt", "ask", "outcome", "reason", "trace_id"), _answered),
+    PaymentCompleted: _Kind(
+        ("tenant", "payment_id", "event_id", "outcome", "reason", "rule_version", "trace_id"),
+        _completed,
+        lambda told: _has_ids(told) and _has_event_id(told),
+    ),
+    ChargebackReceived: _Kind(("tenant", "payment_id", "charged_back_at_ms", "reason"), _charged_back),
+    DeadLetter: _Kind(("key", "topic", "partition", "offset", "stage", "error"), _dead, _has_event_id),
+    TenantConfigured: _Kind(
+        ("tenant", "version", "document_hash"),
+        _configured,
+        lambda told: _is_tenant(told[0]) and _has_event_id(told),
+    ),
 }
 #: Written by outsiders, or not looked at by screening: a card number may be in them.
 _UNSCREENED = frozenset({ChargebackReceived, TenantConfigured})
@@ -212,10 +239,10 @@ class RegistryAwayError(Exception):
 class _Reader(NamedTuple):
     """How one kind of record becomes a row."""
 
-    record: type[Record]
     #: JSON and the picked fields.
     transcribe: Callable[[bytes], Transcript]
-    columns: Callable[..., _Told]
+    told: Callable[..., _Told]
+    fits: Callable[[_Told], bool]
     is_unscreened: bool
     decode: Callable[[bytes], Any]
 
@@ -227,13 +254,13 @@ class Mapper:
         self._codec = codec
         self._readers = {
             record: _Reader(
-                record,
-                transcriber(codec, record, picked, with_request=record is PaymentScreened),
-                columns,
+                transcriber(codec, record, kind.picked, with_request=record is PaymentScreened),
+                kind.told,
+                kind.fits,
                 record in _UNSCREENED,
                 codec.decoder(record),
             )
-            for record, (picked, columns) in _KINDS.items()
+            for record, kind in _KINDS.items()
         }
         self._by_topic: dict[str, _Reader] = {}
         self._known_ids: set[bytes] = set()
@@ -254,18 +281,17 @@ class Mapper:
             if value[0] == 0 and value[:5] not in self._known_ids:  # Confluent framing
                 self._look_up(value)
             reader = self._by_topic.get(topic) or self._reader_of(topic, value)
-            record, transcribe, columns_of, is_unscreened, decode = reader
+            transcribe, tell, fits, is_unscreened, decode = reader
             found = transcribe(value)
         except UndecodableError as error:
             return _unreadable((topic, partition, offset, recorded_at_ms), value, error.error)
         if is_unscreened and may_hold_card_number(value) and _holds_card_number(decode(value)):
             return _unreadable((topic, partition, offset, recorded_at_ms), value, Reason.CARD_NUMBER)
         payload: str = found[0]
-        told = columns_of(*found)
+        told = tell(*found)
         if "\\" in payload and _NUL in payload:  # one character is found ten times faster
             told = _without_nul(told)
-        event_id = told[2]
-        if not _is_known(record, told) or len(event_id) > EVENT_ID_CHARS_MAX or not event_id.isprintable():
+        if not fits(told):
             told = ("", "", f"record/{topic}/{partition}/{offset}", *told[3:])
         return (*told, topic, partition, offset, recorded_at_ms, value, payload)
 
@@ -420,18 +446,6 @@ def _unreadable(at: tuple[str, int, int, int], value: bytes | None, error: str) 
     event_id = f"record/{topic}/{partition}/{offset}"
     kept = None if value is None else mask_card_numbers(value)
     return ("", "", event_id, 0, "audit", "unreadable", str(error), None, None, *at, kept, None)
-
-
-def _is_known(record: type[Record], told: _Told) -> bool:
-    """Whether the row can be kept under its tenant and payment."""
-    if record is DeadLetter:
-        return True
-    return _is_tenant(told[0]) and (record is TenantConfigured or ID_PATTERN.match(told[1]) is not None)
-
-
-@lru_cache(maxsize=4096)
-def _is_tenant(tenant: str) -> bool:
-    return TENANT_PATTERN.match(tenant) is not None
 
 
 def _ids_of_key(key: bytes | None) -> tuple[str, str]:

@@ -394,7 +394,7 @@ class AuditSink:
                 payment = row[:2]
                 if payment not in ended:
                     work.payments.setdefault(payment, []).append(row)
-            elif row[14] is None:  # the payload
+            elif row[-1] is None:  # no payload
                 work.unreadable += 1
             next_offsets[partition] = work.next_offsets[partition] = offset + 1
             work.size_bytes += len(value) if value else 0

@@ -230,7 +230,7 @@ def test_of_two_events_with_one_id_the_first_wins(database: Database) -> None:
     batch.events += [EventRow._make(event)._replace(avro=b"second") for event in second.events]
     batch.offsets["t", 0] = (None, 14)
     assert database.write(batch) == 7
-    second.events = [event[:11] + (event[11] + 7,) + event[12:] for event in second.events]
+    second.events = [(*event[:11], event[11] + 7, *event[12:]) for event in second.events]
     second.offsets["t", 0] = (14, 21)
     assert database.write(second) == 0
     assert database.query('SELECT COUNT(*), MAX("offset") FROM payment_events WHERE avro <> ?', (b"second",)) == [
