@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from connectors.exceptions.book import ExceptionBook
 from connectors.lists.book import ListBook
 from connectors.pic.base import Pic
 from connectors.tenants.book import TenantBook
@@ -20,3 +21,4 @@ class Context:
     lists: ListBook
     #: The plugins, by the name of their PIC.
     pics: Mapping[str, Pic]
+    exceptions: ExceptionBook = field(default_factory=ExceptionBook)

@@ -24,6 +24,10 @@ NAMES = (
     "chargeback_received",
     "list_part",
     "list_updated",
+    "review_opened",
+    "review_decided",
+    "review_answered",
+    "exception_granted",
 )
 HEAD = """# Records
 

@@ -55,6 +55,8 @@ class Database(Protocol):
     events_of_ids: ClassVar[str]
     #: Which rows ``e`` of ``payment_events`` tell the state of the payment ``p``, a row of ``payments``: a condition.
     events_of_row: ClassVar[str]
+    #: Whether the rows ``e`` and ``o`` of ``payment_events``, which tell states, are of one payment: a condition.
+    events_of_event: ClassVar[str]
     #: Checks of what only this kind of database has: the name, and a SELECT of tenant and payment id of what is wrong.
     own_checks: ClassVar[dict[str, str]]
 

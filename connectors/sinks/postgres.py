@@ -73,6 +73,7 @@ class PostgresDatabase:
 
     events_of_ids: ClassVar[str] = "tenant = ? AND payment_id = ?"
     events_of_row: ClassVar[str] = "e.tenant = p.tenant AND e.payment_id = p.payment_id"
+    events_of_event: ClassVar[str] = "e.tenant = o.tenant AND e.payment_id = o.payment_id"
     own_checks: ClassVar[dict[str, str]] = {}
 
     def __init__(self, url: str, *, create: bool) -> None:

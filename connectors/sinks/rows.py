@@ -10,13 +10,15 @@ from typing import Any, NamedTuple
 import msgspec
 
 from pipeline import topics
+from pipeline.stages.exceptions import exception_id
 from schemas.card_numbers import holds_card_number, mask_card_numbers, may_hold_card_number
 from schemas.codec import Codec, UndecodableError
 from schemas.identity import ID_PATTERN, SEPARATOR, TENANT_PATTERN
-from schemas.reasons import Error, Reason
+from schemas.reasons import REVIEWED, Error, Reason
 from schemas.records import (
     ChargebackReceived,
     DeadLetter,
+    ExceptionGranted,
     PaymentAnswered,
     PaymentCompleted,
     PaymentLocalized,
@@ -25,12 +27,16 @@ from schemas.records import (
     PaymentScored,
     PaymentScreened,
     Record,
+    ReviewAnswered,
+    ReviewOpened,
     TenantConfigured,
 )
 from schemas.transcripts import Transcript, transcriber
 
 #: Places in a payment's story. An attempt has room for 50,000 asks (17 days, one every 30 s); more share one place.
 SCREENING, LOCALIZATION, PAYER, PAYEE = 10, 20, 30, 40
+#: After the stage that referred the payment: its review opens, decisions are ignored or end it, the payment goes on.
+REVIEW_OPENED, DECISION_IGNORED, REVIEW_ENDED, REVIEWED_EVENT = 2, 3, 4, 6
 FIRST_DISPATCH = 100
 PER_ATTEMPT = 100_000
 ASKS_MAX = PER_ATTEMPT // 2 - 1
@@ -41,8 +47,11 @@ DEAD_LETTER = 3_000_000_000
 
 #: Longer event ids do not fit an index entry of PostgreSQL (2,700 bytes) together with tenant and payment.
 EVENT_ID_CHARS_MAX = 300
+#: The stage that reviews' events are of.
+REVIEWS = "reviews"
 
 _sequence = itemgetter(3)
+_decode_exception = msgspec.json.Decoder(ExceptionGranted).decode
 
 #: The columns of an :class:`EventRow`: a plain tuple is made and stored in less time than one with names.
 Columns = tuple[Any, ...]
@@ -112,11 +121,14 @@ _RECORDS: dict[str, type[Record]] = {
     topics.LOCALIZED.name: PaymentLocalized,
     topics.PROFILED.name: PaymentProfiled,
     topics.SCORED.name: PaymentScored,
+    topics.REVIEWS_OPENED.name: ReviewOpened,
+    topics.REVIEWS_ANSWERED.name: ReviewAnswered,
     topics.ANSWERED.name: PaymentAnswered,
     topics.COMPLETED.name: PaymentCompleted,
     topics.CHARGEBACKS.name: ChargebackReceived,
     topics.DEAD_LETTERS.name: DeadLetter,
     topics.TENANTS.name: TenantConfigured,
+    topics.EXCEPTIONS.name: ExceptionGranted,
 }
 
 
@@ -134,7 +146,10 @@ _Told = tuple[str, str, str, int, str, str, str, int | None, str | None]
 
 
 def _screened(_: str, tenant: str, payment: str, outcome: str, reason: str, version: int, trace: str) -> _Told:
-    return (tenant, payment, "screening", SCREENING, "screening", outcome, reason, version, trace or None)
+    event_id, place = "screening", SCREENING
+    if reason in REVIEWED:
+        event_id, place = "screening/reviewed", SCREENING + REVIEWED_EVENT
+    return (tenant, payment, event_id, place, "screening", outcome, reason, version, trace or None)
 
 
 def _localized(_: str, tenant: str, payment: str, outcome: str, reason: str, version: int, trace: str) -> _Told:
@@ -146,7 +161,31 @@ def _profiled(_: str, tenant: str, payment: str, outcome: str, reason: str, vers
 
 
 def _scored(_: str, tenant: str, payment: str, outcome: str, reason: str, version: int, trace: str) -> _Told:
-    return (tenant, payment, "payee", PAYEE, "payee", outcome, reason, version, trace or None)
+    event_id, place = "payee", PAYEE
+    if reason in REVIEWED:
+        event_id, place = "payee/reviewed", PAYEE + REVIEWED_EVENT
+    return (tenant, payment, event_id, place, "payee", outcome, reason, version, trace or None)
+
+
+def _place_of_review(stage: str) -> int:
+    return SCREENING if stage == "screening" else PAYEE
+
+
+def _opened(
+    _: str, tenant: str, payment: str, event_id: str, stage: str, reason: str, version: int, trace: str
+) -> _Told:
+    place = _place_of_review(stage) + REVIEW_OPENED
+    return (tenant, payment, event_id, place, REVIEWS, "referred", reason, version, trace or None)
+
+
+def _review_answered(
+    _: str, tenant: str, payment: str, event_id: str, stage: str, result: str, ignored: str, decision: str, trace: str
+) -> _Told:
+    place = _place_of_review(stage)
+    if ignored:
+        return (tenant, payment, event_id, place + DECISION_IGNORED, REVIEWS, result, ignored, None, trace or None)
+    reason = "review_expired" if decision == "expired" else f"review_{result}"
+    return (tenant, payment, event_id, place + REVIEW_ENDED, REVIEWS, result, reason, None, trace or None)
 
 
 def _queued(_: str, tenant: str, payment: str, attempt: int, ask: int, version: int, trace: str) -> _Told:
@@ -183,6 +222,11 @@ def _configured(_: str, tenant: str, version: int, document_hash: str) -> _Told:
     return (tenant, "", event_id, 0, "tenants", "configured", "", version, None)
 
 
+def _excepted(payload: str, tenant: str, revoked: bool) -> _Told:
+    event_id = f"exception/{exception_id(_decode_exception(payload))}"
+    return (tenant, "", event_id, 0, "exceptions", "revoked" if revoked else "granted", "", None, None)
+
+
 @lru_cache(maxsize=4096)
 def _is_tenant(tenant: str) -> bool:
     return TENANT_PATTERN.match(tenant) is not None
@@ -194,6 +238,14 @@ def _has_ids(told: _Told) -> bool:
 
 def _has_event_id(told: _Told) -> bool:
     return len(told[2]) <= EVENT_ID_CHARS_MAX and told[2].isprintable()
+
+
+def _has_ids_of_event(told: _Told) -> bool:
+    return _has_ids(told) and _has_event_id(told)
+
+
+def _has_tenant(told: _Told) -> bool:
+    return _is_tenant(told[0]) and _has_event_id(told)
 
 
 class _Kind(NamedTuple):
@@ -211,23 +263,32 @@ _KINDS: dict[type[Record], _Kind] = {
     PaymentLocalized: _Kind(_STAGE, _localized),
     PaymentProfiled: _Kind(_STAGE, _profiled),
     PaymentScored: _Kind(_STAGE, _scored),
+    ReviewOpened: _Kind(
+        ("tenant", "payment_id", "event_id", "stage", "reason", "rule_version", "trace_id"), _opened, _has_ids_of_event
+    ),
+    ReviewAnswered: _Kind(
+        ("tenant", "payment_id", "event_id", "stage", "result", "ignored", "decision", "trace_id"),
+        _review_answered,
+        _has_ids_of_event,
+    ),
     PaymentQueued: _Kind(("tenant", "payment_id", "attempt", "ask", "rule_version", "trace_id"), _queued),
     PaymentAnswered: _Kind(("tenant", "payment_id", "attempt", "ask", "outcome", "reason", "trace_id"), _answered),
     PaymentCompleted: _Kind(
         ("tenant", "payment_id", "event_id", "outcome", "reason", "rule_version", "trace_id"),
         _completed,
-        lambda told: _has_ids(told) and _has_event_id(told),
+        _has_ids_of_event,
     ),
     ChargebackReceived: _Kind(("tenant", "payment_id", "charged_back_at_ms", "reason"), _charged_back),
     DeadLetter: _Kind(("key", "topic", "partition", "offset", "stage", "error"), _dead, _has_event_id),
-    TenantConfigured: _Kind(
-        ("tenant", "version", "document_hash"),
-        _configured,
-        lambda told: _is_tenant(told[0]) and _has_event_id(told),
-    ),
+    TenantConfigured: _Kind(("tenant", "version", "document_hash"), _configured, _has_tenant),
+    ExceptionGranted: _Kind(("tenant", "revoked"), _excepted, _has_tenant),
 }
 #: Written by outsiders, or not looked at by screening: a card number may be in them.
-_UNSCREENED = frozenset({ChargebackReceived, TenantConfigured})
+_UNSCREENED = frozenset({ChargebackReceived, TenantConfigured, ReviewAnswered, ExceptionGranted})
+#: What a stage says of its own: it knows all that the stages before it know.
+_STAGES = frozenset({PaymentScreened, PaymentLocalized, PaymentProfiled, PaymentScored, PaymentQueued})
+#: Places of decisions that were ignored.
+_IGNORED = frozenset({SCREENING + DECISION_IGNORED, PAYEE + DECISION_IGNORED})
 #: A NUL in any text, as JSON writes it.
 _NUL = "\\u0000"
 
@@ -350,13 +411,13 @@ def expired_row(topic: str, partition: int, first_missing: int, next_offset: int
 
 
 def tells_state(row: Columns) -> bool:
-    """Whether the event says something about its payment.
+    """Whether the event says something about its payment; it depends on the row alone.
 
-    Chargebacks, dead letters and configurations do not, nor does the refusal of another request under the payment's id,
-    nor an event whose ids are not valid.
+    Chargebacks, dead letters, configurations and ignored decisions do not, nor does the refusal of another request under
+    the payment's id, nor an event whose ids are not valid.
     """
     sequence: int = row[3]
-    if sequence == COMPLETED and row[6] == Reason.CONFLICTING_REQUEST:
+    if sequence in _IGNORED or (sequence == COMPLETED and row[6] == Reason.CONFLICTING_REQUEST):
         return False
     return sequence < CHARGEBACK and row[1] != ""
 
@@ -389,7 +450,9 @@ def payment_state(row: EventRow, record: Record) -> PaymentState | None:
             row.sequence,
             row.recorded_at_ms,
         )
-    answered, screened = kind is PaymentAnswered, kind is PaymentScreened
+    # What a kind does not know of the payment.
+    answered = kind in (PaymentAnswered, ReviewAnswered)
+    screened = kind in (PaymentScreened, ReviewOpened, ReviewAnswered)
     return PaymentState(
         row.tenant,
         row.payment_id,
@@ -402,8 +465,8 @@ def payment_state(row: EventRow, record: Record) -> PaymentState | None:
         None if answered or screened else r.fee_minor,
         r.score if kind is PaymentScored else None,
         None if screened else _text(r.pic),
-        _text(r.pic_reference) or None if answered else None,
-        r.attempt if answered or kind is PaymentQueued else None,
+        _text(r.pic_reference) or None if kind is PaymentAnswered else None,
+        r.attempt if kind in (PaymentAnswered, PaymentQueued) else None,
         row.rule_version,
         None if answered else r.requested_at_ms,
         None if answered else r.received_at_ms,
@@ -425,11 +488,14 @@ def state_of(events: list[Columns], record_of: Callable[[EventRow], Record]) -> 
         if not tells_state(event):
             continue
         row = EventRow._make(event)
-        earlier = payment_state(row, record_of(row))
+        record = record_of(row)
+        earlier = payment_state(row, record)
         if earlier is not None:
             state = earlier if state is None else merged(state, earlier)
-        # An outcome leaves nothing open, and a stage's event nothing that the stages before it know.
-        if state is not None and (state.outcome is not None or row.sequence <= PAYEE):
+        # An outcome leaves nothing open, and a stage's own event nothing that the stages before it know.
+        if state is not None and (
+            state.outcome is not None or (type(record) in _STAGES and row.sequence <= PAYEE + REVIEWED_EVENT)
+        ):
             break
     return state
 

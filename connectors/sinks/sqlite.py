@@ -77,6 +77,7 @@ class SqliteDatabase:
         " OR (payment_number IS NULL AND tenant = ?1 AND payment_id = ?2))"
     )
     events_of_row: ClassVar[str] = "e.payment_number = p.number"
+    events_of_event: ClassVar[str] = "e.payment_number = o.payment_number"
     own_checks: ClassVar[dict[str, str]] = {
         "events under the number of another payment": (
             "SELECT e.tenant, e.payment_id FROM payment_events e LEFT JOIN payments p ON p.number = e.payment_number"

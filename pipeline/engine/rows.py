@@ -37,6 +37,9 @@ class Store(Protocol):
     def get(self, key: bytes) -> bytes | None:
         """The stored row."""
 
+    def items(self) -> Iterable[tuple[bytes, bytes]]:
+        """Every stored row by key; reads all of them."""
+
     def write(self, rows: dict[bytes, bytes], changelog_offset: int | None) -> None:
         """Store rows and, when known, the offset of the last changelog record they include, in one step."""
 

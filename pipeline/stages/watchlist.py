@@ -168,6 +168,15 @@ class Watchlists:
                 best = replace(match, score=score, evidence=match.evidence + evidence)
         return best
 
+    def matches(self, name: str, support: Support) -> list[tuple[Match, ListEntry]]:
+        """Every entry that ``name`` is like, weighed as :meth:`best_match` does, the best first; no more than ten."""
+        weighed = []
+        for match, entry in self._cached_matches(name):
+            score, evidence = weigh(match.score, support, birth_dates=entry.birth_dates, countries=entry.countries)
+            if score >= SCORE_MIN:
+                weighed.append((replace(match, score=score, evidence=match.evidence + evidence), entry))
+        return sorted(weighed, key=lambda found: -found[0].score)
+
     def _find_matches(self, text: str) -> tuple[tuple[Match, ListEntry], ...]:
         """The best name of each entry, best first, with the entry."""
         name = parse(text)

@@ -18,7 +18,7 @@ from connectors.sinks.rows import Columns, Mapper, PaymentState, state_of
 from connectors.sinks.story import count_check, story
 from pipeline import topics
 from schemas.codec import Codec
-from schemas.records import ChargebackReceived, DeadLetter, PaymentCompleted, Record, TenantConfigured
+from schemas.records import ChargebackReceived, DeadLetter, PaymentCompleted, Record, ReviewAnswered, TenantConfigured
 from tests.benchmark.bench_sink import records_of
 
 CODEC = Codec()
@@ -70,6 +70,22 @@ def asides(number: int) -> list[tuple[str, Record]]:
             ),
         ),
         (topics.COMPLETED.name, PaymentCompleted(**told, **times, **conflict)),
+        *(
+            (
+                topics.REVIEWS_ANSWERED.name,
+                ReviewAnswered(
+                    event_id=f"ignored/{stage}",
+                    tenant=tenant,
+                    payment_id=payment_id,
+                    stage=stage,
+                    decision="approve",
+                    result="ignored",
+                    ignored="no_review",
+                    decided_at_ms=1,
+                ),
+            )
+            for stage in ("screening", "payee")
+        ),
     ]
 
 
@@ -114,13 +130,13 @@ def test_every_order_gives_every_event_once(database: Database, seed: int) -> No
         size = rng.randrange(1, 20)
         some, twice = twice[:size], twice[size:]
         new += write(some)
-    assert new == len(records) == 61
-    assert database.query("SELECT COUNT(*) FROM payment_events WHERE payment_number IS NULL") == [(3 * 6 + 1,)]
+    assert new == len(records) == 73
+    assert database.query("SELECT COUNT(*) FROM payment_events WHERE payment_number IS NULL") == [(5 * 6 + 1,)]
     for number in range(6):
         found = story(database, *ids(number))
         stages = ["screening", "localization", "payer", "payee", "dispatch", "plugin", "settlement"]
         assert sorted(event.stage for event in found.events) == sorted(
-            [*stages, "chargeback", "dispatch", "settlement"]
+            [*stages, "chargeback", "dispatch", "settlement", "reviews", "reviews"]
         )
         assert found.payment is not None
         assert found.payment.outcome == "paid"
@@ -207,6 +223,11 @@ def test_a_story_is_found_by_index(database: Database) -> None:
         "EXPLAIN QUERY PLAN SELECT 1 FROM payments p WHERE NOT EXISTS"
         f" (SELECT 1 FROM payment_events e WHERE {database.events_of_row} AND e.stage = 'payer')"
     )
+    ended = (
+        "EXPLAIN QUERY PLAN SELECT 1 FROM payment_events o WHERE o.stage = 'reviews' AND o.recorded_at_ms > 5 AND NOT"
+        f" EXISTS (SELECT 1 FROM payment_events e WHERE {database.events_of_event} AND e.event_id = o.event_id)"
+    )
+    assert not [step for *_, step in database.query(ended) if "SCAN" in step]
     assert [step.split()[:2] for *_, step in plan if "SCAN" in step] == [["SCAN", "p"]], plan
 
 
@@ -214,7 +235,8 @@ def test_databases_of_the_first_version_are_brought_up_to_date(tmp_path: Path) -
     """Every row and state stays as it was, in its order; stories are whole; a repeat of what is old is a repeat."""
     first = tmp_path / "first"
     first.mkdir()
-    (first / "0001_audit_tables.sql").write_text((MIGRATIONS / "0001_audit_tables.sql").read_text())
+    for name in ("0001_audit_tables.sql", "0002_reviews.sql"):
+        (first / name).write_text((MIGRATIONS / name).read_text())
     backend = yoyo.get_backend(f"sqlite:///{tmp_path}/audit.db")
     with backend.lock():
         backend.apply_migrations(backend.to_apply(yoyo.read_migrations(str(first))))
@@ -238,7 +260,7 @@ def test_databases_of_the_first_version_are_brought_up_to_date(tmp_path: Path) -
         numbered = "SELECT COUNT(*), COUNT(payment_number) FROM payment_events"
         assert database.query(numbered) == [(len(rows), 9 * 7 + 3)]
         assert anomalies(database) == []
-        assert len(story(database, *ids(3)).events) == 10
+        assert len(story(database, *ids(3)).events) == 12
         write = Writer(database)
         write._next = 500
         assert write(records) == 0

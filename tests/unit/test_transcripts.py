@@ -15,6 +15,7 @@ from schemas.codec import COMPILED, Codec, UndecodableError, schema_of
 from schemas.records import (
     ChargebackReceived,
     DeadLetter,
+    ExceptionGranted,
     PaymentAnswered,
     PaymentCompleted,
     PaymentQueued,
@@ -22,6 +23,8 @@ from schemas.records import (
     PaymentScored,
     PaymentScreened,
     Record,
+    ReviewAnswered,
+    ReviewOpened,
     TenantConfigured,
 )
 from schemas.transcripts import of_record, transcriber
@@ -43,7 +46,7 @@ AUDITED: list[type[Record]] = [
     PaymentCompleted,
     ChargebackReceived,
 ]
-AUDITED += [DeadLetter, TenantConfigured]
+AUDITED += [DeadLetter, TenantConfigured, ReviewOpened, ReviewAnswered, ExceptionGranted]
 PTR = schema_of(PaymentRequested)
 
 

@@ -60,7 +60,7 @@ SELECT
     e.tenant, e.payment_id, e.event_id, e.sequence, e.stage, e.outcome, e.reason, e.rule_version, e.trace_id,
     e.topic, e."partition", e."offset", e.recorded_at_ms, e.avro, e.payload,
     CASE
-        WHEN e.payment_id <> '' AND e.sequence < 2000000000
+        WHEN e.payment_id <> '' AND e.sequence < 2000000000 AND e.sequence NOT IN (13, 43)
             AND NOT (e.sequence = 1000000000 AND e.reason = 'conflicting_request')
         THEN p.number
     END
@@ -76,6 +76,8 @@ ALTER TABLE numbered_events RENAME TO payment_events;
 ALTER TABLE numbered_payments RENAME TO payments;
 
 CREATE UNIQUE INDEX other_events ON payment_events (tenant, payment_id, event_id) WHERE payment_number IS NULL;
+
+CREATE INDEX payment_events_reviews ON payment_events (recorded_at_ms) WHERE stage = 'reviews';
 
 CREATE TRIGGER payment_events_no_update BEFORE UPDATE ON payment_events
 BEGIN
