@@ -240,7 +240,7 @@ cdef inline uint64_t may_be_special(uint64_t bytes) noexcept nogil:
 
 
 cdef int is_plain(const char *text, Py_ssize_t size) noexcept nogil:
-    """Whether JSON writes ``text`` as it is: ASCII, and nothing to escape."""
+    """Whether JSON writes ``text`` as it is: nothing to escape. That it is UTF-8 is seen when the whole becomes text."""
     cdef uint64_t bytes
     cdef Py_ssize_t at = 0
     cdef unsigned char c
@@ -251,7 +251,7 @@ cdef int is_plain(const char *text, Py_ssize_t size) noexcept nogil:
         at += 8
     while at < size:
         c = <unsigned char> text[at]
-        if c < 0x20 or c == 0x22 or c == 0x5C or c >= 0x80:
+        if c < 0x20 or c == 0x22 or c == 0x5C:
             return False
         at += 1
     return True

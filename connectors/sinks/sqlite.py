@@ -4,7 +4,7 @@ WAL with ``synchronous=NORMAL``: a loss of power can take back the last transact
 the sink then reads them again from Kafka. So FULL (a sync per commit) would buy nothing.
 
 Payments have numbers, and an event that tells its payment's state has its payment's number: the index that keeps
-repeats out is by number and event id, so it grows at its end (docs/decisions/0020-numbered-payments.md).
+repeats out is by number and event id, so it grows at its end (docs/decisions/0019-numbered-payments.md).
 """
 
 from __future__ import annotations
@@ -176,7 +176,7 @@ class SqliteDatabase:
             number = None
             if tells_state(event):
                 payment = event[:2]
-                number = known.get(payment) or new.get(payment)
+                number = new.get(payment) or known.get(payment)
                 if number is None:
                     number = new[payment] = self._number_of(payment)
             # Spelled out, which takes half of what slices take. The driver looks for an adapter of every bytes, at a
