@@ -346,6 +346,8 @@ class Mapper:
             found = transcribe(value)
         except UndecodableError as error:
             return _unreadable((topic, partition, offset, recorded_at_ms), value, error.error)
+        except ConnectionError as error:
+            raise RegistryAwayError(type(error).__name__) from None
         if is_unscreened and may_hold_card_number(value) and _holds_card_number(decode(value)):
             return _unreadable((topic, partition, offset, recorded_at_ms), value, Reason.CARD_NUMBER)
         payload: str = found[0]
