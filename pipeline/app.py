@@ -22,7 +22,7 @@ from connectors.tenants.book import TenantBook
 from connectors.tenants.reader import TenantReader
 from pipeline import topics
 from pipeline.engine.app import PipelineApp, SideInput, end_process, make_app
-from pipeline.engine.metrics import ListMetrics, Metrics
+from pipeline.engine.metrics import ListMetrics, Metrics, RuleMetrics
 from pipeline.engine.stage import Group, Table
 from pipeline.engine.worker import use_uvloop
 from pipeline.settings import Settings, load
@@ -103,6 +103,7 @@ def create(settings: Settings) -> PipelineApp:
         codec=codec,
         tenants=book,
         lists=lists,
+        rules_watch=RuleMetrics(metrics),
         exceptions=exceptions,
         pics={
             name: make_pic(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -17,6 +17,8 @@ _READ_OFFSETS = 'SELECT topic, "partition", next_offset FROM sink_offsets'
 _FIRST_OFFSET = 'INSERT INTO sink_offsets (next_offset, topic, "partition") VALUES (?, ?, ?) ON CONFLICT DO NOTHING'
 _NEXT_OFFSET = 'UPDATE sink_offsets SET next_offset = ? WHERE topic = ? AND "partition" = ? AND next_offset = ?'
 
+#: Rows that :meth:`Database.stream` holds at a time.
+STREAM_ROWS = 500
 #: How long another writer is waited for before a migration.
 MIGRATION_LOCK_S = 10.0
 
@@ -51,12 +53,6 @@ class Database(Protocol):
 
     #: The URL without password.
     shown: str
-    #: Which rows of ``payment_events`` are a payment's: an SQL condition on two parameters, tenant and payment id.
-    events_of_ids: ClassVar[str]
-    #: Which rows ``e`` of ``payment_events`` tell the state of the payment ``p``, a row of ``payments``: a condition.
-    events_of_row: ClassVar[str]
-    #: Whether the rows ``e`` and ``o`` of ``payment_events``, which tell states, are of one payment: a condition.
-    events_of_event: ClassVar[str]
     #: Checks of what only this kind of database has: the name, and a SELECT of tenant and payment id of what is wrong.
     own_checks: ClassVar[dict[str, str]]
 
@@ -77,8 +73,26 @@ class Database(Protocol):
         it cannot be written; then nothing was.
         """
 
+    # Conditions in SQL that find by an index, which differs; they take names of tables in the query.
+
+    @staticmethod
+    def events_of(events: str) -> str:
+        """``events``, of ``payment_events``, are a payment's. With two parameters, tenant and payment id."""
+
+    @staticmethod
+    def same_payment(one: str, other: str) -> str:
+        """Two of ``payment_events``, which tell their payments' states, are of one payment."""
+
+    @staticmethod
+    def tells_of(event: str, payment: str) -> str:
+        """``event``, of ``payment_events``, tells the state of ``payment``, of ``payments``."""
+
     def query(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
         """Rows of a SELECT whose parameters are written ``?``."""
+
+    def stream(self, sql: str, parameters: Sequence[object] = ()) -> Generator[tuple[Any, ...]]:
+        """The same, some rows at a time: for a SELECT whose rows do not fit into memory. One at a time, and nothing else until
+        it is read or closed."""
 
     def close(self) -> None:
         """Close; never raises."""

@@ -6,7 +6,7 @@ pipeline of single INSERTs costs. Temporary tables live in the session, so nothi
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, ClassVar, NoReturn, get_args, get_type_hints
 
@@ -16,6 +16,7 @@ from psycopg import errors
 from connectors.sinks.database import (
     EVENT_COLUMNS,
     STATE_COLUMNS,
+    STREAM_ROWS,
     Batch,
     DatabaseAwayError,
     DatabaseBusyError,
@@ -71,9 +72,6 @@ _EVENT_TYPES, _STATE_TYPES = _types(EventRow), _types(PaymentState)
 class PostgresDatabase:
     """See :class:`connectors.sinks.database.Database`."""
 
-    events_of_ids: ClassVar[str] = "tenant = ? AND payment_id = ?"
-    events_of_row: ClassVar[str] = "e.tenant = p.tenant AND e.payment_id = p.payment_id"
-    events_of_event: ClassVar[str] = "e.tenant = o.tenant AND e.payment_id = o.payment_id"
     own_checks: ClassVar[dict[str, str]] = {}
 
     def __init__(self, url: str, *, create: bool) -> None:
@@ -134,10 +132,36 @@ class PostgresDatabase:
                     cursor.execute(_UPSERT_PAYMENTS)
         return inserted
 
+    @staticmethod
+    def events_of(events: str) -> str:
+        """By tenant and payment id."""
+        return f"{events}.tenant = ? AND {events}.payment_id = ?"
+
+    @staticmethod
+    def same_payment(one: str, other: str) -> str:
+        """By tenant and payment id."""
+        return f"{one}.tenant = {other}.tenant AND {one}.payment_id = {other}.payment_id"
+
+    @staticmethod
+    def tells_of(event: str, payment: str) -> str:
+        """By tenant and payment id."""
+        return f"{event}.tenant = {payment}.tenant AND {event}.payment_id = {payment}.payment_id"
+
     def query(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
         """Rows of a SELECT; ``sql`` holds no other question mark or percent sign."""
         with self._translated():
             return self._connection.execute(_percent(sql), parameters).fetchall()
+
+    def stream(self, sql: str, parameters: Sequence[object] = ()) -> Generator[tuple[Any, ...]]:
+        """Rows of a SELECT, some at a time, by a cursor of the server."""
+        with (
+            self._translated(),
+            self._connection.transaction(),
+            self._connection.cursor("ptr_stream") as cursor,
+        ):
+            cursor.itersize = STREAM_ROWS
+            cursor.execute(_percent(sql), parameters)
+            yield from cursor
 
     def close(self) -> None:
         """Close, and with it unlock."""

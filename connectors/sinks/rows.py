@@ -11,6 +11,7 @@ import msgspec
 
 from pipeline import topics
 from pipeline.stages.exceptions import exception_id
+from pipeline.stages.reviews import IGNORED
 from schemas.card_numbers import holds_card_number, mask_card_numbers, may_hold_card_number
 from schemas.codec import Codec, UndecodableError
 from schemas.identity import ID_PATTERN, SEPARATOR, TENANT_PATTERN
@@ -35,8 +36,8 @@ from schemas.transcripts import Transcript, transcriber
 
 #: Places in a payment's story. An attempt has room for 50,000 asks (17 days, one every 30 s); more share one place.
 SCREENING, LOCALIZATION, PAYER, PAYEE = 10, 20, 30, 40
-#: After the stage that referred the payment: its review opens, decisions are ignored or end it, the payment goes on.
-REVIEW_OPENED, DECISION_IGNORED, REVIEW_ENDED, REVIEWED_EVENT = 2, 3, 4, 6
+#: After the stage that referred the payment: its review opens, decisions end it or are ignored, the payment goes on.
+REVIEW_OPENED, REVIEW_DECIDED, REVIEWED_EVENT = 2, 4, 6
 FIRST_DISPATCH = 100
 PER_ATTEMPT = 100_000
 ASKS_MAX = PER_ATTEMPT // 2 - 1
@@ -181,11 +182,11 @@ def _opened(
 def _review_answered(
     _: str, tenant: str, payment: str, event_id: str, stage: str, result: str, ignored: str, decision: str, trace: str
 ) -> _Told:
-    place = _place_of_review(stage)
+    place = _place_of_review(stage) + REVIEW_DECIDED
     if ignored:
-        return (tenant, payment, event_id, place + DECISION_IGNORED, REVIEWS, result, ignored, None, trace or None)
+        return (tenant, payment, event_id, place, REVIEWS, IGNORED, ignored, None, trace or None)
     reason = "review_expired" if decision == "expired" else f"review_{result}"
-    return (tenant, payment, event_id, place + REVIEW_ENDED, REVIEWS, result, reason, None, trace or None)
+    return (tenant, payment, event_id, place, REVIEWS, result, reason, None, trace or None)
 
 
 def _queued(_: str, tenant: str, payment: str, attempt: int, ask: int, version: int, trace: str) -> _Told:
@@ -287,8 +288,6 @@ _KINDS: dict[type[Record], _Kind] = {
 _UNSCREENED = frozenset({ChargebackReceived, TenantConfigured, ReviewAnswered, ExceptionGranted})
 #: What a stage says of its own: it knows all that the stages before it know.
 _STAGES = frozenset({PaymentScreened, PaymentLocalized, PaymentProfiled, PaymentScored, PaymentQueued})
-#: Places of decisions that were ignored.
-_IGNORED = frozenset({SCREENING + DECISION_IGNORED, PAYEE + DECISION_IGNORED})
 #: A NUL in any text, as JSON writes it.
 _NUL = "\\u0000"
 
@@ -419,7 +418,7 @@ def tells_state(row: Columns) -> bool:
     the payment's id, nor an event whose ids are not valid.
     """
     sequence: int = row[3]
-    if sequence in _IGNORED or (sequence == COMPLETED and row[6] == Reason.CONFLICTING_REQUEST):
+    if (sequence == COMPLETED and row[6] == Reason.CONFLICTING_REQUEST) or (row[4] == REVIEWS and row[5] == IGNORED):
         return False
     return sequence < CHARGEBACK and row[1] != ""
 

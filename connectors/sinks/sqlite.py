@@ -4,7 +4,7 @@ WAL with ``synchronous=NORMAL``: a loss of power can take back the last transact
 the sink then reads them again from Kafka. So FULL (a sync per commit) would buy nothing.
 
 Payments have numbers, and an event that tells its payment's state has its payment's number: the index that keeps
-repeats out is by number and event id, so it grows at its end (docs/decisions/0019-numbered-payments.md).
+repeats out is by number and event id, so it grows at its end (docs/decisions/0023-numbered-payments.md).
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ from __future__ import annotations
 import fcntl
 import os
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar, NoReturn
 
 from connectors.sinks.database import (
+    STREAM_ROWS,
     Batch,
     DatabaseAwayError,
     DatabaseBusyError,
@@ -72,12 +73,6 @@ NUMBERS_MAX = 200_000
 class SqliteDatabase:
     """See :class:`connectors.sinks.database.Database`."""
 
-    events_of_ids: ClassVar[str] = (
-        "(payment_number = (SELECT number FROM payments WHERE tenant = ?1 AND payment_id = ?2)"
-        " OR (payment_number IS NULL AND tenant = ?1 AND payment_id = ?2))"
-    )
-    events_of_row: ClassVar[str] = "e.payment_number = p.number"
-    events_of_event: ClassVar[str] = "e.payment_number = o.payment_number"
     own_checks: ClassVar[dict[str, str]] = {
         "events under the number of another payment": (
             "SELECT e.tenant, e.payment_id FROM payment_events e LEFT JOIN payments p ON p.number = e.payment_number"
@@ -198,10 +193,35 @@ class SqliteDatabase:
         for payment in list(islice(numbers, max(len(numbers) - NUMBERS_MAX, 0))):
             del numbers[payment]
 
+    @staticmethod
+    def events_of(events: str) -> str:
+        """By the payment's number; what has none by tenant and payment id."""
+        return (
+            f"({events}.payment_number = (SELECT number FROM payments WHERE tenant = ?1 AND payment_id = ?2)"  # noqa: S608
+            f" OR ({events}.payment_number IS NULL AND {events}.tenant = ?1 AND {events}.payment_id = ?2))"
+        )
+
+    @staticmethod
+    def same_payment(one: str, other: str) -> str:
+        """By the payment's number."""
+        return f"{one}.payment_number = {other}.payment_number"
+
+    @staticmethod
+    def tells_of(event: str, payment: str) -> str:
+        """By the payment's number."""
+        return f"{event}.payment_number = {payment}.number"
+
     def query(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
         """Rows of a SELECT."""
         with self._translated():
             return self._connection.execute(sql, parameters).fetchall()
+
+    def stream(self, sql: str, parameters: Sequence[object] = ()) -> Generator[tuple[Any, ...]]:
+        """Rows of a SELECT, some at a time."""
+        with self._translated():
+            cursor = self._connection.execute(sql, parameters)
+            while rows := cursor.fetchmany(STREAM_ROWS):
+                yield from rows
 
     def close(self) -> None:
         """Close and unlock."""

@@ -81,7 +81,7 @@ def story(database: Database, tenant: str, payment_id: str) -> Story:
     """Everything about one payment, in order; ``found`` is False when there is nothing."""
     rows = database.query(
         'SELECT event_id, sequence, stage, outcome, reason, rule_version, trace_id, topic, "partition", "offset",'  # noqa: S608
-        f" recorded_at_ms, CAST(payload AS TEXT) FROM payment_events WHERE {database.events_of_ids}"
+        f" recorded_at_ms, CAST(payload AS TEXT) FROM payment_events WHERE {database.events_of('payment_events')}"
         ' ORDER BY sequence, recorded_at_ms, topic, "partition", "offset"',
         (tenant, payment_id),
     )
@@ -177,7 +177,7 @@ def _checks(database: Database) -> dict[str, str]:
     def without(payments: str, events: str) -> str:
         return (
             f"SELECT p.tenant, p.payment_id FROM payments p WHERE {payments} AND NOT EXISTS"  # noqa: S608
-            f" (SELECT 1 FROM payment_events e WHERE {database.events_of_row} AND {events})"
+            f" (SELECT 1 FROM payment_events e WHERE {database.tells_of('e', 'p')} AND {events})"
         )
 
     return {

@@ -33,6 +33,10 @@ class Metrics:
         self.list_entries = Gauge("ptr_list_entries", "Entries of the list", ["list"], registry=registry)
         self.list_age = Gauge("ptr_list_age_seconds", "Time since its source made it", ["list"], registry=registry)
         self.list_stale = Gauge("ptr_list_stale", "1 when it is older than its limit", ["list"], registry=registry)
+        self.rules_failed = Counter("ptr_rules_failed", "Conditions not evaluated", ["tenant"], registry=registry)
+        self.rules_shadowed = Counter(
+            "ptr_rules_shadowed", "Payments that shadow rules decided too", ["tenant", "result"], registry=registry
+        )
         self.lists_refused = Counter("ptr_lists_refused", "Versions not taken up", ["list"], registry=registry)
 
 
@@ -103,6 +107,21 @@ class ListMetrics:
     def refused(self, list_id: str) -> None:
         """A version is not taken up."""
         self._metrics.lists_refused.labels(list_id).inc()
+
+
+class RuleMetrics:
+    """What becomes of business rules (:class:`agents.context.RulesWatch`): told only by payments that it concerns."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+
+    def failed(self, tenant: str) -> None:
+        """A condition could not be evaluated."""
+        self._metrics.rules_failed.labels(tenant).inc()
+
+    def shadowed(self, tenant: str, *, differs: bool) -> None:
+        """Shadow rules decided a payment too."""
+        self._metrics.rules_shadowed.labels(tenant, "differs" if differs else "same").inc()
 
 
 def _age_s(source_at_ms: int) -> float:

@@ -60,7 +60,8 @@ SELECT
     e.tenant, e.payment_id, e.event_id, e.sequence, e.stage, e.outcome, e.reason, e.rule_version, e.trace_id,
     e.topic, e."partition", e."offset", e.recorded_at_ms, e.avro, e.payload,
     CASE
-        WHEN e.payment_id <> '' AND e.sequence < 2000000000 AND e.sequence NOT IN (13, 43)
+        WHEN e.payment_id <> '' AND e.sequence < 2000000000
+            AND NOT (e.stage = 'reviews' AND e.outcome = 'ignored')
             AND NOT (e.sequence = 1000000000 AND e.reason = 'conflicting_request')
         THEN p.number
     END
