@@ -52,7 +52,12 @@ class FastavroBody:
         self._tail = fastavro.parse_schema(schema | {"name": f"{name}Tail", "fields": fields[at:]})
         self._class = classes.get(name.rpartition(".")[2])
         #: Of a record that is read as a dict: its fields that hold records of a class.
-        self._records = {field["name"]: classes[inner] for field in fields if (inner := _record_in(field)) in classes}
+        self._records: dict[str, Any] = {}
+        for field in fields:
+            inner, listed = _record_in(field)
+            if inner in classes:
+                record: Any = classes[inner]
+                self._records[field["name"]] = list[record] if listed else record
 
     def read(self, value: bytes, start: int) -> Any:
         stream = BytesIO(value)
@@ -96,13 +101,16 @@ def plain(schema: dict[str, Any], at: int = 0) -> Body:
     return _body(schema, CLASSES, at)
 
 
-def _record_in(field: dict[str, Any]) -> str:
-    """Name of the record that ``field`` holds, null or not; empty when it holds something else."""
+def _record_in(field: dict[str, Any]) -> tuple[str, bool]:
+    """Name of the record that ``field`` holds, null or not, empty when it holds something else; and whether it is a list."""
     kind = field["type"]
     for member in kind if isinstance(kind, list) else [kind]:
-        if isinstance(member, dict) and member["type"] == "record":
-            return str(member["name"]).rpartition(".")[2]
-    return ""
+        if isinstance(member, dict):
+            listed = member["type"] == "array"
+            inner = member["items"] if listed else member
+            if isinstance(inner, dict) and inner["type"] == "record":
+                return str(inner["name"]).rpartition(".")[2], listed
+    return "", False
 
 
 def _body(schema: dict[str, Any], classes: dict[str, type[Record]], at: int = 0) -> Body:

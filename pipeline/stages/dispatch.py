@@ -256,7 +256,7 @@ def settle(row: Attempts | None, answer: PaymentAnswered, *, delays_s: Sequence[
 
 def _signs(scored: Mapping[str, Any]) -> str:
     """What spoke against the payment: rules, then features that raised the model's score, strongest first."""
-    raised = [effect["feature"] for effect in scored["effects"] if effect["effect"] > 0]
+    raised = [effect.feature for effect in scored["effects"] if effect.effect > 0]
     return ",".join([*scored["score_reasons"], *raised])
 
 

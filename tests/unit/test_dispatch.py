@@ -25,6 +25,7 @@ from pipeline.stages.dispatch import (
 from pipeline.topics import RETRY_DELAYS_S
 from schemas.codec import Codec
 from schemas.records import (
+    FeatureEffect,
     PaymentAnswered,
     PaymentCompleted,
     PaymentEnded,
@@ -203,8 +204,8 @@ def test_what_is_not_approved_or_has_no_plugin_ends(
 def test_what_the_model_said_is_in_the_detail() -> None:
     """Rules first, then the features that raised the score; one that lowered it speaks for the payment."""
     effects = [
-        {"feature": "amount_z", "value": 9.0, "usual": 0.0, "effect": 0.4},
-        {"feature": "night", "value": 0.0, "usual": 1.0, "effect": -0.1},
+        FeatureEffect(feature="amount_z", value=9.0, usual=0.0, effect=0.4),
+        FeatureEffect(feature="night", value=0.0, usual=1.0, effect=-0.1),
     ]
     decision = route(None, scored(outcome="declined", score_reasons=["a"], effects=effects), CARRIED, pics=PICS)
     assert isinstance(decision, End)

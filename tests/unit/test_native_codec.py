@@ -18,7 +18,15 @@ from hypothesis import strategies as st
 
 from schemas.bodies import CLASSES, COMPILED, FastavroBody, plain, to_data, typed
 from schemas.codec import schema_of
-from schemas.records import RECORDS, PaymentAnswered, PaymentRequested, PaymentScreened, Record
+from schemas.records import (
+    RECORDS,
+    FeatureEffect,
+    PaymentAnswered,
+    PaymentRequested,
+    PaymentScored,
+    PaymentScreened,
+    Record,
+)
 from tests.contract.samples import SAMPLES
 
 if not COMPILED:
@@ -410,3 +418,19 @@ def test_the_codec_is_the_same_without_it() -> None:
         [sys.executable, "-c", hide + run], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120
     )
     assert ended.returncode == 0, ended.stdout + ended.stderr
+
+
+def test_records_in_lists_of_a_split_record_are_of_their_classes() -> None:
+    """Both ways alike: a stage that passes most of a record on reads their fields by name."""
+    schema = {
+        "type": "record",
+        "name": "ptr.Split",
+        "fields": [
+            next(field for field in schema_of(PaymentScored)["fields"] if field["name"] == "effects"),
+            {"name": "rest", "type": "string"},
+        ],
+    }
+    effect = FeatureEffect(feature="amount", value=9.0, usual=4.0, effect=0.5)
+    written = FastavroBody(schema, CLASSES).write(b"head", {"effects": [effect], "rest": "x"})
+    for body in (native.Body(schema, CLASSES, 1), FastavroBody(schema, CLASSES, 1)):
+        assert body.split(written, 4) == ({"effects": [effect], "rest": "x"}, b"\x02x")
