@@ -104,7 +104,7 @@ def test_damaged_bytes_are_refused_by_both(record: type[Record], data: st.DataOb
     assert compiled == reference == "unreadable"
     value[data.draw(st.integers(10, len(value) - 1))] = data.draw(st.integers(0, 255))
     compiled, reference = both(record, bytes(value))
-    assert compiled == reference
+    assert repr(compiled) == repr(reference)  # A changed byte may make a number NaN, which equals nothing.
 
 
 @RUNS
