@@ -214,6 +214,7 @@ def test_an_import_that_is_killed_is_not_taken_up(live: Live) -> None:
 #: An import that is killed when the broker has all parts and before the head is written.
 KILLED = """
 import os, signal, sys
+from connectors.broker import parts
 from connectors.lists import publish, version
 from pipeline.stages.screening import ListEntry
 from schemas.codec import Codec
@@ -222,7 +223,7 @@ def die(producer):
     assert producer.flush(30) == 0
     os.kill(os.getpid(), signal.SIGKILL)
 
-publish._flush = die
+parts._flush = die
 entries = [ListEntry("ofac", str(number), "person", (f"Nobody {number}",)) for number in range(1, 1000)]
 publish.publish(sys.argv[1], Codec(), version.pack("ofac", entries, source_at_ms=1, imported_at_ms=1))
 """
