@@ -9,7 +9,8 @@ from __future__ import annotations
 from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
-from pipeline.stages.localities.closed_days import CALENDARS, Calendar
+from pipeline.stages.localities.calendars import Calendar
+from pipeline.stages.localities.closed_days import CALENDARS
 from schemas.localities import ValueDateTerms
 
 _DAY_MS = 24 * 60 * 60 * 1000
