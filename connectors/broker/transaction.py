@@ -20,6 +20,16 @@ class PublishError(RuntimeError):
     """Nothing was published, unless the message says that this is unknown; it says why and what to do."""
 
 
+def id_for(usual_id: str, topic: str, usual_topic: str) -> str:
+    """The transactional id for ``topic``: publishers of different topics (tests have their own) do not fence each other."""
+    return usual_id if topic == usual_topic else f"{usual_id}-{topic}"
+
+
+def no_topic(brokers: BrokerAccess | str, topic: str) -> PublishError:
+    """What is said where ``topic`` does not exist."""
+    return PublishError(f"{brokers} has no topic {topic}: make it with 'ptr topics apply'")
+
+
 def open_producer(
     brokers: BrokerAccess | str, transactional_id: str, topic: str, *, compression: str, timeout_s: float
 ) -> Any:

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from connectors.broker.follow import TopicReadError, read_to_end
 from connectors.broker.parts import TIMEOUT_S, remove, write_in_parts
-from connectors.broker.transaction import PublishError, open_producer
+from connectors.broker.transaction import PublishError, id_for, no_topic, open_producer
 from connectors.lists.version import ListVersion, UnusableListError, content_of, entries_of, head_key, part_key
 from pipeline.settings import BrokerAccess
 from pipeline.stages.screening import ListEntry
@@ -95,11 +95,11 @@ def publish(brokers: BrokerAccess | str, codec: Codec, version: ListVersion, top
     False when the same content is in force already: then only its head is written, with its new dates.
     Raises :class:`PublishError`; then nothing was published, unless it says that this is unknown.
     """
-    transactional_id = TRANSACTIONAL_ID if topic == LISTS.name else f"{TRANSACTIONAL_ID}-{topic}"
+    transactional_id = id_for(TRANSACTIONAL_ID, topic, LISTS.name)
     producer = open_producer(brokers, transactional_id, topic, compression="lz4", timeout_s=TIMEOUT_S)
     before = read_all(brokers, codec, topic)
     if not before.exists:
-        raise PublishError(f"{brokers} has no topic {topic}: make it with 'ptr topics apply'")
+        raise no_topic(brokers, topic)
     head = version.head
     kept = [each.version for each in before.versions(head.list)]
     same = kept[-1:] == [head.version]

@@ -14,7 +14,7 @@ from confluent_kafka import TIMESTAMP_NOT_AVAILABLE
 
 from connectors.broker.follow import TopicFollower, TopicReadError, read_to_end
 from connectors.broker.parts import PART_BYTES_MAX, TIMEOUT_S, IncompleteError, remove, whole, write_in_parts
-from connectors.broker.transaction import PublishError, open_producer
+from connectors.broker.transaction import PublishError, id_for, no_topic, open_producer
 from connectors.models.book import CHAMPION, PROMOTIONS_KEPT, ROLES, ModelBook
 from connectors.models.onnx_model import OnnxModel
 from pipeline.settings import BrokerAccess
@@ -279,12 +279,12 @@ class _Publishing:
     """One change of the topic: whoever begins later fences the earlier one."""
 
     def __init__(self, brokers: BrokerAccess | str, codec: Codec, topic: str) -> None:
-        transactional_id = TRANSACTIONAL_ID if topic == MODELS.name else f"{TRANSACTIONAL_ID}-{topic}"
+        transactional_id = id_for(TRANSACTIONAL_ID, topic, MODELS.name)
         self._producer = open_producer(brokers, transactional_id, topic, compression="lz4", timeout_s=TIMEOUT_S)
         self._codec, self._topic = codec, topic
         self.before = read_all(brokers, codec, topic)
         if not self.before.exists:
-            raise PublishError(f"{brokers} has no topic {topic}: make it with 'ptr topics apply'")
+            raise no_topic(brokers, topic)
 
     def __enter__(self) -> _Publishing:
         return self

@@ -15,7 +15,7 @@ from confluent_kafka import TIMESTAMP_NOT_AVAILABLE
 
 from connectors.broker.follow import TopicFollower, TopicReadError, read_to_end
 from connectors.broker.parts import TIMEOUT_S, write_in_parts
-from connectors.broker.transaction import PublishError, open_producer
+from connectors.broker.transaction import PublishError, id_for, no_topic, open_producer
 from connectors.snoozes.book import SnoozeBook, fault
 from pipeline.settings import BrokerAccess
 from pipeline.topics import SNOOZES
@@ -128,11 +128,11 @@ def publish(brokers: BrokerAccess | str, codec: Codec, record: RuleSnoozed, topi
     """
     if why := fault(record):
         raise PublishError(f"nothing was published: {why}")
-    transactional_id = TRANSACTIONAL_ID if topic == SNOOZES.name else f"{TRANSACTIONAL_ID}-{topic}"
+    transactional_id = id_for(TRANSACTIONAL_ID, topic, SNOOZES.name)
     producer = open_producer(brokers, transactional_id, topic, compression="lz4", timeout_s=TIMEOUT_S)
     before = read_all(brokers, codec, topic)
     if not before.exists:
-        raise PublishError(f"{brokers} has no topic {topic}: make it with 'ptr topics apply'")
+        raise no_topic(brokers, topic)
     now_ms = int(time.time() * 1000)
     key = snooze_key(record.tenant, record.debtor_id, record.rule)
     known = before.latest.get(key)

@@ -14,7 +14,7 @@ from typing import Any
 from confluent_kafka import KafkaException
 
 from connectors.broker.follow import TopicReadError, read_to_end
-from connectors.broker.transaction import PublishError, failed, open_producer
+from connectors.broker.transaction import PublishError, failed, id_for, no_topic, open_producer
 from connectors.tenants.book import TenantBook
 from connectors.tenants.document import document_hash, document_of
 from connectors.tenants.reader import take
@@ -85,11 +85,11 @@ def publish(
     A tenant whose latest version is the same document is left out. Returns when the broker has everything.
     Raises :class:`PublishError`; then nothing was published, unless it says that this is unknown.
     """
-    transactional_id = TRANSACTIONAL_ID if topic == TENANTS.name else f"{TRANSACTIONAL_ID}-{topic}"
+    transactional_id = id_for(TRANSACTIONAL_ID, topic, TENANTS.name)
     producer = open_producer(brokers, transactional_id, topic, compression="none", timeout_s=TIMEOUT_S)
     contents = read_all(brokers, codec, topic)
     if not contents.exists:
-        raise PublishError(f"{brokers} has no topic {topic}: make it with 'ptr topics apply'")
+        raise no_topic(brokers, topic)
     changes = [change for change in map(contents.change, rules) if not change.unchanged]
     if changes:
         _write(producer, codec, changes, topic)
