@@ -32,6 +32,8 @@ BATCH_RECORDS_MAX = 1_000
 #: wait until it returns. Short waits keep latency low, and an idle worker at a few dozen requests a second.
 FETCH_WAIT_MS = 10
 IDLE_FETCH_WAIT_MS = 250
+#: How often what was read is compared with what was yielded.
+READ_AGAIN_INTERVAL_S = 1.0
 #: How long a fetch may wait with the partitions that were active when it began.
 FETCH_TIMEOUT_S = 0.2
 
@@ -102,6 +104,7 @@ class Consumer(driver.Consumer):
     _thread: ConsumerThread
     _last_records_at = 0.0
     _waiting_long = False
+    _read_again_at = 0.0
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -158,9 +161,31 @@ class Consumer(driver.Consumer):
         await super().seek_wait(partitions)
 
     async def _seek(self, partition: TP, offset: int) -> None:
-        # aiokafka refuses for a partition that was taken away meanwhile; whoever owns it now sets its position.
+        # In aiokafka's thread: from ours it may come between its taking records and its writing the position, and be lost.
+        # It refuses for a partition that was taken away meanwhile; whoever owns it now sets its position.
         with contextlib.suppress(IllegalStateError):
-            await super()._seek(partition, offset)
+            await self._thread.call_thread(self._thread._ensure_consumer().seek, partition, offset)
+
+    def _position(self, tp: TP) -> int | None:
+        """The offset from which aiokafka fetches next; None for a partition that is not assigned or not positioned."""
+        subscription = self._thread._consumer._subscription.subscription
+        if subscription is None or subscription.assignment is None or tp not in subscription.assignment.tps:
+            return None
+        state = subscription.assignment.state_value(tp)
+        return state.position if state.has_valid_position else None
+
+    async def _read_again(self) -> None:
+        """Set back, once, what was read beyond what was yielded: nothing more may come to show that records are missing.
+
+        Between two fetches there is nothing in between but a transaction's markers, unless a batch was dropped.
+        """
+        for tp, expected in list(self._next.items()):
+            if tp.topic not in self.app.sources or self._gap_confirmed.get(tp) == expected:
+                continue
+            position = self._position(tp)
+            if position is not None and position > expected:
+                self._gap_confirmed[tp] = expected
+                await self._seek(tp, expected)
 
     async def _contiguous(self, tp: TP, batch: list[Any]) -> list[Any]:
         """The part of ``batch`` that comes next; nothing when records before it were read and not yielded."""
@@ -189,6 +214,9 @@ class Consumer(driver.Consumer):
             self._thread.fetch_wait(IDLE_FETCH_WAIT_MS if idle else FETCH_WAIT_MS)
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, ConsumerMessage]]:
+        if self.flow_active and (now := time.monotonic()) >= self._read_again_at:
+            self._read_again_at = now + READ_AGAIN_INTERVAL_S
+            await self._read_again()
         records, active = await self._wait_next_records(timeout)
         generation = self.app.consumer_generation_id
         if records is None or self.should_stop:
@@ -263,11 +291,8 @@ class Consumer(driver.Consumer):
 
     def is_read(self, tp: TP, end: int) -> bool:
         """Whether all up to ``end`` was read, and what there was committed; a transaction's markers are no records."""
-        subscription = self._thread._consumer._subscription.subscription
-        if subscription is None or subscription.assignment is None or tp not in subscription.assignment.tps:
-            return False
-        state, last = subscription.assignment.state_value(tp), self._yielded.get(tp)
-        read = state.has_valid_position and state.position >= end
+        position, last = self._position(tp), self._yielded.get(tp)
+        read = position is not None and position >= end
         return read and (last is None or (self._committed_offset.get(tp) or 0) > last)
 
     def handed_over(self, topic: str, partition: int) -> tuple[int, int | None]:

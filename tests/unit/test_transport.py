@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
+from collections.abc import Callable
 from types import SimpleNamespace
 
 import pytest
@@ -63,6 +64,12 @@ class Revoked:
     async def seek_to_committed(self) -> None:
         raise IllegalStateError(f"No current assignment for partition {AT}")
 
+    def _ensure_consumer(self) -> Revoked:
+        return self
+
+    async def call_thread(self, method: Callable[..., None], *arguments: object) -> None:
+        method(*arguments)
+
     def seek(self, partition: TP, offset: int) -> None:
         raise IllegalStateError(f"No current assignment for partition {partition}")
 
@@ -81,3 +88,24 @@ def test_positions_set_while_partitions_are_taken_away_end_nothing(consumer: Con
         return await consumer._contiguous(AT, [record])
 
     assert asyncio.run(yielded()) == []
+
+
+def test_what_was_read_and_not_yielded_is_read_again_once(consumer: Consumer) -> None:
+    """A dropped batch is seen although nothing follows it; a transaction's marker looks the same, so once is enough."""
+    other = TP(AT.topic, 1)
+    consumer.app.sources = frozenset({AT.topic})
+    consumer._next, consumer._gap_confirmed = {AT: 145, other: 30, TP("payments.table.attempts.v1", 0): 3}, {}
+    positions = {AT: 157, other: 30}
+    consumer._position = lambda tp: positions.get(tp, 9)
+    sought: list[tuple[TP, int]] = []
+
+    async def seek(tp: TP, offset: int) -> None:
+        sought.append((tp, offset))
+
+    consumer._seek = seek
+    asyncio.run(consumer._read_again())
+    asyncio.run(consumer._read_again())
+    assert sought == [(AT, 145)]
+    consumer._next[AT], positions[AT] = 157, 160
+    asyncio.run(consumer._read_again())
+    assert sought == [(AT, 145), (AT, 157)]
