@@ -7,7 +7,7 @@ import sys
 
 import click
 
-from pipeline.commands.interrupts import INTERRUPTED
+from pipeline.commands.interrupts import INTERRUPTED, forget_interrupt
 
 #: Command name to its module in pipeline.commands and the object there; imported when it is called.
 COMMANDS = {
@@ -49,6 +49,8 @@ class _Lazy(click.Group):
         except KeyboardInterrupt:
             click.echo("\nended by Ctrl-C", err=True)
             raise click.exceptions.Exit(INTERRUPTED) from None
+        finally:
+            forget_interrupt()
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

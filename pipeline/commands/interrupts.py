@@ -13,6 +13,16 @@ INTERRUPTED = 130
 _AGAIN_S = 0.05
 
 
+def forget_interrupt() -> None:
+    """Let the exit code that follows be the process's own, after a Ctrl-C that was answered.
+
+    CPython 3.11 notes a KeyboardInterrupt that leaves an ``exec`` of text (as every import of a dataclass runs), keeps the
+    note when it is caught further out, and with ``python -m`` ends the process by SIGINT whatever its exit code. The note
+    is erased when text is executed again (``run_eval_code_obj`` in Python/pythonrun.c).
+    """
+    exec("")
+
+
 @contextmanager
 def one_interrupt() -> Iterator[None]:
     """The first Ctrl-C raises KeyboardInterrupt in the block; further ones are not heard, so that processes end in peace.

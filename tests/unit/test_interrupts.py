@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -68,14 +69,17 @@ def test_handlers_and_hook_are_put_back() -> None:
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGALRM), sys.unraisablehook) == before
 
 
-def test_every_command_ends_with_the_shells_code() -> None:
-    """Also one that does not listen for it, interrupted anywhere."""
+@pytest.mark.parametrize("stuck", ["raise KeyboardInterrupt", "exec('raise KeyboardInterrupt')"])
+def test_every_command_ends_with_the_shells_code(stuck: str, tmp_path: Path) -> None:
+    """Also one that does not listen for it, interrupted anywhere, such as in the import of a dataclass."""
     program = (
         "import click, sys; from pipeline import cli\n"
         "@cli.main.command('stuck')\n"
-        "def stuck(): raise KeyboardInterrupt\n"
+        f"def stuck(): {stuck}\n"
         "cli._Lazy.get_command = lambda self, ctx, name: stuck\n"
         "cli.main(['stuck'])"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=WAIT_S, check=False)
+    (tmp_path / "interrupted.py").write_text(program)
+    command = [sys.executable, "-m", "interrupted"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=WAIT_S, check=False)
     assert (done.returncode, "Traceback" in done.stderr) == (130, False), done.stderr
