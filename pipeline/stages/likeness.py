@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from typing import Final
 
 from rapidfuzz.distance import OSA
@@ -60,7 +61,8 @@ ROMAN_SYLLABLE_COST: Final = 2
 SPACE_COST: Final = 0.04
 #: Names that differ in no more letters than this when spaces are left out differ in their spaces only.
 SPACE_MISTAKES_MAX: Final = 1
-
+#: Scores are rounded to four digits.
+ROUNDING: Final = 0.0001
 
 #: Kinds whose names are told apart by single words (``Bank of X (London)``); people just leave names out.
 _ORGANISED: Final = frozenset({"organisation", "vessel", "aircraft"})
@@ -78,8 +80,11 @@ SAME: Final = Likeness(1.0)
 UNLIKE: Final = Likeness(0.0)
 
 
-def compare(party: Name, listed: Name, kind: str = "person") -> Likeness:
-    """How alike a party's name and a listed name of that ``kind`` are. Symmetric; between 0 and 1."""
+def compare(party: Name, listed: Name, kind: str = "person", score_min: float = 0.0) -> Likeness:
+    """How alike a party's name and a listed name of that ``kind`` are. Symmetric; between 0 and 1.
+
+    A score below ``score_min`` may be given as 0: most names that are compared are no match, and soon known to be none.
+    """
     if not party or not listed:
         return UNLIKE
     form = FORM_COST if party.forms and listed.forms and party.forms.isdisjoint(listed.forms) else 0.0
@@ -90,8 +95,44 @@ def compare(party: Name, listed: Name, kind: str = "person") -> Likeness:
     letters = 1
     if party.script in SYLLABIC or listed.script in SYLLABIC:
         letters = SYLLABLE_LETTERS if same_script else ROMAN_SYLLABLE_COST
-    pairs, ours, theirs = _align(left, right, letters)
+    lost_max = 1 - score_min + ROUNDING
     lost = {"legal_form_differs": form} if form else {}
+    aligned = _align(left, right, letters, lost_max)
+    total, certain = lost_max, 0.0
+    if aligned is not None:
+        certain = _lose(lost, aligned, left, right, kind)
+        total = sum(lost.values())
+    if total > SPACE_COST:
+        wrong = OSA.distance("".join(left), "".join(right), score_cutoff=SPACE_MISTAKES_MAX)
+        if (
+            wrong * letters <= SPACE_MISTAKES_MAX
+            and (spaced := SPACE_COST + MISTAKE_COST * wrong * letters + form) < total
+        ):
+            total, lost, certain = spaced, {"spaces_differ": spaced}, 1.0
+    if not certain or total >= lost_max:
+        return UNLIKE
+    reasons = sorted(lost, key=lambda reason: -lost[reason])
+    if not same_script:
+        reasons.append("transliterated")
+    return Likeness(max(0.0, min(round(1 - total, 4), DIFFERENT_MAX)), tuple(reasons))
+
+
+def _weight(word: str) -> float:
+    if word in PARTICLES:
+        return PARTICLE_WEIGHT
+    if word == SERVANT:
+        return SERVANT_WEIGHT
+    return GENERIC_WEIGHT if word in GENERIC else 1.0
+
+
+_Aligned = tuple[list[tuple[float, float, str]], list[str], list[str]]
+#: What a pair of words costs, what is preferred of equals, the places of its words, and why.
+_Option = tuple[float, int, tuple[int, ...], tuple[int, ...], str]
+
+
+def _lose(lost: dict[str, float], aligned: _Aligned, left: tuple[str, ...], right: tuple[str, ...], kind: str) -> float:
+    """Add to ``lost`` what the words of two names lose, and why; gives the weight of the pairs that are more than initials."""
+    pairs, ours, theirs = aligned
     certain = 0.0
     for cost, weight, reason in pairs:
         certain += weight if reason != "initial" else 0.0
@@ -108,34 +149,14 @@ def compare(party: Name, listed: Name, kind: str = "person") -> Likeness:
         lost["word_left_out"] = extra * (more - fewer)
     if certain < ALONE_WEIGHT_MAX and fewer + more >= ALONE_MISSING_MIN:
         lost["one_word_in_common"] = ALONE_COST
-    total = sum(lost.values())
-    if total > SPACE_COST:
-        wrong = OSA.distance("".join(left), "".join(right), score_cutoff=SPACE_MISTAKES_MAX)
-        if (
-            wrong * letters <= SPACE_MISTAKES_MAX
-            and (spaced := SPACE_COST + MISTAKE_COST * wrong * letters + form) < total
-        ):
-            total, lost, certain = spaced, {"spaces_differ": spaced}, 1.0
-    if not certain:
-        return UNLIKE
-    reasons = sorted(lost, key=lambda reason: -lost[reason])
-    if not same_script:
-        reasons.append("transliterated")
-    return Likeness(max(0.0, min(round(1 - total, 4), DIFFERENT_MAX)), tuple(reasons))
+    return certain
 
 
-def _weight(word: str) -> float:
-    if word in PARTICLES:
-        return PARTICLE_WEIGHT
-    if word == SERVANT:
-        return SERVANT_WEIGHT
-    return GENERIC_WEIGHT if word in GENERIC else 1.0
+def _align(left: tuple[str, ...], right: tuple[str, ...], letters: int, lost_max: float) -> _Aligned | None:
+    """Pairs of words as (cost, weight, reason), the cheapest first taken, and the words that are in no pair.
 
-
-def _align(
-    left: tuple[str, ...], right: tuple[str, ...], letters: int
-) -> tuple[list[tuple[float, float, str]], list[str], list[str]]:
-    """Pairs of words as (cost, weight, reason), the cheapest first taken, and the words that are in no pair."""
+    None when so many words can be in no pair that more than ``lost_max`` is lost.
+    """
     ours, theirs = list(left), list(right)
     pairs: list[tuple[float, float, str]] = []
     for word in left:
@@ -143,25 +164,11 @@ def _align(
             ours.remove(word)
             theirs.remove(word)
             pairs.append((0.0, _weight(word), "spelling_differs"))
-    if not ours and not theirs:
+    if not ours or not theirs:
         return pairs, ours, theirs
-    options: list[tuple[float, int, tuple[int, ...], tuple[int, ...], str]] = []
-    for i, our in enumerate(ours):
-        for j, their in enumerate(theirs):
-            if (found := _word_cost(our, their, letters)) is not None:
-                options.append((found[0], -len(our), (i,), (j,), found[1]))
-    for i in range(len(ours) - 1):
-        joined = ours[i] + ours[i + 1]
-        for j, their in enumerate(theirs):
-            if abs(len(joined) - len(their)) <= SPACE_MISTAKES_MAX:
-                cost = _joined_cost(joined, their, letters)
-                options += [(cost, -len(their), (i, i + 1), (j,), "spaces_differ")] if cost is not None else []
-    for j in range(len(theirs) - 1):
-        joined = theirs[j] + theirs[j + 1]
-        for i, our in enumerate(ours):
-            if abs(len(joined) - len(our)) <= SPACE_MISTAKES_MAX:
-                cost = _joined_cost(joined, our, letters)
-                options += [(cost, -len(our), (i,), (j, j + 1), "spaces_differ")] if cost is not None else []
+    options = _joins(ours, theirs, letters)
+    if not _pair(options, ours, theirs, letters, lost_max):
+        return None
     options.sort()
     used_left, used_right = set[int](), set[int]()
     for cost, _, left_at, right_at, reason in options:
@@ -177,6 +184,51 @@ def _align(
     )
 
 
+def _pair(options: list[_Option], ours: list[str], theirs: list[str], letters: int, lost_max: float) -> bool:
+    """Add to ``options`` the pairs of one word with one; False when more than ``lost_max`` is lost whatever is chosen.
+
+    Most names that are compared have a word without a counterpart, and stop at that word: when ``alone`` words of the
+    shorter name are in no pair, at least as many of the longer one are not, less those that it has more.
+    """
+    shorter, longer = (ours, theirs) if len(ours) <= len(theirs) else (theirs, ours)
+    swapped = shorter is theirs
+    alone, alone_weight = 0, 0.0
+    alone_max = -1 if options else None
+    for at in range(len(shorter) - 1, -1, -1):  # Last names are the likelier to differ.
+        word, found_before = shorter[at], len(options)
+        for other_at, other in enumerate(longer):
+            found = _word_cost(other, word, letters) if swapped else _word_cost(word, other, letters)
+            if found is None:
+                continue
+            i, j = (other_at, at) if swapped else (at, other_at)
+            options.append((found[0], -len(ours[i]), (i,), (j,), found[1]))
+        if len(options) == found_before and alone_max != -1:
+            alone, alone_weight = alone + 1, max(alone_weight, _weight(word))
+            if alone_max is None:
+                alone_max = len(shorter) - len(longer) + sum(_weight(other) < 1 for other in longer)
+            if alone > alone_max and CONFLICT_COST * alone_weight > lost_max:
+                return False
+    return True
+
+
+def _joins(ours: list[str], theirs: list[str], letters: int) -> list[_Option]:
+    """The pairs of two neighbours of one name with one word of the other."""
+    options: list[_Option] = []
+    for i, (first, second) in enumerate(pairwise(ours)):
+        chars = len(first) + len(second)
+        for j, their in enumerate(theirs):
+            if -SPACE_MISTAKES_MAX <= chars - len(their) <= SPACE_MISTAKES_MAX:
+                cost = _joined_cost(first + second, their, letters)
+                options += [(cost, -len(their), (i, i + 1), (j,), "spaces_differ")] if cost is not None else []
+    for j, (first, second) in enumerate(pairwise(theirs)):
+        chars = len(first) + len(second)
+        for i, our in enumerate(ours):
+            if -SPACE_MISTAKES_MAX <= chars - len(our) <= SPACE_MISTAKES_MAX:
+                cost = _joined_cost(first + second, our, letters)
+                options += [(cost, -len(our), (i,), (j, j + 1), "spaces_differ")] if cost is not None else []
+    return options
+
+
 @lru_cache(PAIRS_MAX)
 def _word_cost(our: str, their: str, letters: int) -> tuple[float, str] | None:
     """What it costs to take two words for one, and why; None when they are different words."""
@@ -184,10 +236,21 @@ def _word_cost(our: str, their: str, letters: int) -> tuple[float, str] | None:
         if our[0] == their[0] and our.isalpha() and their.isalpha():
             return INITIAL_COST, "initial"
         return None
-    wrong = mistakes(our, their) * letters
     chars = max(len(our), len(their)) * (letters if letters == SYLLABLE_LETTERS else 1)
+    wrong = mistakes(our, their, enough=_enough(chars, letters)) * letters
+    if wrong >= DIFFERENT_SHARE * chars:
+        return None
     cost = _cost_of(wrong, chars)
-    return (cost, "spelling_differs") if wrong < DIFFERENT_SHARE * chars and cost < CONFLICT_COST else None
+    return (cost, "spelling_differs") if cost < CONFLICT_COST else None
+
+
+@lru_cache
+def _enough(chars: int, letters: int) -> int:
+    """How many whole mistakes make two words of ``chars`` different words."""
+    wrong = 1
+    while wrong * letters < DIFFERENT_SHARE * chars and _cost_of(wrong * letters, chars) < CONFLICT_COST:
+        wrong += 1
+    return wrong
 
 
 def _joined_cost(joined: str, whole: str, letters: int) -> float | None:

@@ -72,21 +72,23 @@ def skeleton(word: str) -> str:
     return _SILENT.sub("", heard) or heard
 
 
-def mistakes(ours: str, theirs: str, mistakes_max: int = MISTAKES_MAX) -> float:
+def mistakes(ours: str, theirs: str, *, enough: int = MISTAKES_MAX + 1) -> float:
     """How many letters are wrong between two words: 0 when they are equal, symmetric, fractions for likely ones.
 
     A letter more, less, other or swapped with its neighbour is one (optimal string alignment); where the words sound the
-    same it is :data:`SAME_SOUND_COST`. Above ``mistakes_max`` any number above it may be given.
+    same it is :data:`SAME_SOUND_COST`. From ``enough`` on any number from there on may be given: most words that are
+    compared are different ones, and soon known to be.
     """
     if ours == theirs:
         return 0.0
     our_sound, our_consonants, our_families = _heard(ours)
     their_sound, their_consonants, their_families = _heard(theirs)
-    cost = float(mistakes_max + 1)
-    heard = OSA.distance(our_sound, their_sound, score_cutoff=mistakes_max)
-    if heard <= mistakes_max:
-        written = OSA.distance(ours, theirs)
-        cost = min(float(written), heard + SAME_SOUND_COST * max(written - heard, 1))
+    heard = OSA.distance(our_sound, their_sound, score_cutoff=MISTAKES_MAX)
+    cost = float(MISTAKES_MAX + 1)
+    if heard <= MISTAKES_MAX:
+        written = OSA.distance(ours, theirs, score_cutoff=enough) if heard >= enough else OSA.distance(ours, theirs)
+        if heard < enough or written < enough:
+            cost = min(float(written), heard + SAME_SOUND_COST * max(written - heard, 1))
     if cost > FAMILY_COST and our_families and not our_families.isdisjoint(their_families):
         cost = FAMILY_COST
     if cost > VOWELS_COST and bool(our_consonants) != bool(their_consonants):

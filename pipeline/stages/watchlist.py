@@ -7,7 +7,7 @@ that sound like those asked for, found in an index; then each is compared (:func
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from hashlib import blake2b
@@ -31,6 +31,8 @@ KINDS: Final = frozenset({"person", "organisation", "vessel", "aircraft", "unkno
 CACHED_NAMES_MAX: Final = 100_000
 #: Words seen before, kept with the listed names they may stand for; the commonest have a thousand.
 CACHED_WORDS_MAX: Final = 2_048
+#: More of them, kept with the listed words they may stand for.
+CACHED_SPELLINGS_MAX: Final = 4_096
 #: Below this score nothing is a match, so a lower ``refer_at`` refers no more than this one.
 SCORE_MIN: Final = 0.8
 #: Entries that are looked at when a birth date or country is known: the best by name alone may not be the one.
@@ -110,8 +112,9 @@ class Watchlists:
         self._by_key: dict[str, list[int]] = {}
         self._by_whole: dict[str, list[int]] = {}
         self._by_word: dict[str, list[int]] = {}
-        #: Listed words by consonants, with how they sound, and by the families of their forms.
-        self._by_consonants: dict[str, tuple[list[str], list[str]]] = {}
+        #: How listed words sound, by consonants; listed words by how they sound, and by the families of their forms.
+        self._by_consonants: dict[str, list[str]] = {}
+        self._by_sound: dict[str, list[str]] = {}
         self._by_family: dict[int, list[str]] = {}
         for entry in entries:
             for name in entry.names:
@@ -119,14 +122,18 @@ class Watchlists:
             for name in entry.weak_names:
                 self._add(name, entry, weak=True)
         for word in self._by_word:
-            for block in _blocks_of(word):
-                sounds, spelt = self._by_consonants.setdefault(block, ([], []))
-                sounds.append(sound(word))
-                spelt.append(word)
+            heard = sound(word)
+            if same := self._by_sound.get(heard):
+                same.append(word)  # What sounds the same has the same consonants.
+            else:
+                self._by_sound[heard] = [word]
+                for block in _blocks_of(word):
+                    self._by_consonants.setdefault(block, []).append(heard)
             for family in FAMILIES.get(word, ()):
                 self._by_family.setdefault(family, []).append(word)
         # Weakly, so that lists that were replaced are freed at once: no cycle waits for a collection.
         me: Watchlists = proxy(self)
+        self._spellings_of: Final = lru_cache(CACHED_SPELLINGS_MAX)(lambda word: me._find_spellings_of(word))
         self._names_with: Final = lru_cache(CACHED_WORDS_MAX)(lambda word: me._find_names_with(word))
         self._cached_matches: Final = lru_cache(CACHED_NAMES_MAX)(lambda text: me._find_matches(text))
 
@@ -176,7 +183,7 @@ class Watchlists:
         best: dict[int, tuple[float, int, _ListedName, tuple[str, ...]]] = {}
         for position in self._candidates(name):
             listed = self._listed[position]
-            likeness = compare(name, listed.name, listed.entry.kind)
+            likeness = compare(name, listed.name, listed.entry.kind, SCORE_MIN)
             score, evidence = likeness.score, likeness.evidence
             if listed.weak:
                 score, evidence = round(score - WEAK_COST, 4), (*evidence, "weak_alias")
@@ -197,27 +204,29 @@ class Watchlists:
         found = {*self._by_key.get(name.key, ()), *self._by_whole.get(_whole(name), ())}
         words = _telling(name)
         hits = [self._names_with(word) for word in dict.fromkeys(words)]
-        for first, second in pairwise(words):
-            if joined := self._by_word.get(first + second):
-                hits.append(frozenset(joined))
+        hits += [self._by_word[both] for both in map("".join, pairwise(words)) if both in self._by_word]
         hits.sort(key=len)
         sizes, size = self._sizes, len(words)
         if size > 1:
             # One word of the shorter name may be missed here: misspelt beyond the index, or an initial. So a name is
             # found by the rarer words, and the commonest is only looked for in what they found.
-            counts = Counter(chain.from_iterable(hits[:-1]))
+            common = hits.pop()
             rare = set(chain.from_iterable(names for names in hits if len(names) <= RARE_NAMES_MAX))
-            common = hits[-1]
             if len(common) <= RARE_NAMES_MAX:
-                counts.update(common)
-                common = frozenset()
+                rare.update(common)
+                hits.append(common)
+                common = ()
+            counts = Counter(chain.from_iterable(map(set, hits)))
+            in_common = counts.keys() & common if len(common) < len(counts) else set(counts).intersection(common)
+            least = size - 1
             several = [
                 at
                 for at, found_by in counts.items()
-                if ((count := found_by + (at in common)) > 1 or at in rare) and count >= min(sizes[at], size) - 1
+                if ((count := found_by + (at in in_common)) > 1 or at in rare)
+                and (count >= least or count >= sizes[at] - 1)
             ]
         else:
-            counts = Counter(chain.from_iterable(hits))
+            counts = Counter(chain.from_iterable(map(set, hits)))
             several = list(counts)
         if len(several) > COMPARED_MAX:
             several.sort(key=lambda at: (-counts[at], abs(sizes[at] - size), at))
@@ -225,19 +234,24 @@ class Watchlists:
         found.update(several)
         return found
 
-    def _find_names_with(self, word: str) -> frozenset[int]:
-        """Positions of listed names with a word that may be ``word``, misspelt or in another form."""
-        heard, words = sound(word), set[str]()
+    def _find_names_with(self, word: str) -> Sequence[int]:
+        """Positions of listed names with a word that may be ``word``; more than once where several words of theirs may be."""
+        return tuple(chain.from_iterable(map(self._by_word.__getitem__, self._spellings_of(word))))
+
+    def _find_spellings_of(self, word: str) -> tuple[str, ...]:
+        """Listed words that may be ``word``, misspelt or in another form."""
+        heard = sound(word)
         # One letter in three may be wrong, two at most, beside what sounds the same.
         wrong_max = max(1, min(2, (len(word) + 1) // 3))
+        sounds = set[str]()
         for block in _blocks_of(word):
             if block in self._by_consonants:
-                sounds, spelt = self._by_consonants[block]
-                for _, _, at in process.extract(heard, sounds, scorer=OSA.distance, score_cutoff=wrong_max, limit=None):
-                    words.add(spelt[at])
-        for family in FAMILIES.get(word, ()):
-            words.update(self._by_family.get(family, ()))
-        return frozenset(chain.from_iterable(self._by_word[found] for found in words))
+                near = process.extract(
+                    heard, self._by_consonants[block], scorer=OSA.distance, score_cutoff=wrong_max, limit=None
+                )
+                sounds.update([found for found, _, _ in near])
+        families = [self._by_family.get(family, ()) for family in FAMILIES.get(word, ())]
+        return tuple({*chain(*map(self._by_sound.__getitem__, sounds), *families)})
 
 
 def _telling(name: Name) -> list[str]:
