@@ -2,13 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
 
 from connectors.lists.book import ListBook
 from connectors.pic.base import Pic
 from connectors.tenants.book import TenantBook
 from schemas.codec import Codec
+
+
+class RescreeningWatch(Protocol):
+    """Who wants to know how rescreening goes: metrics."""
+
+    def stepped(self, partition: int, parties: int, seconds: float, *, finished: bool) -> None:
+        """A step looked at so many parties of a partition, and was the last one or not."""
+
+    def flagged(self, list_id: str) -> None:
+        """A known party is like somebody on this list."""
+
+    def failed(self, error: str) -> None:
+        """A party could not be screened."""
+
+
+class Nobody:
+    """Wants to know nothing."""
+
+    def stepped(self, partition: int, parties: int, seconds: float, *, finished: bool) -> None: ...
+
+    def flagged(self, list_id: str) -> None: ...
+
+    def failed(self, error: str) -> None: ...
+
+
+def _now_ms() -> int:
+    return int(time.time() * 1000)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,3 +49,6 @@ class Context:
     lists: ListBook
     #: The plugins, by the name of their PIC.
     pics: Mapping[str, Pic]
+    rescreening: RescreeningWatch = field(default_factory=Nobody)
+    #: The time for work that no record brings a time for, epoch milliseconds.
+    now_ms: Callable[[], int] = _now_ms

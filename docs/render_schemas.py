@@ -24,6 +24,8 @@ NAMES = (
     "chargeback_received",
     "list_part",
     "list_updated",
+    "party_seen",
+    "party_flagged",
 )
 HEAD = """# Records
 

@@ -323,6 +323,36 @@ class ListUpdated(Record, frozen=True, kw_only=True):
     imported_at_ms: int
 
 
+class PartySeen(Record, frozen=True, kw_only=True):
+    """A party of a screened payment, new or changed: what the table ``parties`` is filled from. Personal data."""
+
+    tenant: str
+    party_id: str
+    name: str
+    country: str
+    birth_date: str | None = None
+    list_version: str
+    seen_at_ms: int
+
+
+#: A field of the next record is called list.
+_Texts = list[str]
+
+
+class PartyFlagged(Record, frozen=True, kw_only=True):
+    """A known party is like somebody on a new version of a sanctions list; it names no person."""
+
+    tenant: str
+    party_id: str
+    list: str
+    version: str
+    entry_id: str
+    score: float
+    evidence: _Texts
+    algorithm: str
+    rule_version: int
+
+
 #: Every record that has a topic, in flow order.
 RECORDS: tuple[type[Record], ...] = (
     PaymentRequested,
@@ -339,4 +369,6 @@ RECORDS: tuple[type[Record], ...] = (
     ChargebackReceived,
     ListPart,
     ListUpdated,
+    PartySeen,
+    PartyFlagged,
 )

@@ -264,7 +264,8 @@ class PipelineApp(faust.App):
         for runner in self.runners.values():
             mine = [stage.source for stage in runner.group.stages if stage.handle_batch is not None]
             ends = await runner.output.ends(tp for tp in assigned if tp[0] in mine)
-            runner.resume(ends)
+            own = {stage.source for stage in runner.group.stages}
+            runner.resume(ends, {partition for topic, partition in assigned if topic in own})
         self._committed.clear()
         if self.ready_at is None:
             gc.collect()

@@ -37,6 +37,9 @@ class Store(Protocol):
     def get(self, key: bytes) -> bytes | None:
         """The stored row."""
 
+    def keys_after(self, key: bytes, count: int) -> list[bytes]:
+        """The next ``count`` stored keys after ``key``, in order; fewer at the end."""
+
     def write(self, rows: dict[bytes, bytes], changelog_offset: int | None) -> None:
         """Store rows and, when known, the offset of the last changelog record they include, in one step."""
 
@@ -82,6 +85,16 @@ class Rows(Generic[R]):
         if row is None and (stored := self._store.get(key)) is not None:
             row = self._decode(stored)
         return row
+
+    def keys_after(self, key: bytes, count: int) -> tuple[list[bytes], bool]:
+        """At least the next ``count`` keys after ``key``, in order, also of rows that are not stored yet; and whether those
+        are all."""
+        stored = self._store.keys_after(key, count)
+        last = len(stored) < count
+        waiting = [
+            each for each in self._changed | self._published.keys() if each > key and (last or each <= stored[-1])
+        ]
+        return sorted({*stored, *waiting}), last
 
     def publish(self, changelog: Changelog) -> bool:
         """Queue every changed row for the changelog, as it is now, one record per key; tell whether there was any.

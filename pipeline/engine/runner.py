@@ -45,6 +45,10 @@ ROWS_LINGER_RECORDS = 500
 CHECKPOINT_INTERVAL_S = 5.0
 #: A rebalance or a stop waits this long for the cycle under way.
 DRAIN_TIMEOUT_S = 6.0
+#: Between two steps of background work when nothing else is to do: it takes a fraction of a core, never all of it.
+BACKGROUND_PAUSE_S = 0.005
+#: How often an idle group looks whether there is background work.
+BACKGROUND_LOOK_S = 1.0
 REPOSTED = "ptr-reposted"
 
 
@@ -68,6 +72,15 @@ class Batch(Protocol):
     previous: int | None
 
     def ack(self) -> None: ...
+
+
+class _Step:
+    """A step of background work, among the batches whose rows are recorded together."""
+
+    records: Sequence[RawRecord] = ()
+
+    def ack(self) -> None:
+        """Nothing to acknowledge: the row that holds its place is recorded."""
 
 
 class _Work:
@@ -140,6 +153,8 @@ class Runner:
         self.dead_letter_topic = dead_letter_topic
         #: For each source partition the log's end when it was assigned: records before it may have been called.
         self.owned_from: dict[tuple[str, int], int] = {}
+        #: Partitions of the table that this worker owns, for background work.
+        self.partitions_owned: tuple[int, ...] = ()
         self.draining = False
         #: Monotonic time of the last sign of progress, for the watchdog.
         self.progress_at = time.monotonic()
@@ -152,11 +167,14 @@ class Runner:
         self._room.set()
         self._rows: dict[int, Rows[Any]] = {}
         #: What was decided and delivered, and is not recorded yet.
-        self._before: list[Batch] = []
+        self._before: list[Batch | _Step] = []
         self._before_records = 0
         self._before_at = 0.0
         self._stages = {stage.source: stage for stage in group.stages}
         self._work = {stage.source: _Work(self, stage) for stage in group.stages}
+        self._background_work = _Work(self, group.stages[0])
+        #: Whether the last cycle did background work.
+        self._in_background = False
         self._checkpoint_at = time.monotonic() + CHECKPOINT_INTERVAL_S
         self._task: asyncio.Task[None] | None = None
         self._idle = asyncio.Event()
@@ -232,11 +250,14 @@ class Runner:
         self._wake.clear()
         if not self._before:
             self._idle.set()
-            await self._wake.wait()
-        elif not self.draining:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._before_at + ROWS_LINGER_S - time.monotonic()):
-                    await self._wake.wait()
+        elif self.draining:
+            return
+        waits_s = [] if not self._before else [self._before_at + ROWS_LINGER_S - time.monotonic()]
+        if self.group.background is not None and not self.draining:
+            waits_s.append(BACKGROUND_PAUSE_S if self._in_background else BACKGROUND_LOOK_S)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(min(waits_s, default=None)):
+                await self._wake.wait()
 
     def _take(self) -> list[Batch]:
         taken = self._waiting[:CYCLE_BATCHES_MAX]
@@ -252,10 +273,12 @@ class Runner:
         if record:
             await self.lease.hold()
             recording = [rows for rows in self._rows.values() if rows.publish(self.output)]
+        done: list[Batch | _Step] = [*taken]
         try:
             await self._decide(taken)
+            done += await self._step_background()
         except Abandoned:
-            taken = []  # Not acknowledged; the next owner begins there.
+            done = []  # Not acknowledged; the next owner begins there.
         await self.lease.hold()
         await self.output.delivered()
         if record:
@@ -264,11 +287,11 @@ class Runner:
             for rows in recording:
                 rows.store(ends.get((rows.changelog, rows.partition)))
             self._acknowledge()
-        if taken:
+        if done:
             if not self._before:
                 self._before_at = time.monotonic()
-            self._before += taken
-            self._before_records += sum(len(batch.records) for batch in taken)
+            self._before += done
+            self._before_records += sum(len(batch.records) for batch in done)
             if self.group.table is None:
                 self._acknowledge()  # There are no rows to come first.
         self.progress_at = time.monotonic()
@@ -294,6 +317,22 @@ class Runner:
             self.metrics.handled(
                 stage.name, len(batch.records), time.perf_counter() - started, time.thread_time() - cpu
             )
+
+    async def _step_background(self) -> list[_Step]:
+        """A step of background work in each partition."""
+        background, work, steps = self.group.background, self._background_work, list[_Step]()
+        if background is None:
+            return steps
+        for partition in self.partitions_owned:
+            if self.draining:
+                break
+            await self.lease.hold()
+            work.rows = self.rows(partition)
+            if await background.step(work):
+                steps.append(_Step())
+                await asyncio.sleep(0)
+        self._in_background = bool(steps)
+        return steps
 
     def _handle_each(self, stage: Stage, work: _Work, records: Sequence[RawRecord]) -> None:
         handle = stage.handle
@@ -333,13 +372,16 @@ class Runner:
             await self._idle.wait()
         self._rows.clear()
 
-    def resume(self, owned_from: dict[tuple[str, int], int]) -> None:
-        """Partitions were assigned and recovered."""
+    def resume(self, owned_from: dict[tuple[str, int], int], partitions: Iterable[int] = ()) -> None:
+        """Partitions were assigned and recovered; ``partitions`` are those of the group's table."""
+        self.partitions_owned = tuple(sorted(partitions))
         self._rows.clear()
         self._last.clear()
         self.owned_from = owned_from
         self.progress_at = time.monotonic()
         self.draining = False
+        if self.group.background is not None:
+            self._wake.set()
 
 
 def _where(error: BaseException) -> str:

@@ -30,6 +30,18 @@ class PartitionStore:
         self._offset_key = offset_key
         self.get = database.get
 
+    def keys_after(self, key: bytes, count: int) -> list[bytes]:
+        """The next ``count`` keys after ``key``, in order; fewer at the end."""
+        found: list[bytes] = []
+        cursor = self._database.iter()
+        cursor.seek(key + b"\0")
+        while len(found) < count and cursor.valid():
+            each: bytes = cursor.key()
+            if each != self._offset_key:
+                found.append(each)
+            cursor.next()
+        return found
+
     def write(self, rows: dict[bytes, bytes], changelog_offset: int | None) -> None:
         """One WriteBatch, so that rows and offset are stored together or not at all."""
         batch = rocksdict.WriteBatch(raw_mode=True)

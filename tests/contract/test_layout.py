@@ -32,6 +32,7 @@ DECISIONS = {
     "payee": ("fraud", "assess"),
     "dispatch": ("dispatch", "route"),
     "plugin": ("dispatch", "settle"),
+    "parties": ("parties", "flag"),
 }
 
 
@@ -77,7 +78,7 @@ def test_every_changelog_is_a_topic() -> None:
 
 def test_topics_are_named_by_participle_and_version() -> None:
     """payments.<participle>.v1; tables, queues and retries in their own way."""
-    plain = {"dead-letter", "chargebacks"}  # things that are kept, not what happened to a payment
+    plain = {"dead-letter", "chargebacks", "seen"}  # things that are kept, not what happened to a payment
     for topic in topics.all_topics(["simulator"]):
         kinds = (
             r"payments\.([a-z-]+)\.v1",
@@ -86,6 +87,7 @@ def test_topics_are_named_by_participle_and_version() -> None:
             r"payments\.retry\.simulator\.\d+s\.v1",
             r"tenants\.configured\.v1",
             r"lists\.updated\.v1",
+            r"parties\.([a-z]+)\.v1",
         )
         found = [match for kind in kinds if (match := re.fullmatch(kind, topic.name))]
         assert found, topic.name

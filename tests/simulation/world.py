@@ -100,7 +100,7 @@ class Process:
             for partition in range(PARTITIONS):
                 tp = (stage.source, partition)
                 self.position[tp] = world.committed.get((group.name, *tp), 0)
-        self.runner.resume({tp: len(world.broker.logs[tp]) for tp in self.position})
+        self.runner.resume({tp: len(world.broker.logs[tp]) for tp in self.position}, range(PARTITIONS))
 
     def _recover(self, changelog: str, disk: Disk, partition: int) -> None:
         later = self.world.broker.logs[changelog, partition][disk.offset + 1 :]
@@ -114,6 +114,10 @@ class Process:
 
         class Store:
             get = staticmethod(disk.get)
+
+            @staticmethod
+            def keys_after(key: bytes, count: int) -> list[bytes]:
+                return sorted(each for each in disk.rows if each > key)[:count]
 
             @staticmethod
             def write(rows: dict[bytes, bytes], changelog_offset: int | None) -> None:
