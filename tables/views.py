@@ -11,8 +11,9 @@ import msgspec
 
 from pipeline.stages.dispatch import Attempts
 from pipeline.stages.profiles import HOUR_MS, PAYEE_FEATURES, PAYER_FEATURES, Profile, payee_features, payer_features
-from schemas.identity import payee_key, payer_key, payment_key
-from tables import attempts, payments, profiles
+from schemas.identity import party_key, payee_key, payer_key, payment_key
+from tables import attempts, parties, payments, profiles
+from tables.parties import PartyRow
 from tables.payments import PaymentRow
 
 #: Buckets shown, newest first.
@@ -66,6 +67,12 @@ def payee_view(row: Profile) -> dict[str, Any]:
     return _profile_view(row, PAYEE_FEATURES, payee_features)
 
 
+def party_view(row: PartyRow) -> dict[str, Any]:
+    """What is known of a party, but for its name and birth date: nobody needs them here."""
+    flagged = [dict(zip(("list", "version", "entry"), mark.split(":", 2), strict=True)) for mark in row.flagged]
+    return {"version": row.version, "country": row.country, "seen_at": _iso(row.seen_at_ms), "flagged": flagged}
+
+
 class View(msgspec.Struct, frozen=True):
     """One table as the web shows it."""
 
@@ -97,6 +104,13 @@ VIEWS: Mapping[str, View] = {
         ("tenant", "creditor", "[terminal]"),
         _payee_key,
         payee_view,
+    ),
+    parties.NAME: View(
+        "a known party, and which list entries it was flagged for",
+        parties.CHANGELOG,
+        ("tenant", "party"),
+        party_key,
+        party_view,
     ),
 }
 

@@ -16,6 +16,7 @@ from schemas.reasons import Error, Reason
 from schemas.records import (
     ChargebackReceived,
     DeadLetter,
+    PartyFlagged,
     PaymentAnswered,
     PaymentCompleted,
     PaymentLocalized,
@@ -112,6 +113,7 @@ _RECORDS: dict[str, type[Record]] = {
     topics.ANSWERED.name: PaymentAnswered,
     topics.COMPLETED.name: PaymentCompleted,
     topics.CHARGEBACKS.name: ChargebackReceived,
+    topics.PARTIES_FLAGGED.name: PartyFlagged,
     topics.DEAD_LETTERS.name: DeadLetter,
     topics.TENANTS.name: TenantConfigured,
 }
@@ -162,6 +164,12 @@ def _charged_back(r: ChargebackReceived) -> _Fields:
     return (event_id, CHARGEBACK, "chargeback", "charged_back", r.reason, None, None)
 
 
+def _flagged(r: PartyFlagged) -> _Fields:
+    # Once for each party, version and entry, whatever is repeated.
+    event_id = f"flagged/{r.party_id}/{r.list}/{r.version}/{r.entry_id}"
+    return (event_id, 0, "parties", "flagged", Reason.PARTY_RESEMBLES_LISTED, r.rule_version, None)
+
+
 def _dead(r: DeadLetter) -> _Fields:
     event_id = f"dead-letter/{r.topic}/{r.partition}/{r.offset}"
     return (event_id, DEAD_LETTER, r.stage, "dead_letter", r.error, None, None)
@@ -182,12 +190,13 @@ _FIELDS: dict[type[Record], Callable[[Any], _Fields]] = {
     PaymentAnswered: _answered,
     PaymentCompleted: _completed,
     ChargebackReceived: _charged_back,
+    PartyFlagged: _flagged,
     DeadLetter: _dead,
     TenantConfigured: _configured,
 }
 #: Written by outsiders, or not looked at by screening: a card number may be in them.
 _UNSCREENED = frozenset({ChargebackReceived, TenantConfigured})
-_STATELESS = frozenset({ChargebackReceived, DeadLetter, TenantConfigured})
+_STATELESS = frozenset({ChargebackReceived, PartyFlagged, DeadLetter, TenantConfigured})
 #: Their last field holds the PTR's bytes.
 _CARRYING = frozenset({PaymentScreened, PaymentLocalized, PaymentProfiled, PaymentScored, PaymentQueued})
 #: How the field of the PTR's bytes begins in JSON; base64 holds no quote, so its last place is the field's.
@@ -392,7 +401,7 @@ def _unreadable(at: tuple[str, int, int, int], value: bytes | None, error: str) 
 def _identity(record: Any) -> tuple[str, str, bool]:
     """Tenant, payment, and whether the row can be kept under them."""
     kind = type(record)
-    if kind is TenantConfigured:
+    if kind is TenantConfigured or kind is PartyFlagged:
         return record.tenant, "", _is_tenant(record.tenant)
     if kind is DeadLetter:
         tenant, payment_id = _ids_of_key(record.key)

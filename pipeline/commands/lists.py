@@ -9,15 +9,17 @@ from pathlib import Path
 from typing import Any, Final, NoReturn
 
 import click
+import msgspec
 
 from connectors.broker.transaction import PublishError
 from connectors.lists import ofac
 from connectors.lists.difference import compare
+from connectors.lists.hits import HitsError, read_hits
 from connectors.lists.load import READERS, ListError
 from connectors.lists.publish import Contents, publish, read_all
 from connectors.lists.version import pack
 from connectors.registry import RegistryError
-from pipeline.commands.lists_report import counts_of, data_of, lines_of, say, summary_of, time_of, words_of
+from pipeline.commands.lists_report import counts_of, data_of, hit_lines, lines_of, say, summary_of, time_of, words_of
 from pipeline.commands.shared import broker_option, codec_of, json_option, print_json, settings_with
 from pipeline.settings import Settings
 from pipeline.stages.screening import ListEntry
@@ -28,6 +30,8 @@ from schemas.records import ListUpdated
 LOST_SHARE_MAX: Final = 0.1
 #: Clocks and time zones differ; a list from later than this was misdated.
 SOURCE_AHEAD_S: Final = 24 * 60 * 60
+#: Hits that are shown when no number is given.
+HITS_SHOWN: Final = 50
 
 
 @click.group()
@@ -186,6 +190,40 @@ def diff(before: str, after: str, broker: str | None, as_json: bool) -> None:
     for line in lines_of(difference):
         click.echo(line)
     click.echo(f"{list_a}: {words_of(difference)}")
+
+
+@lists.command()
+@click.option("--tenant", default="", metavar="TENANT", help="Only parties of this tenant.")
+@click.option("--list", "list_id", type=click.Choice(list(READERS)), help="Only entries of this list.")
+@click.option(
+    "--limit", type=click.IntRange(1, 100_000), default=HITS_SHOWN, show_default=True, help="The newest so many."
+)
+@broker_option
+@json_option
+def hits(tenant: str, list_id: str | None, limit: int, broker: str | None, as_json: bool) -> None:
+    """Show known parties that a new version of a list names: each once for a version and entry, oldest first.
+
+    When a list changes, all workers hold what is new in it against everybody who paid or was paid before. Who is flagged is
+    not blocked by that: the next payment is screened by the new list. Names are not shown; the tenant knows its parties.
+
+    \b
+    Examples:
+      ptr lists hits
+      ptr lists hits --tenant aurora --list ofac
+      ptr lists hits --json --limit 1000
+    """
+    loaded = settings_with(broker=broker)
+    try:
+        found = read_hits(loaded.access, codec_of(loaded), tenant=tenant, list_id=list_id or "")
+    except (HitsError, RegistryError) as error:
+        _fail(str(error))
+    shown = found[-limit:]
+    if as_json:
+        print_json([{"flagged_at_ms": hit.flagged_at_ms} | msgspec.to_builtins(hit.event) for hit in shown])
+        return
+    for line in hit_lines(shown):
+        click.echo(line)
+    click.echo(f"{len(found)} hits" + (f", the newest {limit} are shown" if len(found) > limit else ""))
 
 
 # -- what a command needs -------------------------------------------------------------------------------------------------

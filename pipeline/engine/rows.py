@@ -93,9 +93,7 @@ class Rows(Generic[R]):
         are all."""
         stored = self._store.keys_after(key, count)
         last = len(stored) < count
-        waiting = [
-            each for each in {**self._changed, **self._published} if each > key and (last or each <= stored[-1])
-        ]
+        waiting = [each for each in {**self._changed, **self._published} if each > key and (last or each <= stored[-1])]
         return sorted({*stored, *waiting}), last
 
     def publish(self, changelog: Changelog) -> bool:
