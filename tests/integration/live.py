@@ -55,7 +55,7 @@ def empty(address: str) -> None:
         return [
             name
             for name in client.list_topics(timeout=10).topics
-            if name.startswith(("payments.", "tenants.", "lists."))
+            if name.startswith(("payments.", "tenants.", "lists.", "parties."))
         ]
 
     def groups() -> list[str]:
