@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from connectors.exceptions.book import ExceptionBook
 from connectors.lists.book import ListBook
 from connectors.pic.base import Pic
 from connectors.tenants.book import TenantBook
@@ -52,3 +53,4 @@ class Context:
     rescreening: RescreeningWatch = field(default_factory=Nobody)
     #: The time for work that no record brings a time for, epoch milliseconds.
     now_ms: Callable[[], int] = _now_ms
+    exceptions: ExceptionBook = field(default_factory=ExceptionBook)

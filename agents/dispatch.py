@@ -1,5 +1,6 @@
-"""Shells around the table ``attempts``, one cycle: dispatch (``payments.scored.v1`` -> the PIC's queue) and settlement
-(``payments.ended.v1``, ``payments.answered.v1`` -> ``payments.completed.v1`` or a retry). They alone write outcomes."""
+"""Shells around the table ``attempts``, one cycle: dispatch (``payments.scored.v1`` -> the PIC's queue, or the reviews)
+and settlement (``payments.ended.v1``, ``payments.answered.v1`` -> ``payments.completed.v1`` or a retry). They alone write
+outcomes."""
 
 from __future__ import annotations
 
@@ -8,7 +9,18 @@ from typing import Any, assert_never
 from agents.context import Context
 from pipeline import topics
 from pipeline.engine.stage import RawRecord, Stage, Work
-from pipeline.stages.dispatch import AnswerAgain, AskAgain, End, Ignore, Queue, RefuseConflict, end, route, settle
+from pipeline.stages.dispatch import (
+    AnswerAgain,
+    AskAgain,
+    End,
+    Ignore,
+    Queue,
+    RefuseConflict,
+    Review,
+    end,
+    route,
+    settle,
+)
 from schemas.codec import UndecodableError
 from schemas.reasons import Error
 from schemas.records import PaymentAnswered, PaymentCompleted, PaymentEnded, PaymentQueued, PaymentScored
@@ -17,7 +29,7 @@ NAME = "dispatch"
 ENDING = "ending"
 SETTLEMENT = "settlement"
 
-_Decision = Queue | AskAgain | End | AnswerAgain | RefuseConflict | Ignore
+_Decision = Queue | AskAgain | End | AnswerAgain | RefuseConflict | Review | Ignore
 
 
 class _Publisher:
@@ -30,6 +42,7 @@ class _Publisher:
         self._queue_of = {pic: topics.queue(pic).name for pic in context.pics}
         self._retries_of = {pic: [topic.name for topic in topics.retries(pic)] for pic in context.pics}
         self._completed = topics.COMPLETED.name
+        self._referred = topics.REFERRED.name
 
     def carry_out(self, decision: _Decision, before: Any, record: RawRecord, key: bytes, work: Work) -> None:
         if decision.row is not None and decision.row is not before:
@@ -43,6 +56,9 @@ class _Publisher:
                 work.emit(topic, self._write_queued(head, decision.carried), key)
             case End() | AnswerAgain() | RefuseConflict():
                 work.emit(self._completed, self._encode_completed(decision.completed), key)
+            case Review():
+                assert record.value is not None
+                work.emit(self._referred, record.value, key)
             case Ignore():
                 pass
             case _:

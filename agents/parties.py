@@ -40,6 +40,7 @@ class Rescreening:
     def __init__(self, context: Context) -> None:
         self._lists = context.lists
         self._tenants = context.tenants
+        self._exceptions = context.exceptions
         self._now_ms = context.now_ms
         self._watch = context.rescreening
         self._encode = context.codec.encoder(PartyFlagged)
@@ -109,9 +110,19 @@ class Rescreening:
     ) -> tuple[list[PartyFlagged], list[str]]:
         """Events for whom of ``lists`` the party of ``key`` is like and was not flagged for, and its marks from then on."""
         tenant, _, party_id = key.decode().partition(SEPARATOR)
-        version, rules = self._tenants.rules(tenant, self._now_ms()) or (0, None)
-        refer_at = (rules.screening if rules is not None else ScreeningRules()).refer_at
-        hits, marks = flag(known, lists, versions_of(lists.version), flagged, refer_at=refer_at)
+        now_ms = self._now_ms()
+        version, rules = self._tenants.rules(tenant, now_ms) or (0, None)
+        hits, marks = flag(
+            tenant,
+            party_id,
+            known,
+            flagged,
+            lists=lists,
+            versions=versions_of(lists.version),
+            rules=rules.screening if rules is not None else ScreeningRules(),
+            exceptions=self._exceptions,
+            at_ms=now_ms,
+        )
         events = [
             PartyFlagged(
                 tenant=tenant,

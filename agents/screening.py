@@ -29,13 +29,13 @@ NAME = "screening"
 
 def make(context: Context) -> Stage:
     """The stage, bound to its topics and decision."""
-    codec, tenants, book = context.codec, context.tenants, context.lists
+    codec, tenants, book, exceptions = context.codec, context.tenants, context.lists, context.exceptions
     decode = codec.decoder(PaymentRequested)
     encode_screened, encode_ended = codec.dict_encoder(PaymentScreened), codec.encoder(PaymentEnded)
     header = codec.header(PaymentRequested)
     header_length = len(header)
-    screened_topic, ended_topic, seen_topic = topics.SCREENED.name, topics.ENDED.name, topics.PARTIES_SEEN.name
-    sightings, encode_seen = Sightings(), codec.encoder(PartySeen)
+    screened_topic, ended_topic, referred_topic = topics.SCREENED.name, topics.ENDED.name, topics.REFERRED.name
+    sightings, encode_seen, seen_topic = Sightings(), codec.encoder(PartySeen), topics.PARTIES_SEEN.name
 
     def handle(record: RawRecord, work: Work) -> None:
         value = record.value
@@ -66,7 +66,10 @@ def make(context: Context) -> Stage:
         if screened is not None:
             row.outcome, row.reason = screened["outcome"], screened["reason"]
             work.rows.save(key, row)
-            work.emit(screened_topic, encode_screened(screened), key)
+            event = encode_screened(screened)
+            work.emit(screened_topic, event, key)
+            if screened["outcome"] == Outcome.REFERRED:
+                work.emit(referred_topic, event, key)  # It waits for a person; localization passes it over.
             for party in (request.debtor, request.creditor):
                 if sightings.is_news(request.tenant, party):
                     seen = _seen(request.tenant, party, screened)
@@ -89,7 +92,15 @@ def make(context: Context) -> Stage:
             return None, _ended(request, record, Outcome.REFUSED, Reason.UNKNOWN_TENANT, "", 0)
         version, rules = known
         lists = book.in_force(received_at_ms)
-        answer = screen(request.debtor.name, request.creditor.name, lists=lists, rules=rules.screening)
+        answer = screen(
+            request.debtor,
+            request.creditor,
+            lists=lists,
+            rules=rules.screening,
+            tenant=request.tenant,
+            received_at_ms=received_at_ms,
+            exceptions=exceptions,
+        )
         body = value[header_length:] if value.startswith(header) else encode_request(request)
         outcome, reason, evidence = _words(answer)
         screened = {
@@ -115,9 +126,9 @@ def make(context: Context) -> Stage:
             "trace_id": _trace_id(record),
             "request": body,
         }
-        if isinstance(answer, Clear):
+        if not isinstance(answer, Blocked):
             return screened, None
-        detail = f"{evidence.party} resembles {evidence.list} {evidence.entry_id}" if evidence is not None else ""
+        detail = f"{answer.evidence.party} resembles {answer.evidence.list} {answer.evidence.entry_id}"
         return screened, _ended(request, record, Outcome(outcome), Reason(reason), detail, version)
 
     return Stage(name=NAME, source=topics.REQUESTED.name, handle=handle)
@@ -209,8 +220,8 @@ def _seen(tenant: str, party: Party, screened: dict[str, Any]) -> PartySeen:
 
 def _words(answer: Clear | Referred | Blocked) -> tuple[str, str, Any]:
     match answer:
-        case Clear():
-            return "clear", "", None
+        case Clear(evidence):
+            return "clear", "" if evidence is None else Reason.EXCEPTION_APPLIED.value, evidence
         case Referred(reason, evidence):
             return Outcome.REFERRED.value, reason.value, evidence
         case Blocked(reason, evidence):

@@ -26,6 +26,10 @@ NAMES = (
     "list_updated",
     "party_seen",
     "party_flagged",
+    "review_opened",
+    "review_decided",
+    "review_answered",
+    "exception_granted",
 )
 HEAD = """# Records
 

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from functools import cache
 
-from agents import dispatch, localization, parties, payee, payer, plugin, screening
+from agents import dispatch, localization, parties, payee, payer, plugin, reviews, screening
 from agents.context import Context
 from agents.web import WebServer
+from connectors.exceptions.book import ExceptionBook
+from connectors.exceptions.reader import ExceptionReader
 from connectors.lists.book import ListBook
 from connectors.lists.load import age_limit_s, load_watchlists
 from connectors.lists.reader import ListReader
@@ -60,6 +62,9 @@ def flow(context: Context) -> dict[str, list[Group]]:
                 table=Table(name=profiles.PAYEES, changelog=profiles.PAYEES_CHANGELOG, row_type=profiles.ROW),
             )
         ],
+        # payments.referred.v1, reviews.decided.v1 -> reviews.opened.v1, reviews.answered.v1; back to payments.screened.v1 or
+        # payments.scored.v1, or to payments.ended.v1
+        "reviews": [reviews.make(context)],
         # payments.scored.v1 -> payments.queue.<pic>.v1; payments.ended.v1, payments.answered.v1 -> payments.completed.v1
         "dispatch": [
             Group(
@@ -100,12 +105,18 @@ def create(settings: Settings) -> PipelineApp:
         list_metrics.without_topic(name, watchlists.version, watchlists.entries_count)
         if not settings.lists:
             side_inputs.append(ListReader(settings.access, topics.LISTS.name, codec, lists, on_failure=_lists_unread))
+    exceptions = ExceptionBook()
+    if screens:
+        side_inputs.append(
+            ExceptionReader(settings.access, topics.EXCEPTIONS.name, codec, exceptions, on_failure=_exceptions_unread)
+        )
     apps: list[PipelineApp] = []
     context = Context(
         codec=codec,
         tenants=book,
         lists=lists,
         rescreening=RescreeningMetrics(metrics),
+        exceptions=exceptions,
         pics={
             name: make_pic(
                 name,
@@ -135,6 +146,10 @@ def _tenants_unread(error: BaseException) -> None:
 
 def _lists_unread(error: BaseException) -> None:
     end_process(f"sanctions lists are no longer read: {type(error).__name__}: {error}")
+
+
+def _exceptions_unread(error: BaseException) -> None:
+    end_process(f"exceptions are no longer read: {type(error).__name__}: {error}")
 
 
 @cache

@@ -16,6 +16,8 @@ COMMANDS = {
     "audit-sink": ("audit", "audit_sink", "Write the audit tables."),
     "submit": ("submit", "submit", "Post PTRs from a file."),
     "show": ("show", "show", "Tell the story of a payment."),
+    "reviews": ("reviews", "reviews", "Show payments that wait for a person, and decide them."),
+    "exceptions": ("exceptions", "exceptions", "Except parties from sanctions matches, per tenant."),
     "tenants": ("tenants", "tenants", "Publish and list tenants' configurations."),
     "lists": ("lists", "lists", "Import sanctions lists, show and compare them."),
     "topics": ("topics", "topics", "Make the pipeline's topics."),

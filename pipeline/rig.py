@@ -30,7 +30,7 @@ from schemas.codec import Codec
 from schemas.tenant_rules import TenantRules
 
 #: Two worker groups of about the same work, so that two cores are busy.
-FRONT = ("screening", "localization", "dispatch", "plugin")
+FRONT = ("screening", "localization", "reviews", "dispatch", "plugin")
 FRAUD = ("payer", "payee")
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 15.0

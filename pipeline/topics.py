@@ -46,6 +46,21 @@ SCREENED = _log("payments.screened.v1", "screening's answers, keyed by payment")
 LOCALIZED = _log("payments.localized.v1", "localization's answers, keyed by payer")
 PROFILED = _log("payments.profiled.v1", "with the payer's features, keyed by payee")
 SCORED = _log("payments.scored.v1", "fraud's answers, keyed by payment")
+# Opened at the broker's time, and in time by the broker's time: no clock of a worker decides.
+REFERRED = _log(
+    "payments.referred.v1",
+    "events of payments that wait for a person, and repeats of their requests; keyed by payment",
+    retention_days=30,
+    message_timestamp_type="LogAppendTime",
+)
+REVIEWS_OPENED = _log("reviews.opened.v1", "payments that began to wait, keyed by payment", retention_days=30)
+REVIEWS_DECIDED = _log(
+    "reviews.decided.v1",
+    "people's decisions on them, and that their time is over; keyed by payment",
+    retention_days=30,
+    message_timestamp_type="LogAppendTime",
+)
+REVIEWS_ANSWERED = _log("reviews.answered.v1", "what became of each decision, keyed by payment", retention_days=30)
 ENDED = _log("payments.ended.v1", "ended before dispatch, and repeats; keyed by payment")
 ANSWERED = _log("payments.answered.v1", "what PICs said, keyed by payment")
 # Latency is measured between two times of the broker.
@@ -81,10 +96,23 @@ LISTS = Topic(
     },
 )
 
+# Compacted to the last word on each party and entry; earlier ones stay for a day, so that a repeat decides as before.
+EXCEPTIONS = Topic(
+    "exceptions.granted.v1",
+    "tenants' exceptions from sanctions matches, keyed by tenant, list, entry and party",
+    partitions=1,
+    config={
+        "cleanup.policy": "compact",
+        "message.timestamp.type": "LogAppendTime",
+        "min.compaction.lag.ms": str(DAY_MS),
+    },
+)
+
 TABLE_PAYMENTS = _table("payments", "what was asked and answered, by payment")
 TABLE_PAYER_PROFILES = _table("payer_profiles", "hourly buckets of payers")
 TABLE_PAYEE_PROFILES = _table("payee_profiles", "hourly buckets of payees")
 TABLE_PARTIES = _table("parties", "known parties, to screen them again")
+TABLE_REVIEWS = _table("reviews", "payments that wait for a person, and how their reviews ended")
 TABLE_ATTEMPTS = _table("attempts", "the state machine of each payment")
 
 
@@ -111,6 +139,10 @@ def all_topics(pics: Iterable[str]) -> list[Topic]:
         LOCALIZED,
         PROFILED,
         SCORED,
+        REFERRED,
+        REVIEWS_OPENED,
+        REVIEWS_DECIDED,
+        REVIEWS_ANSWERED,
         *[topic for pic in sorted(pics) for topic in (queue(pic), *retries(pic))],
         ANSWERED,
         ENDED,
@@ -121,17 +153,21 @@ def all_topics(pics: Iterable[str]) -> list[Topic]:
         DEAD_LETTERS,
         TENANTS,
         LISTS,
+        EXCEPTIONS,
         TABLE_PAYMENTS,
         TABLE_PAYER_PROFILES,
         TABLE_PAYEE_PROFILES,
         TABLE_PARTIES,
+        TABLE_REVIEWS,
         TABLE_ATTEMPTS,
         *[table_intents(pic) for pic in sorted(pics)],
     ]
 
 
 def audited(pics: Iterable[str]) -> list[Topic]:
-    """What the audit sink reads. Not the requests themselves: what is refused may hold what must not be kept."""
+    """What the audit sink reads. Not requests and reviewers' decisions as they
+    come: what is refused may hold what must not be kept."""
     queues = [topic for pic in sorted(pics) for topic in (queue(pic), *retries(pic))]
-    payments = [SCREENED, LOCALIZED, PROFILED, SCORED, *queues, ANSWERED, COMPLETED, CHARGEBACKS]
-    return [*payments, PARTIES_FLAGGED, DEAD_LETTERS, TENANTS]
+    reviews = [REVIEWS_OPENED, REVIEWS_ANSWERED, PARTIES_FLAGGED]
+    ends = [ANSWERED, COMPLETED, CHARGEBACKS, DEAD_LETTERS, TENANTS, EXCEPTIONS]
+    return [SCREENED, LOCALIZED, PROFILED, SCORED, *reviews, *queues, *ends]

@@ -39,6 +39,16 @@ def attempt_id(tenant: str, payment_id: str, attempt: int) -> str:
     return f"{tenant}|{payment_id}|{attempt}"
 
 
+#: Sender numbers of what reviews let go on. It comes into a topic that another stage writes too, from a record of another
+#: topic: numbered apart, its offsets are not compared with that stage's (docs/decisions/0017-reviews.md).
+REVIEW_SENDERS = 1_000_000
+
+
+def review_sender(partition: int) -> int:
+    """``sender_partition`` of an event that reviews send for a record in this partition of ``reviews.decided.v1``."""
+    return REVIEW_SENDERS + partition
+
+
 def partition_of(key: bytes, partitions: int) -> int:
     """The partition of ``key``: CRC-32, librdkafka's default (``consistent_random``), so that plain clients agree."""
     return zlib.crc32(key) % partitions

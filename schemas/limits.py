@@ -11,5 +11,7 @@ METADATA_KEY_CHARS_MAX = 64
 METADATA_VALUE_CHARS_MAX = 512
 NAME_CHARS_MAX = 200
 TEXT_CHARS_MAX = 200
+#: Who decided a review, or granted an exception: a user or an address, not a text.
+BY_CHARS_MAX = 80
 #: Clocks of clients differ; a request from further in the future is a mistake.
 REQUESTED_AHEAD_MS_MAX = 5 * 60 * 1000

@@ -34,6 +34,8 @@ class Reason(StrEnum):
     # Screening (blocked, referred).
     PARTY_ON_SANCTIONS_LIST = "party_on_sanctions_list"
     PARTY_RESEMBLES_LISTED = "party_resembles_listed"
+    # Screening cleared what a tenant's exception is about.
+    EXCEPTION_APPLIED = "exception_applied"
     # Localization (rejected).
     CURRENCY_NOT_ALLOWED = "currency_not_allowed"
     COUNTRY_NOT_ALLOWED = "country_not_allowed"
@@ -44,10 +46,18 @@ class Reason(StrEnum):
     # Fraud (declined, referred).
     FRAUD_SCORE_HIGH = "fraud_score_high"
     FRAUD_SCORE_RAISED = "fraud_score_raised"
+    # Reviews (blocked, declined; and why a payment that was referred goes on).
+    REVIEW_APPROVED = "review_approved"
+    REVIEW_REJECTED = "review_rejected"
+    REVIEW_EXPIRED = "review_expired"
     # Dispatch and the PIC (refused, declined).
     UNKNOWN_PIC = "unknown_pic"
     PIC_DECLINED = "pic_declined"
     PIC_ANSWER_UNKNOWN = "pic_answer_unknown"
+
+
+#: Reasons of a stage's ``clear`` or ``approved`` that a review gave, or the end of its time.
+REVIEWED = frozenset({Reason.REVIEW_APPROVED, Reason.REVIEW_EXPIRED})
 
 
 class Error(StrEnum):
@@ -63,4 +73,7 @@ class Error(StrEnum):
     NO_PAYMENT_ID = "no_payment_id"
     WRONG_PARTITION_TWICE = "wrong_partition_twice"
     CARD_NUMBER_IN_ID = "card_number_in_id"
+    CARD_NUMBER_IN_TEXT = "card_number_in_text"
+    INVALID_DECISION = "invalid_decision"
+    INVALID_EXCEPTION = "invalid_exception"
     STAGE_FAILED = "stage_failed"

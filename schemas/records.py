@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import msgspec
 
+#: For a record with a field called ``list``.
+Texts = list[str]
+
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
     """Base of everything that travels."""
@@ -66,6 +69,11 @@ class ListEvidence(Record, frozen=True, kw_only=True):
     entry_id: str
     score: float
     algorithm: str
+    party_name: str = ""
+    listed_name: str = ""
+    support: Texts = []
+    entry_hash: str = ""
+    exception_id: str = ""
 
 
 class PaymentScreened(Record, frozen=True, kw_only=True):
@@ -353,6 +361,71 @@ class PartyFlagged(Record, frozen=True, kw_only=True):
     rule_version: int
 
 
+class ReviewOpened(Record, frozen=True, kw_only=True):
+    """A payment was referred and waits for a person, until a time. It has no outcome yet."""
+
+    event_id: str
+    tenant: str
+    payment_id: str
+    stage: str
+    reason: str
+    detail: str = ""
+    rule_version: int
+    requested_at_ms: int
+    received_at_ms: int
+    amount_minor: int
+    currency: str
+    opened_at_ms: int
+    due_at_ms: int
+    at_expiry: str
+    repeat: bool = False
+    trace_id: str = ""
+
+
+class ReviewDecided(Record, frozen=True, kw_only=True):
+    """Somebody's word on a payment that waits, or a worker's that its time is over."""
+
+    tenant: str
+    payment_id: str
+    stage: str
+    decision: str
+    by: str = ""
+    reason: str = ""
+    decided_at_ms: int
+
+
+class ReviewAnswered(Record, frozen=True, kw_only=True):
+    """What became of a decision: it ended the review, or it was ignored."""
+
+    event_id: str
+    tenant: str
+    payment_id: str
+    stage: str
+    decision: str
+    result: str
+    ignored: str = ""
+    by: str = ""
+    reason: str = ""
+    decided_at_ms: int
+    trace_id: str = ""
+
+
+class ExceptionGranted(Record, frozen=True, kw_only=True):
+    """A tenant's word that a party is not the listed entry that it is like, or that it is withdrawn. Hashes, no names."""
+
+    tenant: str
+    list: str
+    entry_id: str
+    entry_hash: str
+    party_id: str
+    name_hash: str
+    by: str
+    reason: str
+    granted_at_ms: int
+    until_ms: int
+    revoked: bool = False
+
+
 #: Every record that has a topic, in flow order.
 RECORDS: tuple[type[Record], ...] = (
     PaymentRequested,
@@ -371,4 +444,8 @@ RECORDS: tuple[type[Record], ...] = (
     ListUpdated,
     PartySeen,
     PartyFlagged,
+    ReviewOpened,
+    ReviewDecided,
+    ReviewAnswered,
+    ExceptionGranted,
 )

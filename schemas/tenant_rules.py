@@ -62,6 +62,13 @@ class FraudRules(_Rules, frozen=True, kw_only=True):
     card_testing_mean_minor_max: int = 200
 
 
+class ReviewRules(_Rules, frozen=True, kw_only=True):
+    """How long a referred payment waits for a person, and what applies when nobody decided: ``approve`` or ``reject``."""
+
+    hours: float = 72.0
+    at_expiry: str = "reject"
+
+
 class TenantRules(_Rules, frozen=True, kw_only=True):
     """All that one tenant decides for itself."""
 
@@ -76,3 +83,4 @@ class TenantRules(_Rules, frozen=True, kw_only=True):
     fee: FeeRules = FeeRules()
     screening: ScreeningRules = ScreeningRules()
     fraud: FraudRules = FraudRules()
+    review: ReviewRules = ReviewRules()

@@ -11,8 +11,9 @@ import msgspec
 
 from pipeline.stages.dispatch import Attempts
 from pipeline.stages.profiles import HOUR_MS, PAYEE_FEATURES, PAYER_FEATURES, Profile, payee_features, payer_features
+from pipeline.stages.reviews import Reviews
 from schemas.identity import party_key, payee_key, payer_key, payment_key
-from tables import attempts, parties, payments, profiles
+from tables import attempts, parties, payments, profiles, reviews
 from tables.parties import PartyRow
 from tables.payments import PaymentRow
 
@@ -37,6 +38,27 @@ def attempts_view(row: Attempts) -> dict[str, Any]:
     hidden = ("queued", "early")
     return {
         name: _iso(value) if name.endswith("_at_ms") else value for name, value in data.items() if name not in hidden
+    }
+
+
+def reviews_view(row: Reviews) -> dict[str, Any]:
+    """What waits for a person and until when, and how earlier reviews ended. Not the event: it holds names."""
+    return {
+        "version": row.version,
+        "due_at": _iso(row.due_at_ms),
+        "reviews": [
+            {
+                "stage": review.stage,
+                "state": review.result or "open",
+                "opened_at": _iso(review.opened_at_ms),
+                "due_at": _iso(review.due_at_ms),
+                "at_expiry": review.at_expiry,
+                "decision": review.decision,
+                "by": review.by,
+                "decided_at": _iso(review.decided_at_ms),
+            }
+            for review in row.reviews
+        ],
     }
 
 
@@ -94,6 +116,13 @@ VIEWS: Mapping[str, View] = {
     ),
     attempts.NAME: View(
         "where a payment stands", attempts.CHANGELOG, ("tenant", "payment"), payment_key, attempts_view
+    ),
+    reviews.NAME: View(
+        "a payment's reviews: waiting, or how they ended",
+        reviews.CHANGELOG,
+        ("tenant", "payment"),
+        payment_key,
+        reviews_view,
     ),
     profiles.PAYERS: View(
         "a payer's hourly buckets", profiles.PAYERS_CHANGELOG, ("tenant", "debtor"), payer_key, payer_view

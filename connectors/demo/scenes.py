@@ -82,6 +82,8 @@ def _singles() -> list[Scene]:
         _cut_off,
         _sanctioned,
         _resembling,
+        _resembling,
+        _resembling,
         _card_number(1),
         _card_number(2),
         _conflict,
@@ -121,7 +123,7 @@ def _sanctioned(stream: Stream) -> Post:
 def _resembling(stream: Stream) -> Post:
     """Somebody whose name is a listed one with two letters swapped."""
     request, name = stream.new_request(), _listed_name(stream)
-    at = len(name) // 2
+    at = next(at for at in range(len(name) // 2, len(name)) if name[at - 1 : at + 1].isalpha())
     swapped = name[: at - 1] + name[at] + name[at - 1] + name[at + 1 :]
     return stream.post(msgspec.structs.replace(request, debtor=_renamed(request.debtor, swapped)), "resembling")
 

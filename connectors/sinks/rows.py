@@ -9,13 +9,15 @@ from typing import Any, NamedTuple
 import msgspec
 
 from pipeline import topics
+from pipeline.stages.exceptions import exception_id
 from schemas.card_numbers import holds_card_number, mask_card_numbers, may_hold_card_number
 from schemas.codec import Codec, UndecodableError, decode_request
 from schemas.identity import ID_PATTERN, SEPARATOR, TENANT_PATTERN
-from schemas.reasons import Error, Reason
+from schemas.reasons import REVIEWED, Error, Reason
 from schemas.records import (
     ChargebackReceived,
     DeadLetter,
+    ExceptionGranted,
     PartyFlagged,
     PaymentAnswered,
     PaymentCompleted,
@@ -25,11 +27,15 @@ from schemas.records import (
     PaymentScored,
     PaymentScreened,
     Record,
+    ReviewAnswered,
+    ReviewOpened,
     TenantConfigured,
 )
 
 #: Places in a payment's story. An attempt has room for 50,000 asks (17 days, one every 30 s); more share one place.
 SCREENING, LOCALIZATION, PAYER, PAYEE = 10, 20, 30, 40
+#: After the stage that referred the payment: its review opens, decisions are ignored or end it, the payment goes on.
+REVIEW_OPENED, DECISION_IGNORED, REVIEW_ENDED, REVIEWED_EVENT = 2, 3, 4, 6
 FIRST_DISPATCH = 100
 PER_ATTEMPT = 100_000
 ASKS_MAX = PER_ATTEMPT // 2 - 1
@@ -40,6 +46,8 @@ DEAD_LETTER = 3_000_000_000
 
 #: Longer event ids do not fit an index entry of PostgreSQL (2,700 bytes) together with tenant and payment.
 EVENT_ID_CHARS_MAX = 300
+#: The stage that reviews' events are of.
+REVIEWS = "reviews"
 
 _encode = msgspec.json.Encoder().encode
 #: A row from a tuple of its columns; a third of what the class itself takes.
@@ -110,12 +118,15 @@ _RECORDS: dict[str, type[Record]] = {
     topics.LOCALIZED.name: PaymentLocalized,
     topics.PROFILED.name: PaymentProfiled,
     topics.SCORED.name: PaymentScored,
+    topics.REVIEWS_OPENED.name: ReviewOpened,
+    topics.REVIEWS_ANSWERED.name: ReviewAnswered,
     topics.ANSWERED.name: PaymentAnswered,
     topics.COMPLETED.name: PaymentCompleted,
     topics.CHARGEBACKS.name: ChargebackReceived,
     topics.PARTIES_FLAGGED.name: PartyFlagged,
     topics.DEAD_LETTERS.name: DeadLetter,
     topics.TENANTS.name: TenantConfigured,
+    topics.EXCEPTIONS.name: ExceptionGranted,
 }
 
 
@@ -130,7 +141,10 @@ _Fields = tuple[str, int, str, str, str, int | None, str | None]
 
 
 def _screened(r: PaymentScreened) -> _Fields:
-    return ("screening", SCREENING, "screening", r.outcome, r.reason, r.rule_version, r.trace_id or None)
+    event_id, sequence = "screening", SCREENING
+    if r.reason in REVIEWED:
+        event_id, sequence = "screening/reviewed", SCREENING + REVIEWED_EVENT
+    return (event_id, sequence, "screening", r.outcome, r.reason, r.rule_version, r.trace_id or None)
 
 
 def _localized(r: PaymentLocalized) -> _Fields:
@@ -142,7 +156,27 @@ def _profiled(r: PaymentProfiled) -> _Fields:
 
 
 def _scored(r: PaymentScored) -> _Fields:
-    return ("payee", PAYEE, "payee", r.outcome, r.reason, r.rule_version, r.trace_id or None)
+    event_id, sequence = "payee", PAYEE
+    if r.reason in REVIEWED:
+        event_id, sequence = "payee/reviewed", PAYEE + REVIEWED_EVENT
+    return (event_id, sequence, "payee", r.outcome, r.reason, r.rule_version, r.trace_id or None)
+
+
+def _place_of_review(stage: str) -> int:
+    return SCREENING if stage == "screening" else PAYEE
+
+
+def _opened(r: ReviewOpened) -> _Fields:
+    place = _place_of_review(r.stage) + REVIEW_OPENED
+    return (r.event_id, place, REVIEWS, "referred", r.reason, r.rule_version, r.trace_id or None)
+
+
+def _review_answered(r: ReviewAnswered) -> _Fields:
+    place = _place_of_review(r.stage)
+    if r.ignored:
+        return (r.event_id, place + DECISION_IGNORED, REVIEWS, r.result, r.ignored, None, r.trace_id or None)
+    reason = "review_expired" if r.decision == "expired" else f"review_{r.result}"
+    return (r.event_id, place + REVIEW_ENDED, REVIEWS, r.result, reason, None, r.trace_id or None)
 
 
 def _queued(r: PaymentQueued) -> _Fields:
@@ -181,11 +215,18 @@ def _configured(r: TenantConfigured) -> _Fields:
     return (event_id, 0, "tenants", "configured", "", r.version, None)
 
 
+def _excepted(r: ExceptionGranted) -> _Fields:
+    event_id = f"exception/{exception_id(r)}"
+    return (event_id, 0, "exceptions", "revoked" if r.revoked else "granted", "", None, None)
+
+
 _FIELDS: dict[type[Record], Callable[[Any], _Fields]] = {
     PaymentScreened: _screened,
     PaymentLocalized: _localized,
     PaymentProfiled: _profiled,
     PaymentScored: _scored,
+    ReviewOpened: _opened,
+    ReviewAnswered: _review_answered,
     PaymentQueued: _queued,
     PaymentAnswered: _answered,
     PaymentCompleted: _completed,
@@ -193,10 +234,11 @@ _FIELDS: dict[type[Record], Callable[[Any], _Fields]] = {
     PartyFlagged: _flagged,
     DeadLetter: _dead,
     TenantConfigured: _configured,
+    ExceptionGranted: _excepted,
 }
 #: Written by outsiders, or not looked at by screening: a card number may be in them.
-_UNSCREENED = frozenset({ChargebackReceived, TenantConfigured})
-_STATELESS = frozenset({ChargebackReceived, PartyFlagged, DeadLetter, TenantConfigured})
+_UNSCREENED = frozenset({ChargebackReceived, TenantConfigured, ReviewAnswered, ExceptionGranted})
+_STATELESS = frozenset({ChargebackReceived, PartyFlagged, DeadLetter, TenantConfigured, ExceptionGranted})
 #: Their last field holds the PTR's bytes.
 _CARRYING = frozenset({PaymentScreened, PaymentLocalized, PaymentProfiled, PaymentScored, PaymentQueued})
 #: How the field of the PTR's bytes begins in JSON; base64 holds no quote, so its last place is the field's.
@@ -310,13 +352,15 @@ def expired_row(topic: str, partition: int, first_missing: int, next_offset: int
 def payment_state(row: EventRow, record: Record) -> PaymentState | None:
     """What the event says about its payment; None when it says nothing.
 
-    Chargebacks, dead letters and configurations do not change a payment's state, nor does the refusal of another
-    request under its id, nor an event whose ids are not valid.
+    Chargebacks, dead letters, configurations and ignored decisions do not change a payment's state, nor does the refusal
+    of another request under its id, nor an event whose ids are not valid.
     """
     kind = type(record)
     if not row.payment_id or kind in _STATELESS:
         return None
     r: Any = record
+    if kind is ReviewAnswered and r.ignored:
+        return None
     if kind is PaymentCompleted:
         if r.reason == Reason.CONFLICTING_REQUEST:
             return None
@@ -341,7 +385,9 @@ def payment_state(row: EventRow, record: Record) -> PaymentState | None:
             row.sequence,
             row.recorded_at_ms,
         )
-    answered, screened = kind is PaymentAnswered, kind is PaymentScreened
+    # What a kind does not know of the payment.
+    answered = kind in (PaymentAnswered, ReviewAnswered)
+    screened = kind in (PaymentScreened, ReviewOpened, ReviewAnswered)
     return PaymentState(
         row.tenant,
         row.payment_id,
@@ -354,8 +400,8 @@ def payment_state(row: EventRow, record: Record) -> PaymentState | None:
         None if answered or screened else r.fee_minor,
         r.score if kind is PaymentScored else None,
         None if screened else _text(r.pic),
-        _text(r.pic_reference) or None if answered else None,
-        r.attempt if answered or kind is PaymentQueued else None,
+        _text(r.pic_reference) or None if kind is PaymentAnswered else None,
+        r.attempt if kind in (PaymentAnswered, PaymentQueued) else None,
         row.rule_version,
         None if answered else r.requested_at_ms,
         None if answered else r.received_at_ms,
@@ -378,8 +424,10 @@ def state_of(events: list[tuple[EventRow, Record]]) -> PaymentState | None:
         earlier = payment_state(row, record)
         if earlier is not None:
             state = earlier if state is None else merged(state, earlier)
-        # An outcome leaves nothing open, and a stage's event nothing that the stages before it know.
-        if state is not None and (state.outcome is not None or row.sequence <= PAYEE):
+        # An outcome leaves nothing open, and a stage's own event nothing that the stages before it know.
+        if state is not None and (
+            state.outcome is not None or (type(record) in _CARRYING and row.sequence <= PAYEE + REVIEWED_EVENT)
+        ):
             break
     return state
 
@@ -401,7 +449,7 @@ def _unreadable(at: tuple[str, int, int, int], value: bytes | None, error: str) 
 def _identity(record: Any) -> tuple[str, str, bool]:
     """Tenant, payment, and whether the row can be kept under them."""
     kind = type(record)
-    if kind is TenantConfigured or kind is PartyFlagged:
+    if kind in (TenantConfigured, ExceptionGranted, PartyFlagged):
         return record.tenant, "", _is_tenant(record.tenant)
     if kind is DeadLetter:
         tenant, payment_id = _ids_of_key(record.key)

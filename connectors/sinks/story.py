@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from connectors.sinks.database import STATE_COLUMNS, Database
@@ -68,6 +69,8 @@ class CountCheck:
     payments: int
     events: int
     without_outcome: int
+    #: Of them, those that wait for a person to decide.
+    in_review: int
     unreadable: int
     #: Gaps in Kafka's log that expired before they were read.
     gaps: int
@@ -111,6 +114,11 @@ def story(database: Database, tenant: str, payment_id: str) -> Story:
     return Story(tenant=tenant, payment_id=payment_id, payment=payment, events=events)
 
 
+def iso(at_ms: int) -> str:
+    """A time as people read it, to the second, UTC."""
+    return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
 def detail_of(stage: str, payload: dict[str, Any]) -> str:
     """A few words about an event: numbers, ids and reasons, never a name."""
     match stage:
@@ -121,7 +129,18 @@ def detail_of(stage: str, payload: dict[str, Any]) -> str:
                 if evidence
                 else ""
             )
+            if evidence and evidence.get("exception_id"):
+                found += " excepted"
             parts = [found, f"list {payload['list_version']}" if payload.get("list_version") else ""]
+        case "reviews" if "due_at_ms" in payload:
+            parts = [
+                f"{payload['stage']}: {payload['detail']}",
+                f"due {iso(payload['due_at_ms'])}",
+                f"then {payload['at_expiry']}",
+            ]
+        case "reviews":
+            given = f"{payload.get('decision')} by {payload['by']}" if payload.get("by") else ""
+            parts = [str(payload.get("stage", "")), given, payload.get("reason", "")]
         case "localization":
             parts = [f"fee {payload.get('fee_minor')}", f"pic {payload.get('pic')}"]
         case "payee":
@@ -200,6 +219,9 @@ def count_check(database: Database) -> CountCheck:
         payments=count("SELECT COUNT(*) FROM payments"),
         events=count("SELECT COUNT(*) FROM payment_events"),
         without_outcome=count("SELECT COUNT(*) FROM payments WHERE outcome IS NULL"),
+        in_review=count(
+            "SELECT COUNT(*) FROM payments WHERE outcome IS NULL AND stage = 'reviews' AND status = 'referred'"
+        ),
         unreadable=count("SELECT COUNT(*) FROM payment_events WHERE stage = 'audit' AND outcome = 'unreadable'"),
         gaps=count("SELECT COUNT(*) FROM payment_events WHERE stage = 'audit' AND outcome = 'expired'"),
         anomalies=anomalies,

@@ -19,6 +19,8 @@ METHODS_MAX = 50
 #: Above any count of payments that a payee has in a window; catches a time or an amount in the wrong field.
 COUNT_MAX = 1_000_000_000
 WHOLE_BP = 10_000
+#: Thirty days: nobody's payment waits longer, and its place in fraud's windows is still kept.
+REVIEW_HOURS_MAX = 720
 #: A mistake repeats at most this much of a value.
 SHOWN_CHARS_MAX = 40
 
@@ -77,6 +79,10 @@ def mistakes(rules: TenantRules, *, pics: Collection[str] | None, unread: Collec
     yield from _thresholds(
         "screening", "refer_at", rules.screening.refer_at, "block_at", rules.screening.block_at, unread
     )
+    if not 0 < rules.review.hours <= REVIEW_HOURS_MAX:
+        yield "review.hours", f"must be above 0 and at most {REVIEW_HOURS_MAX}, is {rules.review.hours:g}"
+    if rules.review.at_expiry not in ("approve", "reject"):
+        yield "review.at_expiry", f"must be approve or reject, is {shown(rules.review.at_expiry)}"
     yield from _thresholds("fraud", "refer_at", rules.fraud.refer_at, "decline_at", rules.fraud.decline_at, unread)
     yield from _limits(rules)
 

@@ -7,9 +7,11 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from connectors.reviews.scripted import ScriptedReviewer
 from pipeline import topics
 from pipeline.bench.load import Load, post
 from pipeline.bench.recount import mistakes
@@ -21,6 +23,20 @@ SESSION_TIMEOUT_S = 10.0
 STOP_S = SESSION_TIMEOUT_S + 4.0
 RESTART_AFTER_S = (0.0, 1.5)
 SETTLE_TIMEOUT_S = 240.0
+#: Payments that are referred, and how long they wait: about as long as a killed worker is away, so that some decisions come
+#: in time, some too late, and some reviews end while nobody owns them.
+REFERRED_EVERY = 20
+REVIEW_S = 12.0
+#: What a reviewer posts for a review; nothing leaves it to its time limit, two words contradict each other.
+REVIEWER_DOES: tuple[tuple[str, ...], ...] = (
+    ("approve",),
+    ("approve",),
+    ("reject",),
+    ("approve", "reject"),
+    ("reject", "approve"),
+    (),
+    (),
+)
 
 
 @dataclass
@@ -33,6 +49,9 @@ class Report:
     kills: dict[str, int] = field(default_factory=dict)
     stops: dict[str, int] = field(default_factory=dict)
     ended_themselves: dict[str, int] = field(default_factory=dict)
+    #: Reviews for which the reviewer posted something, and those left to their time limit.
+    reviews_decided: int = 0
+    reviews_left: int = 0
     seconds: float = 0.0
     mistakes: list[str] = field(default_factory=list)
 
@@ -115,11 +134,18 @@ def run(
     """Post ``payments`` (5 % twice) to two groups of two workers each and an audit sink, with ``kills`` and ``stops``."""
     draw = random.Random(seed)
     report = Report(seed, payments)
-    load = Load(payments, seed=seed, repeat_share=0.05, now_ms=int(time.time() * 1000))
+    load = Load(
+        payments,
+        seed=seed,
+        repeat_share=0.05,
+        now_ms=int(time.time() * 1000),
+        referred_every=REFERRED_EVERY,
+        review_s=REVIEW_S,
+    )
     ledger = folder / "pic.db"
     environment = {"PTR_SIMULATOR_LEDGER": str(ledger), "PTR_SESSION_TIMEOUT_S": str(SESSION_TIMEOUT_S)}
     started = time.monotonic()
-    with Rig(broker, folder, environment, database=database) as rig:
+    with Rig(broker, folder, environment, database=database) as rig, ExitStack() as stack:
         rig.prepare(load.tenants())
         for name in ("front-1", "front-2"):
             rig.worker(name, FRONT)
@@ -128,6 +154,8 @@ def run(
         rig.audit_sink()
         rig.wait_ready()
         monkey = _Monkey(rig, report, say)
+        drawn = random.Random(seed)
+        reviewer = stack.enter_context(ScriptedReviewer(rig.access, lambda review: drawn.choice(REVIEWER_DOES)))
         posting = threading.Thread(target=_post, args=(broker, load, rate, report), daemon=True)
         posting.start()
         acts = ["kill"] * kills + ["stop"] * stops
@@ -148,6 +176,7 @@ def run(
             _tend_for(monkey, 0.2)
         monkey.end()
         _settle(rig, monkey, load, say)
+        report.reviews_decided, report.reviews_left = len(reviewer.decided), len(reviewer.left)
         rig.stop()
         say("recounting from the input")
         report.mistakes = mistakes(broker, rig.database, str(ledger), load)

@@ -14,9 +14,13 @@ from pipeline.settings import BrokerAccess, client_config
 from schemas.codec import Codec
 from schemas.identity import payment_key
 from schemas.records import Instrument, Locality, Party, PaymentRequested
-from schemas.tenant_rules import FraudRules, TenantRules
+from schemas.tenant_rules import FraudRules, ReviewRules, TenantRules
 
 TENANTS = tuple(f"bench{n}" for n in range(5))
+#: What applies to a referred payment of an even, an odd tenant when nobody decides in time.
+AT_EXPIRY = ("reject", "approve")
+#: A name of the invented sample list (connectors/lists/sample.csv) with two letters swapped: referred, not blocked.
+RESEMBLING = "BLACKWOOD, Ingatius Thorne"
 PAYERS = 5_000
 PAYEES = 2_000
 #: What was posted is waited for this long: longer than the outages that tests make.
@@ -37,11 +41,29 @@ class Load:
     now_ms: int = 0
     #: Number of the first payment.
     first: int = 0
+    #: Every so many payments one is referred by screening, for its payer's name; 0: none.
+    referred_every: int = 0
+    #: Seconds that a referred payment waits for a decision.
+    review_s: float = 0.0
 
     def tenants(self) -> list[TenantRules]:
         """Their tenants. Fraud ends nothing, so that what is counted follows from the input alone."""
         calm = FraudRules(refer_at=1.0, decline_at=1.0)
-        return [TenantRules(tenant=name, pic="simulator", currencies=["EUR"], fraud=calm) for name in TENANTS]
+        hours = self.review_s / 3600 or ReviewRules().hours
+        return [
+            TenantRules(
+                tenant=name,
+                pic="simulator",
+                currencies=["EUR"],
+                fraud=calm,
+                review=ReviewRules(hours=hours, at_expiry=AT_EXPIRY[number % 2]),
+            )
+            for number, name in enumerate(TENANTS)
+        ]
+
+    def is_referred(self, number: int) -> bool:
+        """Whether screening refers this payment, by the sample list."""
+        return bool(self.referred_every) and number % self.referred_every == self.referred_every - 1
 
     def payment(self, number: int) -> PaymentRequested:
         """The ``number``-th payment; the same whenever it is asked for."""
@@ -53,7 +75,11 @@ class Load:
             amount_minor=mixed.randrange(100, 50_000),
             currency="EUR",
             debtor=Party(
-                id=f"payer-{payer}", name=f"{_GIVEN[payer % 8]} {_FAMILY[payer // 8 % 10]}-{payer}", country="DE"
+                id=f"payer-{payer}",
+                name=RESEMBLING
+                if self.is_referred(number)
+                else f"{_GIVEN[payer % 8]} {_FAMILY[payer // 8 % 10]}-{payer}",
+                country="DE",
             ),
             creditor=Party(id=f"payee-{payee}", name=f"Laden {payee} {_FAMILY[payee % 10]} GmbH", country="DE"),
             terminal_id=f"terminal-{payee}",

@@ -47,13 +47,13 @@ def _times(broker: str, topic: str, *, first: bool) -> float:
 
 
 def throughput(
-    kafka: LocalKafka, folder: Path, payments: int, *, sink: bool, database: str, say: Say
+    kafka: LocalKafka, folder: Path, payments: int, *, sink: bool, database: str, partitions: int, say: Say
 ) -> dict[str, Any]:
     """Post ``payments`` first, then start two workers (and the audit sink) and take the time from the first answer of
     screening to the last outcome (and the last audit row)."""
     found: dict[str, Any] = {}
     load = Load(payments, now_ms=int(time.time() * 1000))
-    with Rig(kafka.address, folder, database=database, PTR_WEB_TOKEN=TOKEN) as rig:
+    with Rig(kafka.address, folder, database=database, partitions=partitions, PTR_WEB_TOKEN=TOKEN) as rig:
         rig.prepare(load.tenants())
         say(f"posting {payments} PTRs")
         post(kafka.address, load)
@@ -98,14 +98,16 @@ def _audited(rig: Rig, payments: int) -> bool:
     return all(read.get(topic.name, 0) >= payments for topic in (*wanted, topics.queue("simulator")))
 
 
-def latencies(kafka: LocalKafka, folder: Path, rates: Sequence[float], say: Say) -> Generator[dict[str, Any]]:
+def latencies(
+    kafka: LocalKafka, folder: Path, rates: Sequence[float], partitions: int, say: Say
+) -> Generator[dict[str, Any]]:
     """For each of ``rates`` (PTR/s) p50 and p99 from the broker's time of the request to that of the outcome.
 
     All on one broker and two workers, after a burst and a trickle that are not counted: a fresh JVM compiles for its first
     minute, on the cores that it shares with what is measured. Ends the workers when closed.
     """
     now_ms = int(time.time() * 1000)
-    with Rig(kafka.address, folder, PTR_WEB_TOKEN=TOKEN) as rig:
+    with Rig(kafka.address, folder, partitions=partitions, PTR_WEB_TOKEN=TOKEN) as rig:
         rig.prepare(Load(0).tenants())
         rig.worker("front", FRONT)
         rig.worker("fraud", FRAUD)
@@ -146,9 +148,9 @@ def _spread_of(broker: str, first: int) -> dict[str, Any]:
     }
 
 
-def idle(kafka: LocalKafka, folder: Path, say: Say) -> dict[str, float]:
+def idle(kafka: LocalKafka, folder: Path, partitions: int, say: Say) -> dict[str, float]:
     """CPU of workers that have nothing to do, percent of a core."""
-    with Rig(kafka.address, folder) as rig:
+    with Rig(kafka.address, folder, partitions=partitions) as rig:
         rig.prepare(Load(0).tenants())
         workers = [rig.worker("front", FRONT), rig.worker("fraud", FRAUD)]
         rig.wait_ready()
@@ -159,13 +161,13 @@ def idle(kafka: LocalKafka, folder: Path, say: Say) -> dict[str, float]:
         return {w.name: round((w.cpu_s() - b) * 10, 1) for w, b in zip(workers, before, strict=True)}
 
 
-def plain_faust(kafka: LocalKafka, folder: Path, payments: int, say: Say) -> int | None:
+def plain_faust(kafka: LocalKafka, folder: Path, payments: int, partitions: int, say: Say) -> int | None:
     """PTR/s of the control; None where the tests are not at hand (an installed package)."""
     root = Path(__file__).resolve().parents[2]
     if not (root / "tests" / "benchmark" / "plain_faust.py").exists():
         return None
     load = Load(payments, now_ms=int(time.time() * 1000))
-    with Rig(kafka.address, folder) as rig:
+    with Rig(kafka.address, folder, partitions=partitions) as rig:
         rig.prepare(load.tenants())
         post(kafka.address, load)
         say(f"the control (plain Faust agents) works on {payments} PTRs")

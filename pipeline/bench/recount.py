@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -18,7 +19,7 @@ from pipeline.settings import BrokerAccess, client_config
 from pipeline.stages.profiles import HOUR_MS, Profile
 from schemas.codec import Codec
 from schemas.identity import attempt_id, payee_key, payer_key
-from schemas.records import PaymentCompleted
+from schemas.records import PaymentCompleted, PaymentScreened, ReviewDecided
 
 Buckets = Counter[tuple[bytes, int]]
 
@@ -55,12 +56,64 @@ def newest_rows(broker: BrokerAccess | str, changelog: str) -> dict[bytes, bytes
 
 def mistakes(broker: BrokerAccess | str, database_url: str, ledger: str, load: Load) -> list[str]:
     """Everything that is not as it must be; empty when the run was exact."""
-    found: list[str] = []
     payments = [load.payment(number) for number in range(load.payments)]
-    found += _outcomes(broker, payments)
-    found += _buckets(broker, payments)
-    found += _calls(ledger, payments)
-    found += _audit(database_url, payments)
+    reviews = _reviews(broker, load)
+    referred = {(p.tenant, p.payment_id) for number, p in enumerate(payments) if load.is_referred(number)}
+    found = []
+    if reviews.keys() != referred:
+        few = _few(reviews.keys() ^ referred)
+        found.append(f"{len(reviews)} payments were reviewed to an end, {len(referred)} are to be: {few}")
+    passed = [p for p in payments if reviews.get((p.tenant, p.payment_id), _PASSED).approved]
+    found += _outcomes(broker, payments, reviews)
+    found += _buckets(broker, passed)
+    found += _calls(ledger, passed)
+    found += _audit(database_url, payments, reviews)
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Review:
+    """How a review must have ended, from the referral, the decisions and the broker's times alone."""
+
+    approved: bool
+    reason: str
+    #: Event ids of what was said to people whose words changed nothing.
+    ignored: tuple[str, ...] = ()
+
+
+_PASSED = _Review(True, "")
+
+
+def _reviews(broker: BrokerAccess | str, load: Load) -> dict[tuple[str, str], _Review]:
+    at_expiry = {rules.tenant: rules.review for rules in load.tenants()}
+    codec = Codec()
+    decode = codec.decoder(ReviewDecided)
+    opened: dict[bytes, int] = {}
+    for message in read_all(broker, topics.REFERRED.name):
+        if codec.record_of(message.value()) is PaymentScreened:
+            opened.setdefault(message.key(), message.timestamp()[1])
+    words: dict[bytes, list[tuple[int, int, int, ReviewDecided]]] = {}
+    for message in read_all(broker, topics.REVIEWS_DECIDED.name):
+        at = (message.partition(), message.offset(), message.timestamp()[1])
+        words.setdefault(message.key(), []).append((*at, decode(message.value())))
+    found = {}
+    for key, opened_at_ms in opened.items():
+        tenant, payment_id = key.decode().split("|")
+        rules = at_expiry[tenant]
+        due_at_ms = opened_at_ms + round(rules.hours * HOUR_MS)
+        result: tuple[bool, str] | None = None
+        ignored = []
+        for partition, offset, at_ms, decided in sorted(words.get(key, []), key=lambda word: word[:2]):
+            late = at_ms >= due_at_ms
+            if (result is not None or late) and decided.decision != "expired":
+                ignored.append(f"{tenant}|{payment_id}|review|ignored|{partition}|{offset}")
+            if result is None and late:
+                result = rules.at_expiry == "approve", "review_expired"
+            elif result is None and decided.decision != "expired":
+                approved = decided.decision == "approve"
+                result = approved, "review_approved" if approved else "review_rejected"
+        if result is not None:
+            found[tenant, payment_id] = _Review(*result, tuple(ignored))
     return found
 
 
@@ -69,14 +122,18 @@ def _few(items: Any) -> str:
     return ", ".join(listed[:5]) + (f" and {len(listed) - 5} more" if len(listed) > 5 else "")
 
 
-def _outcomes(broker: BrokerAccess | str, payments: list[Any]) -> list[str]:
+def _outcomes(broker: BrokerAccess | str, payments: list[Any], reviews: dict[tuple[str, str], _Review]) -> list[str]:
     decode = Codec().decoder(PaymentCompleted)
     said: dict[tuple[str, str], set[tuple[str, str, str, int]]] = {}
     for message in read_all(broker, topics.COMPLETED.name):
         event = decode(message.value())
         outcome = (event.outcome, event.reason, event.currency, event.amount_minor)
         said.setdefault((event.tenant, event.payment_id), set()).add(outcome)
-    expected = {(p.tenant, p.payment_id): {("paid", "", p.currency, p.amount_minor)} for p in payments}
+    expected: dict[tuple[str, str], set[tuple[str, str, str, int]]] = {}
+    for p in payments:
+        review = reviews.get((p.tenant, p.payment_id), _PASSED)
+        end, reason = ("paid", "") if review.approved else ("blocked", review.reason)
+        expected[p.tenant, p.payment_id] = {(end, reason, p.currency, p.amount_minor)}
     missing, other = expected.keys() - said.keys(), [k for k in said if said[k] != expected.get(k)]
     found = [f"{len(missing)} payments without an outcome: {_few(missing)}"] if missing else []
     return found + ([f"{len(other)} payments with a wrong or second outcome: {_few(other)}"] if other else [])
@@ -119,7 +176,22 @@ def _calls(ledger: str, payments: list[Any]) -> list[str]:
 EVENTS = ("screening", "localization", "payer", "payee", "dispatch/1.0", "plugin/1.0")
 
 
-def _audit(database_url: str, payments: list[Any]) -> list[str]:
+def _events_of(name: str, review: _Review | None) -> Iterator[str]:
+    """Ids of the audited events of one payment."""
+    yield f"{name}|completed"
+    if review is None or review.approved:
+        yield from EVENTS
+    else:
+        yield "screening"
+    if review is not None:
+        yield f"{name}|review|screening"
+        yield f"{name}|review|screening|ended"
+        yield from review.ignored
+        if review.approved:
+            yield "screening/reviewed"
+
+
+def _audit(database_url: str, payments: list[Any], reviews: dict[tuple[str, str], _Review]) -> list[str]:
     database = open_database(database_url)
     try:
         rows = database.query("SELECT tenant, payment_id, event_id FROM payment_events WHERE payment_id <> ''")
@@ -127,7 +199,9 @@ def _audit(database_url: str, payments: list[Any]) -> list[str]:
     finally:
         database.close()
     expected = {
-        (p.tenant, p.payment_id, event) for p in payments for event in (*EVENTS, f"{p.tenant}|{p.payment_id}|completed")
+        (p.tenant, p.payment_id, event)
+        for p in payments
+        for event in _events_of(f"{p.tenant}|{p.payment_id}", reviews.get((p.tenant, p.payment_id)))
     }
     found = []
     if len(rows) != len(set(rows)):
@@ -135,7 +209,11 @@ def _audit(database_url: str, payments: list[Any]) -> list[str]:
     if set(rows) != expected:
         missing, extra = expected - set(rows), set(rows) - expected
         found.append(f"audit: {len(missing)} rows missing ({_few(missing)}), {len(extra)} too many ({_few(extra)})")
-    wrong = {(t, p) for t, p, outcome in states if outcome != "paid"}
+    wrong = {
+        (t, p)
+        for t, p, outcome in states
+        if (outcome == "paid") != reviews.get((t, p), _PASSED).approved or not outcome
+    }
     if wrong or len(states) != len(payments):
-        found.append(f"audit: payments has {len(states)} rows for {len(payments)}, {len(wrong)} not paid")
+        found.append(f"audit: payments has {len(states)} rows for {len(payments)}, {len(wrong)} of them wrong")
     return found

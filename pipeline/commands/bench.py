@@ -22,6 +22,7 @@ from pipeline.commands.shared import print_json
 from pipeline.rig import RigError
 
 PARTS = ("throughput", "audit", "control", "latency", "idle")
+PARTITIONS = 4
 RATES = (200.0, 1000.0, 3000.0)
 #: The control is slow; its rate does not depend on how many it is given.
 CONTROL_PAYMENTS_MAX = 3000
@@ -55,8 +56,8 @@ class Measures(Protocol):
 class RealMeasures:
     """On a real Kafka that is started and ended here."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder, self._made = folder, 0
+    def __init__(self, folder: Path, partitions: int) -> None:
+        self._folder, self._partitions, self._made = folder, partitions, 0
 
     @contextmanager
     def _fresh(self) -> Iterator[tuple[LocalKafka, Path]]:
@@ -71,31 +72,35 @@ class RealMeasures:
         from pipeline.bench import measure
 
         with self._fresh() as (kafka, place):
-            return measure.throughput(kafka, place, payments, sink=False, database="", say=say)
+            return measure.throughput(
+                kafka, place, payments, sink=False, database="", partitions=self._partitions, say=say
+            )
 
     def audit(self, payments: int, database: str, say: Say) -> Figures:
         from pipeline.bench import measure
 
         with self._fresh() as (kafka, place):
-            return measure.throughput(kafka, place, payments, sink=True, database=database, say=say)
+            return measure.throughput(
+                kafka, place, payments, sink=True, database=database, partitions=self._partitions, say=say
+            )
 
     def control(self, payments: int, say: Say) -> int | None:
         from pipeline.bench import measure
 
         with self._fresh() as (kafka, place):
-            return measure.plain_faust(kafka, place, payments, say)
+            return measure.plain_faust(kafka, place, payments, self._partitions, say)
 
     def latencies(self, rates: Sequence[float], say: Say) -> Generator[Figures]:
         from pipeline.bench import measure
 
         with self._fresh() as (kafka, place):
-            yield from measure.latencies(kafka, place, rates, say)
+            yield from measure.latencies(kafka, place, rates, self._partitions, say)
 
     def idle(self, say: Say) -> Figures:
         from pipeline.bench import measure
 
         with self._fresh() as (kafka, place):
-            return measure.idle(kafka, place, say)
+            return measure.idle(kafka, place, self._partitions, say)
 
     def engine(self, payments: int, say: Say) -> Figures:
         from pipeline.bench import measure
@@ -191,14 +196,14 @@ def _parts_named(ctx: click.Context, param: click.Parameter, text: str) -> tuple
 
 
 @contextmanager
-def _measures(ctx: click.Context) -> Iterator[Measures]:
+def _measures(ctx: click.Context, partitions: int = PARTITIONS) -> Iterator[Measures]:
     """The measurements to use: those that the caller gave, or the real ones in a temporary folder."""
     if ctx.obj is not None:
         yield ctx.obj
         return
     folder = Path(tempfile.mkdtemp(prefix="ptr-bench-"))
     try:
-        yield RealMeasures(folder)
+        yield RealMeasures(folder, partitions)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -239,6 +244,13 @@ _as_json = click.option("--json", "as_json", is_flag=True, help="Print figures a
     metavar="PART[,PART]",
     help="Parts to measure.",
 )
+@click.option(
+    "--partitions",
+    type=click.IntRange(1, 64),
+    default=PARTITIONS,
+    show_default=True,
+    help="Of every topic: fewer cost the broker fewer requests, so small loads are answered sooner.",
+)
 @click.option("--database", default="", help="Audit database; by default SQLite in a temporary folder.")
 @click.option("--control/--no-control", default=True, help="Plain Faust agents beside it.")
 @_as_json
@@ -249,6 +261,7 @@ def bench(
     rounds: int,
     rates: tuple[float, ...],
     wanted: tuple[str, ...],
+    partitions: int,
     database: str,
     control: bool,
     as_json: bool,
@@ -263,6 +276,7 @@ def bench(
     Examples:
       ptr bench
       ptr bench --only throughput,latency --payments 50000 --rates 200 --json
+      ptr bench --only latency --partitions 1
       ptr bench engine --rounds 3          five stages with trivial decisions: the engine alone
     """
     if ctx.invoked_subcommand is not None:
@@ -271,8 +285,8 @@ def bench(
         wanted = tuple(part for part in wanted if part != "control")
     if not wanted:
         raise click.UsageError("--only control and --no-control leave nothing to measure")
-    run = _Run({"payments": payments}, _Teller())
-    with _measures(ctx) as measures:
+    run = _Run({"payments": payments, "partitions": partitions}, _Teller())
+    with _measures(ctx, partitions) as measures:
         run.go(list(_parts(measures, run, wanted, payments, rounds, rates, database)))
     run.report(as_json)
 

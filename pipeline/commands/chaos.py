@@ -41,6 +41,8 @@ def chaos(
 ) -> None:
     """Kill and stop workers and audit sink while payments flow, then recount everything from the input alone.
 
+    Some payments are referred: a scripted reviewer approves or rejects them, contradicts itself, or lets their time pass.
+
     Exit code 1 when anything is not exact: an outcome missing or twice, a bucket off by one, an audit row too few or too
     many, a PIC called twice.
 
@@ -83,6 +85,7 @@ def chaos(
         click.echo(
             f"seed {report.seed}: {report.payments} payments, {report.posted} posts, "
             f"{sum(report.kills.values())} kills {report.kills}, {sum(report.stops.values())} stops {report.stops}, "
+            f"{report.reviews_decided} reviews decided and {report.reviews_left} left to their time limit, "
             f"ended by themselves {report.ended_themselves or 'none'}, {report.seconds:.0f} s"
         )
         click.echo("\n".join(report.mistakes) or "exact: outcomes, buckets, audit rows and PIC calls are as recounted")

@@ -10,8 +10,9 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,9 @@ from connectors.demo.stream import Post
 from connectors.demo.tenants import tenants_yaml
 from connectors.files import source
 from connectors.files.readers import FileError
+from connectors.reviews.scripted import ScriptedReviewer
 from connectors.sinks.database import open_database
+from connectors.sinks.reviews import open_reviews
 from connectors.sinks.story import count_check, outcome_counts
 from connectors.tenants.document import TenantFileError, parse_tenants
 from pipeline import topics
@@ -42,12 +45,17 @@ from pipeline.settings import BrokerAccess, client_config
 from schemas.codec import Codec
 from schemas.identity import payment_key
 from schemas.money import is_currency
-from schemas.records import PaymentRequested
+from schemas.records import PaymentRequested, ReviewOpened
 from schemas.tenant_rules import TenantRules
 
 SEED = 7
 #: Posts a second: fast enough to be done soon, slow enough for the latencies of a pipeline that is not full.
 RATE = 400.0
+#: What the scripted reviewer does with the reviews that it takes up, in turn; none: it leaves the payment waiting.
+REVIEWER_DOES: tuple[tuple[str, ...], ...] = (("approve",), ("reject",), ())
+WAITING_MAX = 100_000
+#: A payment that waits for longer than this is left waiting by the demo, and counted so.
+PATIENCE_MS = 60_000
 #: Unknown answers are asked for again after 1, 5 and 30 s; the demo's need one or two asks.
 SETTLE_TIMEOUT_S = 60.0
 
@@ -82,7 +90,8 @@ def demo(
     """Run the whole pipeline here and replay a few thousand payments through it.
 
     Two tenants with different rules, payers and payees with habits, a compromised terminal, a card-testing burst, some
-    names from a made-up sanctions list, repeats, a conflict, and garbage. Nothing else is needed: the broker is embedded
+    names from a made-up sanctions list, repeats, a conflict, and garbage. What is referred is approved, rejected or left
+    waiting by a scripted reviewer, or its time passes. Nothing else is needed: the broker is embedded
     (in memory, for this demo only), the audit tables are SQLite.
 
     \b
@@ -184,6 +193,7 @@ def _run(
     front, _ = rig.worker("front", FRONT), rig.worker("fraud", FRAUD)
     rig.audit_sink()
     truth = expected(posts)
+    reviewer = stack.enter_context(ScriptedReviewer(access, _reviewer()))
     with Progress(
         TextColumn("{task.description:<22}"),
         BarColumn(),
@@ -196,13 +206,19 @@ def _run(
         rig.wait_ready(tick=lambda: progress.update(starting))
         progress.update(starting, total=1, completed=1)
         posting = progress.add_task("posted", total=len(posts))
-        settling = progress.add_task("payments with outcome", total=truth["payments"])
+        settling = progress.add_task("payments with outcome or in review", total=truth["payments"])
         started = time.monotonic()
         posted = threading.Thread(target=_post, args=(access, posts, lambda: progress.advance(posting)), daemon=True)
         posted.start()
-        answered = _settle(rig, truth, before, lambda done: progress.update(settling, completed=done), posted)
+        answered = _settle(rig, truth, before, reviewer, lambda done: progress.update(settling, completed=done), posted)
         seconds = time.monotonic() - started
     return _report(rig, front, token, truth, seconds, answered, posts, own_file, keep)
+
+
+def _reviewer() -> Callable[[ReviewOpened], Sequence[str]]:
+    """Takes up what waits for long, in turn; what is due soon is left to its time limit."""
+    turn = cycle(REVIEWER_DOES)
+    return lambda review: next(turn) if review.due_at_ms - review.opened_at_ms > PATIENCE_MS else ()
 
 
 def _reach(access: BrokerAccess) -> None:
@@ -233,13 +249,19 @@ def _post(access: BrokerAccess, posts: list[Post], advance: Callable[[], None]) 
 
 
 def _settle(
-    rig: Rig, truth: dict[str, Any], dead_before: int, tell: Callable[[int], None], posting: threading.Thread
+    rig: Rig,
+    truth: dict[str, Any],
+    dead_before: int,
+    reviewer: ScriptedReviewer,
+    tell: Callable[[int], None],
+    posting: threading.Thread,
 ) -> bool:
-    """Whether every payment has its outcome in the audit tables, and every other post is accounted for."""
+    """Whether every payment has its outcome in the audit tables or was left waiting, and every other post is accounted
+    for."""
     deadline = time.monotonic() + SETTLE_TIMEOUT_S + truth["posts"] / RATE
     while time.monotonic() < deadline:
         rig.check()
-        done, refusals, dead = _progress(rig)
+        done, refusals, dead = _progress(rig, reviewer)
         tell(done)
         finished = done >= truth["payments"] and refusals >= truth["conflicting_requests"]
         if finished and dead >= truth["dead_letters"] and not posting.is_alive():
@@ -248,13 +270,20 @@ def _settle(
     return False
 
 
-def _progress(rig: Rig) -> tuple[int, int, int]:
+def _progress(rig: Rig, reviewer: ScriptedReviewer) -> tuple[int, int, int]:
     try:
         database = open_database(rig.database)
     except Exception:  # the sink has not made it yet
         return 0, 0, 0
     try:
         done = database.query("SELECT COUNT(*) FROM payments WHERE outcome IS NOT NULL")[0][0]
+        now_ms = int(time.time() * 1000)
+        waiting = open_reviews(database, now_ms=now_ms, limit=WAITING_MAX)
+        done += sum(
+            review.due_at_ms > now_ms + PATIENCE_MS
+            and (review.tenant, review.payment_id, review.stage) in reviewer.left
+            for review in waiting
+        )
         refusals = database.query("SELECT COUNT(*) FROM payment_events WHERE reason = 'conflicting_request'")[0][0]
         dead = database.query("SELECT COUNT(*) FROM payment_events WHERE outcome = 'dead_letter'")[0][0]
         return int(done), int(refusals), int(dead)
@@ -282,6 +311,7 @@ def _report(
             int(ms)
             for (ms,) in database.query(
                 "SELECT completed_at_ms - received_at_ms FROM payments WHERE completed_at_ms IS NOT NULL"
+                " AND reason <> 'review_expired'"
             )
         )
         dead = database.query(
@@ -290,12 +320,20 @@ def _report(
         refused = database.query(
             "SELECT payload FROM payment_events WHERE reason = 'conflicting_request' ORDER BY event_id"
         )
-        pending = database.query("SELECT tenant, payment_id FROM payments WHERE outcome IS NULL ORDER BY 1, 2")
+        waiting = open_reviews(database, now_ms=int(time.time() * 1000), limit=WAITING_MAX)
+        reviewed = database.query(
+            "SELECT outcome, reason, COUNT(*) FROM payment_events WHERE stage = 'reviews' AND outcome <> 'referred'"
+            " GROUP BY outcome, reason ORDER BY outcome, reason"
+        )
+        in_review = {(review.tenant, review.payment_id) for review in waiting}
+        unended = database.query("SELECT tenant, payment_id FROM payments WHERE outcome IS NULL ORDER BY 1, 2")
+        pending = [payment for payment in unended if payment not in in_review]
     finally:
         database.close()
     problems = [f"{anomaly.what}: {anomaly.count}, such as {anomaly.examples[:3]}" for anomaly in check.anomalies]
     if not settled:
-        problems.append(f"{truth['payments'] - check.payments + check.without_outcome} payments have no outcome yet")
+        missing = truth["payments"] - check.payments + len(pending)
+        problems.append(f"{missing} payments have no outcome and wait for nobody")
     example = next((p for p in posts if p.payment is not None and p.kind == "first"), None)
     return {
         "posts": truth["posts"],
@@ -306,11 +344,19 @@ def _report(
             {"tenant": tenant, "outcome": outcome, "reason": reason, "count": count}
             for tenant, outcome, reason, count in counts
         ],
+        "reviews": {
+            "waiting": len(waiting),
+            **{f"{outcome}, {reason}": count for outcome, reason, count in reviewed},
+        },
         "pending": [f"{tenant} {payment}" for tenant, payment in pending],
         "conflicts": [_conflict(payload) for (payload,) in refused],
         "dead_letters": {reason: count for reason, count in dead},
         "audit_rows": check.events,
-        "exactly_one_outcome": settled and not check.anomalies and check.payments == truth["payments"],
+        "exactly_one_outcome": settled
+        and not check.anomalies
+        and check.payments == truth["payments"]
+        and not pending
+        and check.without_outcome == len(waiting),
         "latency_p50_ms": waits[len(waits) // 2] if waits else None,
         "latency_p99_ms": waits[int(len(waits) * 0.99)] if waits else None,
         "seconds": round(seconds, 1),
@@ -348,6 +394,10 @@ def _print(report: dict[str, Any], console: Console, as_json: bool) -> None:
         console.print(f"conflict   {line}; refused, the first payment is untouched")
     dead = ", ".join(f"{count} {reason}" for reason, count in report["dead_letters"].items()) or "none"
     console.print(f"garbage    {dead} (dead letters)")
+    told = (
+        ", ".join(f"{count} {what}" for what, count in report["reviews"].items() if what != "waiting") or "none ended"
+    )
+    console.print(f"reviews    {told}; {report['reviews']['waiting']} wait for a person (`ptr reviews list`)")
     if report["pending"]:
         console.print(f"pending    {len(report['pending'])} payments wait for an unknown answer of the PIC")
     console.print(
@@ -356,7 +406,9 @@ def _print(report: dict[str, Any], console: Console, as_json: bool) -> None:
     )
     console.print(f"throughput {report['posts_per_s']} posts/s for {report['seconds']} s, until the last audit row")
     word = "yes" if report["exactly_one_outcome"] else "NO"
-    console.print(f"exactly one outcome for every payment: {word} ({report['audit_rows']} audit rows)")
+    console.print(
+        f"exactly one outcome for every payment that waits for nobody: {word} ({report['audit_rows']} audit rows)"
+    )
     for problem in report["problems"]:
         console.print(f"problem    {problem}")
     console.print(f"audit      {report['audit_database']}", soft_wrap=True)

@@ -80,7 +80,9 @@ def _header(found: Story) -> str:
         return lines[0]
     why = f": {payment.reason}" if payment.reason else ""
     lines[0] += f"  {payment.status if payment.outcome is None else payment.outcome}{why}"
-    if payment.outcome is None:
+    if payment.outcome is None and (payment.stage, payment.status) == ("reviews", "referred"):
+        lines[0] += "  (waits for a person: `ptr reviews show` says until when)"
+    elif payment.outcome is None:
         lines[0] += f"  (no outcome yet; last heard of in {payment.stage})"
     if payment.amount_minor is not None:
         lines.append(f"amount {_amount(payment.amount_minor, payment)}")

@@ -159,10 +159,15 @@ class PipelineApp(faust.App):
                     store_of=store_of,
                     lease=self.lease,
                     codec=codec,
-                    metrics=GroupMetrics(self.metrics, tuple(stage.name for stage in group.stages)),
+                    metrics=GroupMetrics(
+                        self.metrics,
+                        tuple(stage.name for stage in group.stages),
+                        group.table.name if group.table is not None else "",
+                    ),
                     partitions=settings.partitions,
                     dead_letter_topic=DEAD_LETTERS.name,
                     fail=end_process,
+                    handed_over=lambda topic, partition: self.consumer.handed_over(topic, partition),
                 )
                 runner.start()
             async for event in stream.noack().events():
@@ -264,8 +269,11 @@ class PipelineApp(faust.App):
         for runner in self.runners.values():
             mine = [stage.source for stage in runner.group.stages if stage.handle_batch is not None]
             ends = await runner.output.ends(tp for tp in assigned if tp[0] in mine)
-            own = {stage.source for stage in runner.group.stages}
-            runner.resume(ends, {partition for topic, partition in assigned if topic in own})
+            sources = {stage.source for stage in runner.group.stages}
+            partitions = {partition for topic, partition in assigned if topic in sources}
+            # In a thread: heartbeats go on however many rows there are.
+            await asyncio.get_running_loop().run_in_executor(None, runner.recover_alarms, partitions)
+            runner.resume(ends, await self._ends_of_first(runner, assigned), partitions)
         self._committed.clear()
         if self.ready_at is None:
             gc.collect()
@@ -273,6 +281,11 @@ class PipelineApp(faust.App):
             gc.set_threshold(50_000, 20, 50)
         self.ready_at = time.monotonic()
         self.metrics.ready.set(1)
+
+    async def _ends_of_first(self, runner: Runner, assigned: list[tuple[str, int]]) -> dict[int, int]:
+        first = [tp for tp in assigned if tp[0] == runner.group.first]
+        begins, ends = await runner.output.begins(first), await runner.output.ends(first)
+        return {tp[1]: ends[tp] for tp in first if begins[tp] < ends[tp]}  # Where there is nothing, nothing comes.
 
     @property
     def is_ready(self) -> bool:

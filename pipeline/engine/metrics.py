@@ -26,6 +26,8 @@ class Metrics:
             "ptr_batch_records", "Records in a batch", ["stage"], buckets=(1, 4, 16, 64, 256, 1000), registry=registry
         )
         self.lag = Gauge("ptr_lag_records", "Records not yet committed", ["topic"], registry=registry)
+        self.waiting = Gauge("ptr_waiting_rows", "Rows that wait for their time", ["table"], registry=registry)
+        self.overdue = Gauge("ptr_overdue_rows", "Of them, those whose time has come", ["table"], registry=registry)
         self.ready = Gauge("ptr_ready", "1 when partitions are assigned and recovered", registry=registry)
         self.list_info = Gauge("ptr_list_info", "1 for the version in use", ["list", "version"], registry=registry)
         self.list_entries = Gauge("ptr_list_entries", "Entries of the list", ["list"], registry=registry)
@@ -49,10 +51,11 @@ class Metrics:
 
 
 class GroupMetrics:
-    """The metrics of one runner, labels looked up once."""
+    """The metrics of one runner, labels looked up once; ``table`` is the group's, or empty."""
 
-    def __init__(self, metrics: Metrics, stages: tuple[str, ...]) -> None:
+    def __init__(self, metrics: Metrics, stages: tuple[str, ...], table: str = "") -> None:
         self._metrics = metrics
+        self._table = table
         self._of = {
             name: (
                 metrics.records.labels(name),
@@ -74,6 +77,11 @@ class GroupMetrics:
     def dead_letters(self, stage: str, error: str) -> None:
         """A record was given up."""
         self._metrics.dead.labels(stage, error).inc()
+
+    def waiting(self, rows: int, overdue: int) -> None:
+        """So many rows of the table wait for their time, and of so many it has come."""
+        self._metrics.waiting.labels(self._table).set(rows)
+        self._metrics.overdue.labels(self._table).set(overdue)
 
     def reposted(self, stage: str) -> None:
         """A record was posted again under the right key."""

@@ -73,7 +73,14 @@ class KafkaOutput:
 
     async def ends(self, partitions: Iterable[tuple[str, int]]) -> dict[tuple[str, int], int]:
         """The end offset of each (topic, partition): up to where records can be read."""
-        wanted = {TopicPartition(topic, partition): OffsetSpec.latest() for topic, partition in partitions}
+        return await self._offsets(partitions, OffsetSpec.latest())
+
+    async def begins(self, partitions: Iterable[tuple[str, int]]) -> dict[tuple[str, int], int]:
+        """The first offset that each (topic, partition) still has."""
+        return await self._offsets(partitions, OffsetSpec.earliest())
+
+    async def _offsets(self, partitions: Iterable[tuple[str, int]], which: OffsetSpec) -> dict[tuple[str, int], int]:
+        wanted = {TopicPartition(topic, partition): which for topic, partition in partitions}
         if not wanted:
             return {}
 

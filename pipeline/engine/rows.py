@@ -40,6 +40,9 @@ class Store(Protocol):
     def keys_after(self, key: bytes, count: int) -> list[bytes]:
         """The next ``count`` stored keys after ``key``, in order; fewer at the end."""
 
+    def items(self) -> Iterable[tuple[bytes, bytes]]:
+        """Every stored row by key; reads all of them."""
+
     def write(self, rows: dict[bytes, bytes], changelog_offset: int | None) -> None:
         """Store rows and, when known, the offset of the last changelog record they include, in one step."""
 

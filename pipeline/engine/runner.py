@@ -43,6 +43,10 @@ ROWS_LINGER_S = 0.2
 ROWS_LINGER_RECORDS = 500
 #: How often the changelog's end is asked for; recovery after a kill reads what came later.
 CHECKPOINT_INTERVAL_S = 5.0
+#: While the first source is behind, this long between two looks.
+HELD_PAUSE_S = 0.02
+#: How often due times are looked at.
+ALARMS_INTERVAL_S = 0.5
 #: A rebalance or a stop waits this long for the cycle under way.
 DRAIN_TIMEOUT_S = 6.0
 #: Between two steps of background work when nothing else is to do: it takes a fraction of a core, never all of it.
@@ -60,6 +64,8 @@ class Output(Protocol):
     async def delivered(self) -> None: ...
 
     async def ends(self, partitions: Iterable[tuple[str, int]]) -> dict[tuple[str, int], int]: ...
+
+    async def begins(self, partitions: Iterable[tuple[str, int]]) -> dict[tuple[str, int], int]: ...
 
 
 class Batch(Protocol):
@@ -143,7 +149,9 @@ class Runner:
         partitions: int,
         dead_letter_topic: str,
         fail: Callable[[str], None],
+        handed_over: Callable[[str, int], tuple[int, int | None]] = lambda topic, partition: (0, None),
     ) -> None:
+        """``handed_over`` tells of a source partition the next offset to come, and the last one that came."""
         self.group = group
         self.output = output
         self.lease = lease
@@ -160,6 +168,9 @@ class Runner:
         self.progress_at = time.monotonic()
         self._store_of = store_of
         self._fail = fail
+        self._handed_over = handed_over
+        #: By partition, up to where the group's first source is handled before its others.
+        self._held_until: dict[int, int] = {}
         self._waiting: list[Batch] = []
         self._last: dict[tuple[str, int], int] = {}
         self._wake = asyncio.Event()
@@ -177,6 +188,7 @@ class Runner:
         self._in_background = False
         self._checkpoint_at = time.monotonic() + CHECKPOINT_INTERVAL_S
         self._task: asyncio.Task[None] | None = None
+        self._alarms_task: asyncio.Task[None] | None = None
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -196,7 +208,7 @@ class Runner:
         self._last[source] = batch.records[-1].offset
         self._waiting.append(batch)
         self._wake.set()
-        if len(self._waiting) >= CYCLE_BATCHES_MAX:
+        if len(self._waiting) >= CYCLE_BATCHES_MAX and not self._held_until:
             self._room.clear()
 
     async def room(self) -> None:
@@ -222,8 +234,12 @@ class Runner:
     def start(self) -> None:
         """Start the loop. Any exception in it ends the process: a runner that died silently would stall everything."""
         if self._task is None:
-            self._task = asyncio.get_running_loop().create_task(self._run())
+            loop = asyncio.get_running_loop()
+            self._task = loop.create_task(self._run())
             self._task.add_done_callback(self._ended)
+            if self.group.alarms is not None:
+                self._alarms_task = loop.create_task(self._look_at_alarms())
+                self._alarms_task.add_done_callback(self._ended)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled():
@@ -232,11 +248,12 @@ class Runner:
 
     async def _run(self) -> None:
         while True:
-            if not self._waiting:
+            if not self._waiting or self._holds_all():
                 await self._rest()
             self._idle.clear()
             taken = self._take()
-            await self.step(taken, record=self._due())
+            if taken or self._before or self.group.background is not None:
+                await self.step(taken, record=self._due())
             if taken and sum(len(batch.records) for batch in taken) < SMALL_CYCLE_RECORDS:
                 await asyncio.sleep(SMALL_CYCLE_PAUSE_S)
 
@@ -248,6 +265,9 @@ class Runner:
     async def _rest(self) -> None:
         """Until something arrives or the rows of earlier cycles have waited long enough."""
         self._wake.clear()
+        if self._waiting and not self._before and not self.draining:
+            await asyncio.sleep(HELD_PAUSE_S)
+            return
         if not self._before:
             self._idle.set()
         elif self.draining:
@@ -260,11 +280,35 @@ class Runner:
                 await self._wake.wait()
 
     def _take(self) -> list[Batch]:
-        taken = self._waiting[:CYCLE_BATCHES_MAX]
+        if self._held_until and self._waiting:
+            self._release()
+            takeable = [batch for batch in self._waiting if not self._holds(batch)]
+            self._waiting = takeable + [batch for batch in self._waiting if self._holds(batch)]
+            taken = takeable[:CYCLE_BATCHES_MAX]
+        else:
+            taken = self._waiting[:CYCLE_BATCHES_MAX]
         del self._waiting[: len(taken)]
         if len(self._waiting) < CYCLE_BATCHES_MAX:
             self._room.set()
         return taken
+
+    def _holds(self, batch: Batch) -> bool:
+        return batch.partition in self._held_until and batch.topic != self.group.first
+
+    def _holds_all(self) -> bool:
+        if self._held_until:
+            self._release()
+        return all(self._holds(batch) for batch in self._waiting)
+
+    def _release(self) -> None:
+        """Hold no longer what waits for a first source all of which has come."""
+        first = self.group.first
+        for partition, end in list(self._held_until.items()):
+            following, last = self._handed_over(first, partition)
+            if following >= end and last == self._last.get((first, partition)):
+                del self._held_until[partition]
+                # Of what was held, the first source comes first.
+                self._waiting.sort(key=lambda batch: batch.topic != first)
 
     async def step(self, taken: list[Batch], *, record: bool) -> None:
         """One cycle, recording what came before it if told to; the module's docstring says in which order and why."""
@@ -355,6 +399,27 @@ class Runner:
         self._checkpoint_at = time.monotonic() + CHECKPOINT_INTERVAL_S
         return await self.output.ends((rows.changelog, rows.partition) for rows in recording)
 
+    # -- due times ----------------------------------------------------------------------------------------------------
+
+    async def _look_at_alarms(self) -> None:
+        while True:
+            await asyncio.sleep(ALARMS_INTERVAL_S)
+            self.ring(int(time.time() * 1000))
+
+    def ring(self, now_ms: int) -> None:
+        """Post the records of rows that are due; while this worker surely owns them, to spare others the repeats."""
+        alarms = self.group.alarms
+        if alarms is None or self.draining or not self.lease.fresh():
+            return
+        for topic, value, key in alarms.ring(now_ms):
+            self.output.produce(topic, value, key)
+        self.metrics.waiting(len(alarms), alarms.overdue)
+
+    def recover_alarms(self, partitions: Iterable[int]) -> None:
+        """Read the due times of the stored rows of all assigned partitions; before :meth:`resume`."""
+        if self.group.alarms is not None:
+            self.group.alarms.recover(item for partition in partitions for item in self._store_of(partition).items())
+
     # -- giving partitions away ---------------------------------------------------------------------------------------
 
     async def drain(self) -> None:
@@ -372,10 +437,18 @@ class Runner:
             await self._idle.wait()
         self._rows.clear()
 
-    def resume(self, owned_from: dict[tuple[str, int], int], partitions: Iterable[int] = ()) -> None:
-        """Partitions were assigned and recovered; ``partitions`` are those of the group's table."""
+    def resume(
+        self,
+        owned_from: dict[tuple[str, int], int],
+        held_until: dict[int, int] | None = None,
+        partitions: Iterable[int] = (),
+    ) -> None:
+        """Partitions were assigned and recovered. ``held_until`` are the ends of the group's first source, by partition;
+        ``partitions`` those of its table.
+        """
         self.partitions_owned = tuple(sorted(partitions))
         self._rows.clear()
+        self._held_until = dict(held_until or {})
         self._last.clear()
         self.owned_from = owned_from
         self.progress_at = time.monotonic()

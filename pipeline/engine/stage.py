@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from pipeline.engine.alarms import Alarms
 from pipeline.engine.rows import Rows
 
 
@@ -100,3 +101,8 @@ class Group:
     background: Background | None = None
     #: Records may wait in it on purpose, so lag is not a sign of a stall.
     waits: bool = False
+    #: A source of which, after partitions were assigned, all that was there is handled before the group's other sources of
+    #: the same partition: what these say rests on it.
+    first: str = ""
+    #: Due times of the table's rows, and what is posted when one has come.
+    alarms: Alarms | None = None

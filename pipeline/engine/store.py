@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import rocksdict
@@ -41,6 +41,10 @@ class PartitionStore:
                 found.append(each)
             cursor.next()
         return found
+
+    def items(self) -> Iterator[tuple[bytes, bytes]]:
+        """Every row by key."""
+        return ((key, row) for key, row in self._database.items() if key != self._offset_key)
 
     def write(self, rows: dict[bytes, bytes], changelog_offset: int | None) -> None:
         """One WriteBatch, so that rows and offset are stored together or not at all."""

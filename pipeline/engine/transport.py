@@ -8,6 +8,7 @@ records, its offset the last one's, and it is acknowledged whole (docs/decisions
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 import faust
 from aiokafka.consumer.fetcher import READ_COMMITTED
 from aiokafka.consumer.group_coordinator import OffsetCommitRequest
-from aiokafka.errors import UnknownMemberIdError
+from aiokafka.errors import IllegalStateError, UnknownMemberIdError
 from aiokafka.protocol.group import HeartbeatRequest
 from faust.transport.consumer import RecordMap
 from faust.transport.drivers import TRANSPORTS
@@ -137,10 +138,13 @@ class Consumer(driver.Consumer):
 
     async def perform_seek(self) -> None:
         """Set every partition to its committed offset; a source partition without one to its beginning."""
-        await super().perform_seek()
         self._yielded.clear()
         self._next.clear()
         self._gap_confirmed.clear()
+        try:
+            await super().perform_seek()
+        except IllegalStateError:
+            return  # Partitions were taken away meanwhile: nothing is yielded until the new assignment sets positions.
         for tp in self.assignment():
             if tp.topic in self.app.sources:
                 committed = self._read_offset[tp] or 0
@@ -152,6 +156,11 @@ class Consumer(driver.Consumer):
         """Set positions for recovery; what is read before the partition is active is read again from there."""
         self._next.update(partitions)
         await super().seek_wait(partitions)
+
+    async def _seek(self, partition: TP, offset: int) -> None:
+        # aiokafka refuses for a partition that was taken away meanwhile; whoever owns it now sets its position.
+        with contextlib.suppress(IllegalStateError):
+            await super()._seek(partition, offset)
 
     async def _contiguous(self, tp: TP, batch: list[Any]) -> list[Any]:
         """The part of ``batch`` that comes next; nothing when records before it were read and not yielded."""
@@ -260,6 +269,11 @@ class Consumer(driver.Consumer):
         state, last = subscription.assignment.state_value(tp), self._yielded.get(tp)
         read = state.has_valid_position and state.position >= end
         return read and (last is None or (self._committed_offset.get(tp) or 0) > last)
+
+    def handed_over(self, topic: str, partition: int) -> tuple[int, int | None]:
+        """The next offset that the streams get of a source partition, and the last one they got since its position was set."""
+        tp = TP(topic, partition)
+        return self._next.get(tp, 0), self._yielded.get(tp)
 
     def forget_acknowledgements(self) -> None:
         """Drop what was acknowledged and not committed; only right when every partition is assigned anew."""

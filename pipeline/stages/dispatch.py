@@ -4,8 +4,12 @@ The row (:class:`Attempts`) is the only writer of outcomes, so a payment has one
 it, and everything that comes later is a repeat, a conflict, or nothing.
 
     (nothing) --route: approved--> queued --settle: pending--> pending --settle: pending--> pending ...
-        |                            |                            |
-        +--route/end: ended ---------+--settle: paid, declined----+--------------------> ended
+      |  |                         ^ |                            |
+      |  +--route: referred--> referred                           |
+      |                          |   |                            |
+      +--route/end: ended -------+---+--settle: paid, declined----+--------------------> ended
+
+A referred payment waits for a review (:mod:`pipeline.stages.reviews`), whose word alone leads on from there.
 
 A PIC is asked again for ever, because only its explicit word is a success or a failure; what grows is the delay. An
 ask after the first carries the same attempt, hence the same idempotency key, and whoever serves it looks up first:
@@ -23,9 +27,10 @@ from typing import Any, Final
 
 import msgspec
 
-from schemas.reasons import Outcome, Reason
+from schemas.reasons import REVIEWED, Outcome, Reason
 from schemas.records import PaymentAnswered, PaymentCompleted, PaymentEnded
 
+REFERRED: Final = "referred"
 QUEUED: Final = "queued"
 PENDING: Final = "pending"
 ENDED: Final = "ended"
@@ -34,10 +39,9 @@ ENDED: Final = "ended"
 _PIC_REASON = re.compile(r"[a-z][a-z0-9_]{0,63}\Z")
 
 #: What fraud's answers end a payment with, and the reason where the answer gives none.
-_FRAUD_ENDS: Final[Mapping[str, Reason]] = {
-    Outcome.DECLINED: Reason.FRAUD_SCORE_HIGH,
-    Outcome.REFERRED: Reason.FRAUD_SCORE_RAISED,
-}
+_FRAUD_ENDS: Final[Mapping[str, Reason]] = {Outcome.DECLINED: Reason.FRAUD_SCORE_HIGH}
+#: What reviews call themselves in the events that they send.
+REVIEWS: Final = "reviews"
 
 
 class EarlyAnswer(msgspec.Struct, array_like=True, frozen=True):
@@ -56,7 +60,7 @@ class Attempts(msgspec.Struct, array_like=True):
 
     #: The engine's; decisions carry it over as it is.
     version: int = 0
-    #: "" before anything is decided, then ``queued``, ``pending`` (asked again), ``ended``.
+    #: "" before anything is decided, then ``referred`` (waits for a person), ``queued``, ``pending`` (asked again), ``ended``.
     state: str = ""
     attempt: int = 0
     #: The ask of ``attempt`` whose answer is waited for.
@@ -134,6 +138,13 @@ class RefuseConflict:
 
 
 @dataclass(frozen=True, slots=True)
+class Review:
+    """The payment waits: its event goes to the reviews as it came; or a repeat of its request, which they answer."""
+
+    row: Attempts
+
+
+@dataclass(frozen=True, slots=True)
 class Ignore:
     """Nothing to send. ``row`` is the given one, or one that notes the first repeat in flight or an early answer."""
 
@@ -147,8 +158,8 @@ def route(
     *,
     pics: Collection[str],
     delays_s: Sequence[int] = (1,),
-) -> Queue | AskAgain | End | Ignore:
-    """What follows from fraud's answer.
+) -> Queue | AskAgain | End | Review | Ignore:
+    """What follows from fraud's answer, or a review's.
 
     ``scored`` holds the fields of a ``PaymentScored`` but ``request`` and the features; ``carried`` its Avro bytes from
     ``fee_minor`` on; ``pics`` the PICs that have a plugin. A payment that has a state has been here: a repeat. Where
@@ -156,9 +167,9 @@ def route(
     already. Raises :class:`ValueError` for an outcome that fraud does not have.
     """
     row = row or Attempts()
-    if row.state:
-        return Ignore(row)
     outcome: str = scored["outcome"]
+    if row.state and not (row.state == REFERRED and scored["reason"] in REVIEWED):
+        return Ignore(row)
     known = msgspec.structs.replace(
         row,
         rule_version=scored["rule_version"],
@@ -172,6 +183,8 @@ def route(
         trace_id=scored["trace_id"],
     )
     tenant, payment_id = scored["tenant"], scored["payment_id"]
+    if outcome == Outcome.REFERRED:
+        return Review(msgspec.structs.replace(known, state=REFERRED))
     if outcome in _FRAUD_ENDS:
         reason = scored["reason"] or _FRAUD_ENDS[outcome]
         return _end(tenant, payment_id, known, Outcome(outcome), reason, "payee", ",".join(scored["score_reasons"]))
@@ -187,7 +200,7 @@ def route(
     return Queue(queued, carried)
 
 
-def end(row: Attempts | None, ended: PaymentEnded) -> End | AnswerAgain | RefuseConflict | Ignore:
+def end(row: Attempts | None, ended: PaymentEnded) -> End | AnswerAgain | RefuseConflict | Review | Ignore:
     """What follows from a stage that ended a payment, or from a request that repeats or contradicts one.
 
     Raises :class:`ValueError` for a kind of request that does not exist, an outcome that no stage before dispatch may
@@ -216,7 +229,7 @@ def settle(row: Attempts | None, answer: PaymentAnswered, *, delays_s: Sequence[
     told = EarlyAnswer(
         answer.attempt, answer.ask, answer.outcome, answer.reason, answer.pic_reference, answer.answered_at_ms
     )
-    if not known.state and known.early is None and (answer.attempt, answer.ask) == (1, 0):
+    if known.state in ("", REFERRED) and known.early is None and (answer.attempt, answer.ask) == (1, 0):
         return Ignore(msgspec.structs.replace(known, early=told))
     if known.state not in (QUEUED, PENDING) or (answer.attempt, answer.ask) != (known.attempt, known.ask):
         return Ignore(row)
@@ -277,7 +290,7 @@ def completed_fields(tenant: str, payment_id: str, row: Attempts, *, repeat: boo
 
 
 def _end_first(row: Attempts, ended: PaymentEnded) -> End | Ignore:
-    if row.state:
+    if row.state and not (row.state == REFERRED and ended.stage == REVIEWS):
         return Ignore(row)
     outcome = Outcome(ended.outcome)
     if outcome is Outcome.PAID:
@@ -294,10 +307,14 @@ def _end_first(row: Attempts, ended: PaymentEnded) -> End | Ignore:
     return _end(ended.tenant, ended.payment_id, known, outcome, ended.reason, ended.stage, ended.detail)
 
 
-def _repeat(row: Attempts, ended: PaymentEnded) -> AnswerAgain | Ignore:
+def _repeat(row: Attempts, ended: PaymentEnded) -> AnswerAgain | Review | Ignore:
     if row.state == ENDED:
         return AnswerAgain(row, completed_fields(ended.tenant, ended.payment_id, row, repeat=True))
-    return Ignore(row if row.asked_again else msgspec.structs.replace(row, asked_again=True))
+    noted = row if row.asked_again else msgspec.structs.replace(row, asked_again=True)
+    # What screening referred has no state here until its review is over; the reviews know whether it is.
+    if row.state == REFERRED or (not row.state and ended.outcome == Outcome.REFERRED):
+        return Review(noted)
+    return Ignore(noted)
 
 
 def _refusal(ended: PaymentEnded) -> PaymentCompleted:

@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from pipeline.stages.exceptions import Exceptions, applying, entry_hash
 from pipeline.stages.support import Support
 from pipeline.stages.watchlist import Match, Watchlists
 from schemas.records import Party, PartySeen
+from schemas.tenant_rules import ScreeningRules
 
 #: Parties known lately, so that one that pays every day is told of once; some 5 MB when full.
 SIGHTINGS_MAX: Final = 50_000
@@ -54,18 +56,30 @@ def learn(known: Known, seen: PartySeen) -> Known | None:
 
 
 def flag(
-    party: Known, lists: Watchlists, versions: Mapping[str, str], flagged: Sequence[str], *, refer_at: float
+    tenant: str,
+    party_id: str,
+    party: Known,
+    flagged: Sequence[str],
+    *,
+    lists: Watchlists,
+    versions: Mapping[str, str],
+    rules: ScreeningRules,
+    exceptions: Exceptions,
+    at_ms: int,
 ) -> tuple[list[tuple[str, Match]], list[str]]:
-    """Whom of ``lists`` the party is like by at least ``refer_at``, each as its mark and match, without those in ``flagged``;
-    and the marks to keep: those of ``versions`` (by list), the new ones last.
+    """Whom of ``lists`` a party is like, as screening sees it: each as its mark and match, without those in ``flagged`` and
+    those that the tenant made an exception for; and the marks to keep: those of ``versions`` (by list), the new ones last.
     """
-    support = Support(birth_date=party.birth_date, countries=(party.country,) if party.country else ())
+    support = Support(party.birth_date, (party.country,) if party.country else ())
     kept = [mark for mark in flagged if _is_of(mark, versions)]
     hits = []
-    for match in lists.matches(party.name, support):
+    for match, entry in lists.matches(party.name, support):
+        if match.score < rules.refer_at:
+            break
         mark = f"{match.list}:{versions.get(match.list, lists.version)}:{match.entry_id}"
-        if match.score >= refer_at and mark not in flagged:
-            hits.append((mark, match))
+        if mark in flagged or applying(exceptions, tenant, party_id, match, entry_hash(entry), at_ms) is not None:
+            continue
+        hits.append((mark, match))
     return hits, kept + [mark for mark, _ in hits]
 
 

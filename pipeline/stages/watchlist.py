@@ -168,14 +168,21 @@ class Watchlists:
             return None
         if support is None:
             return found[0][0]
-        return max(_weighed(found, support), key=lambda match: match.score, default=None)
+        best: Match | None = None
+        for match, entry in found:
+            score, evidence = weigh(match.score, support, birth_dates=entry.birth_dates, countries=entry.countries)
+            if score >= SCORE_MIN and (best is None or score > best.score):
+                best = replace(match, score=score, evidence=match.evidence + evidence)
+        return best
 
-    def matches(self, name: str, support: Support | None = None) -> list[Match]:
-        """The entries that ``name`` is like, each once, by name alone the best first; :data:`MATCHES_MAX` at most.
-
-        Not kept for a second question, unlike :meth:`best_match`.
-        """
-        return _weighed(self._find_matches(name), support or _NOTHING_KNOWN)
+    def matches(self, name: str, support: Support) -> list[tuple[Match, ListEntry]]:
+        """Every entry that ``name`` is like, weighed as :meth:`best_match` does, the best first; no more than ten."""
+        weighed = []
+        for match, entry in self._cached_matches(name):
+            score, evidence = weigh(match.score, support, birth_dates=entry.birth_dates, countries=entry.countries)
+            if score >= SCORE_MIN:
+                weighed.append((replace(match, score=score, evidence=match.evidence + evidence), entry))
+        return sorted(weighed, key=lambda found: -found[0].score)
 
     def _find_matches(self, text: str) -> tuple[tuple[Match, ListEntry], ...]:
         """The best name of each entry, best first, with the entry."""
@@ -254,19 +261,6 @@ class Watchlists:
                 sounds.update([found for found, _, _ in near])
         families = [self._by_family.get(family, ()) for family in FAMILIES.get(word, ())]
         return tuple({*chain(*map(self._by_sound.__getitem__, sounds), *families)})
-
-
-_NOTHING_KNOWN: Final = Support()
-
-
-def _weighed(found: Iterable[tuple[Match, ListEntry]], support: Support) -> list[Match]:
-    """What is a match still when birth date and country are looked at."""
-    matches = []
-    for match, entry in found:
-        score, evidence = weigh(match.score, support, birth_dates=entry.birth_dates, countries=entry.countries)
-        if score >= SCORE_MIN:
-            matches.append(replace(match, score=score, evidence=match.evidence + evidence))
-    return matches
 
 
 def _telling(name: Name) -> list[str]:

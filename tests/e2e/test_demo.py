@@ -63,7 +63,12 @@ def check(report: dict[str, object]) -> None:
     assert report["posts"] == PAYMENTS
     outcomes = report["outcomes"]
     assert isinstance(outcomes, list)
-    assert sum(row["count"] for row in outcomes if row["outcome"]) >= report["payments"]  # type: ignore[operator]
+    reviews = report["reviews"]
+    assert isinstance(reviews, dict)
+    ended = sum(row["count"] for row in outcomes if row["outcome"])
+    assert ended + reviews["waiting"] == report["payments"]
+    assert not {row["outcome"] for row in outcomes} & {"referred", ""}
+    assert sum(reviews.values()) >= 3, "nothing was referred"
     assert {row["tenant"] for row in outcomes if row["outcome"] == "paid"} >= {"aurora"}
 
 

@@ -43,7 +43,11 @@ def test_ptr_worker_runs_the_stages_that_it_is_given(kafka: LocalKafka, tmp_path
     """``ptr worker --stages screening,localization`` runs these, others run the rest, and a payment gets its outcome."""
     load = a_load(20)
     with pipeline(kafka.address, tmp_path, load) as rig:
-        for name, stages in (("front", "screening,localization"), ("fraud", "payee,payer"), ("end", "dispatch,plugin")):
+        for name, stages in (
+            ("front", "screening,localization"),
+            ("fraud", "payee,payer"),
+            ("end", "reviews,dispatch,plugin"),
+        ):
             run(rig, name, "pipeline.cli", "worker", "--stages", stages, "--datadir", str(tmp_path / name))
         rig.audit_sink()
         post(kafka.address, load)

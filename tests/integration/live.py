@@ -55,7 +55,7 @@ def empty(address: str) -> None:
         return [
             name
             for name in client.list_topics(timeout=10).topics
-            if name.startswith(("payments.", "tenants.", "lists.", "parties."))
+            if name.startswith(("payments.", "tenants.", "lists.", "reviews.", "exceptions.", "parties."))
         ]
 
     def groups() -> list[str]:
@@ -105,13 +105,25 @@ def working(
 
 
 @contextmanager
-def posting(address: str, load: Load, rate: float) -> Iterator[threading.Thread]:
-    """Posts ``load`` beside the test; has ended when the block is left."""
+def posting(
+    address: str, load: Load, rate: float, gates: dict[int, threading.Event] | None = None
+) -> Iterator[threading.Thread]:
+    """Posts ``load`` beside the test; has ended when the block is left.
+
+    ``gates`` (how many are posted: an event) hold it back until the event is set, so that the load is there when the
+    test needs it, however slow the machine is.
+    """
+    held = dict(gates or {})
+
+    def tick(posted: int) -> None:
+        for at in [at for at in held if posted >= at]:
+            held.pop(at).wait(TIMEOUT_S)
+
     failed: list[BaseException] = []
 
     def run() -> None:
         try:
-            post(address, load, rate=rate)
+            post(address, load, rate=rate, tick=tick)
         except BaseException as error:
             failed.append(error)
 
@@ -120,6 +132,8 @@ def posting(address: str, load: Load, rate: float) -> Iterator[threading.Thread]
     try:
         yield thread
     finally:
+        for gate in (gates or {}).values():
+            gate.set()
         thread.join(TIMEOUT_S)
     assert not thread.is_alive() and not failed, failed
 

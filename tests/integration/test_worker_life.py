@@ -7,6 +7,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -94,13 +95,16 @@ def test_a_rebalance_under_load_loses_and_doubles_nothing(kafka: LocalKafka, tmp
     """A third worker joins and one leaves while payments flow."""
     load = a_load(2400, repeat_share=0.05)
     with working(kafka.address, tmp_path, load, "one", "two") as (rig, [first, _]):
-        with posting(kafka.address, load, rate=200):
+        joined, leaving = threading.Event(), threading.Event()
+        with posting(kafka.address, load, rate=200, gates={1000: joined, 1800: leaving}):
             until("200 outcomes", lambda: completed(rig) >= 200)
             third = rig.worker("three")
             until("the third is ready", third.ready)
             until("it has partitions", lambda: owners(rig) == 3)
+            joined.set()
             seen = completed(rig)
             until("more outcomes", lambda: completed(rig) >= seen + 100)
+            leaving.set()
             assert end(first, signal.SIGTERM)[0] == 0, first.log_tail()
             rig.children.remove(first)
             rig.children.append(first)

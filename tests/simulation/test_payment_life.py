@@ -20,11 +20,13 @@ from pipeline.stages.dispatch import (
     Ignore,
     Queue,
     RefuseConflict,
+    Review,
     end,
     route,
     settle,
 )
 from schemas.identity import attempt_id
+from schemas.reasons import REVIEWED
 from schemas.records import PaymentAnswered, PaymentCompleted, PaymentEnded
 
 DELAYS_S = (1, 5, 30)
@@ -32,7 +34,7 @@ PICS = ("simulator",)
 CARRIED = b"carried"
 
 scored_outcomes = st.sampled_from(["approved", "approved", "approved", "declined", "referred"])
-ended_outcomes = st.sampled_from(["blocked", "referred", "rejected", "refused"])
+ended_outcomes = st.sampled_from(["blocked", "rejected", "refused"])
 answers = st.sampled_from(["paid", "declined", "pending", "pending", "not_found"])
 
 
@@ -51,6 +53,9 @@ class PaymentLife(RuleBasedStateMachine):
         self.waits_for: int | None = None
         #: The outcome of the first answer to ask 0 that came before the payment was routed.
         self.early: str | None = None
+        #: Fraud referred it, and no review has spoken yet.
+        self.waits_for_review = False
+        self.told_reviews = 0
         #: The first ask that this life queues: 1 when the answer to ask 0, queued before a crash, came early.
         self.first_ask = 0
         self.repeats_after_end = 0
@@ -63,13 +68,21 @@ class PaymentLife(RuleBasedStateMachine):
     def scored(self, outcome: str, pic: str) -> None:
         self._feed("scored", {"outcome": outcome, "pic": pic})
 
+    @rule(pic=st.sampled_from(["simulator", "simulator", "gone"]), reason=st.sampled_from(sorted(REVIEWED)))
+    def approved_by_review(self, pic: str, reason: str) -> None:
+        self._feed("scored", {"outcome": "approved", "pic": pic, "reason": reason})
+
+    @rule(outcome=st.sampled_from(["blocked", "declined"]))
+    def rejected_by_review(self, outcome: str) -> None:
+        self._feed("ended", {"outcome": outcome, "request_kind": "first", "stage": "reviews"})
+
     @rule(outcome=ended_outcomes)
     def ended_first(self, outcome: str) -> None:
         self._feed("ended", {"outcome": outcome, "request_kind": "first"})
 
-    @rule()
-    def repeated(self) -> None:
-        self._feed("ended", {"outcome": "", "request_kind": "repeat"})
+    @rule(outcome=st.sampled_from(["refused", "referred"]))
+    def repeated(self, outcome: str) -> None:
+        self._feed("ended", {"outcome": outcome, "request_kind": "repeat"})
 
     @rule(request=st.integers(0, 3))
     def contradicted(self, request: int) -> None:
@@ -79,6 +92,12 @@ class PaymentLife(RuleBasedStateMachine):
     @rule(outcome=answers)
     def answered(self, outcome: str) -> None:
         self._feed("answered", {"attempt": 1, "ask": self.waits_for, "outcome": outcome})
+
+    @precondition(lambda self: self.waits_for_review)
+    @rule(outcome=answers)
+    def answered_before_the_review_is_read_again(self, outcome: str) -> None:
+        """The intent of an approved payment was queued, and a crash lost the row that says so."""
+        self._feed("answered", {"attempt": 1, "ask": 0, "outcome": outcome})
 
     @rule(attempt=st.integers(0, 2), ask=st.integers(0, 6), outcome=answers)
     def answered_anything(self, attempt: int, ask: int, outcome: str) -> None:
@@ -121,6 +140,11 @@ class PaymentLife(RuleBasedStateMachine):
             assert (not_before_ms == 0) == (ask == 0), "only the first ask is served at once"
 
     @invariant()
+    def who_waits_is_told_of_and_nothing_else_of_it_happens(self) -> None:
+        assert (self.row is not None and self.row.state == "referred") == self.waits_for_review
+        assert not (self.waits_for_review and self.first), "a payment that waits has no outcome"
+
+    @invariant()
     def refusals_are_not_completions(self) -> None:
         for event in self.refusals:
             assert (event.outcome, event.reason, event.repeat) == ("refused", "conflicting_request", False)
@@ -133,7 +157,9 @@ class PaymentLife(RuleBasedStateMachine):
             assert self.row.queued == (CARRIED if self.waits_for is not None else b"")
 
     def teardown(self) -> None:
-        """Whatever happened, an explicit word of the PIC ends what is in flight: then there is exactly one outcome."""
+        """Whatever happened, a review and an explicit word of the PIC end it: then there is exactly one outcome."""
+        if self.waits_for_review:
+            self._feed("scored", {"outcome": "approved", "pic": "simulator", "reason": "review_approved"})
         if self.waits_for is not None:
             self._feed("answered", {"attempt": 1, "ask": self.waits_for, "outcome": "paid"})
         self.one_outcome_and_it_is_the_first_decided()
@@ -159,6 +185,9 @@ class PaymentLife(RuleBasedStateMachine):
                 self.queued.append((head["attempt"], head["ask"], head["not_before_ms"]))
             case End() | AnswerAgain():
                 self.completions.append(decision.completed)
+            case Review():
+                self.told_reviews += 1
+                assert self.waits_for_review or (kind == "ended" and fields["outcome"] == "referred")
             case RefuseConflict():
                 assert decision.row is given
                 self.refusals.append(decision.completed)
@@ -169,8 +198,14 @@ class PaymentLife(RuleBasedStateMachine):
     def _model(self, kind: str, fields: dict[str, Any]) -> None:
         decided = self.first is not None
         begun = decided or self.waits_for is not None
+        reviewed = fields.get("reason") in REVIEWED or fields.get("stage") == "reviews"
+        begun = begun or (self.waits_for_review and not reviewed)
+        if kind in ("scored", "ended") and not begun and fields.get("request_kind", "first") == "first":
+            self.waits_for_review = kind == "scored" and fields["outcome"] == "referred"
         if kind == "scored" and not begun:
-            if fields["outcome"] != "approved":
+            if fields["outcome"] == "referred":
+                pass
+            elif fields["outcome"] != "approved":
                 self.first = fields["outcome"]
             elif fields["pic"] != "simulator":
                 self.first = "refused"
@@ -182,7 +217,12 @@ class PaymentLife(RuleBasedStateMachine):
             self.first = fields["outcome"]
         elif kind == "ended" and fields["request_kind"] == "repeat" and decided:
             self.repeats_after_end += 1
-        elif kind == "answered" and not begun and (fields["attempt"], fields["ask"]) == (1, 0):
+        elif (
+            kind == "answered"
+            and not decided
+            and self.waits_for is None
+            and (fields["attempt"], fields["ask"]) == (1, 0)
+        ):
             self.early = self.early or fields["outcome"]
         elif kind == "answered" and self.waits_for is not None and fields["attempt"] == 1:
             if fields["ask"] != self.waits_for:
@@ -194,7 +234,7 @@ class PaymentLife(RuleBasedStateMachine):
 
     def _decide(
         self, kind: str, fields: dict[str, Any]
-    ) -> Queue | AskAgain | End | AnswerAgain | RefuseConflict | Ignore:
+    ) -> Queue | AskAgain | End | AnswerAgain | RefuseConflict | Review | Ignore:
         common: dict[str, Any] = {"tenant": "aurora", "payment_id": "p1", "trace_id": ""}
         facts: dict[str, Any] = {
             "rule_version": 1,

@@ -45,6 +45,8 @@ class Broker:
     """Topics as lists of records per partition."""
 
     def __init__(self) -> None:
+        #: Its clock: every record is stamped with it, as LogAppendTime does.
+        self.now_ms = NOW_MS
         self.logs: dict[tuple[str, int], list[Record]] = defaultdict(list)
 
     def append(
@@ -53,7 +55,7 @@ class Broker:
         if partition < 0:
             partition = partition_of(key or b"", PARTITIONS)
         log = self.logs[topic, partition]
-        record = Record(topic, partition, len(log), NOW_MS, key, value, tuple(headers))
+        record = Record(topic, partition, len(log), self.now_ms, key, value, tuple(headers))
         log.append(record)
         return record
 
@@ -80,6 +82,7 @@ class Process:
         self.group = group
         self.pending: list[tuple[Any, ...]] = []
         self.position: dict[tuple[str, int], int] = {}
+        self.last: dict[tuple[str, int], int] = {}
         self.crash_at: tuple[str, float] | None = None
         table = group.table
         if table is not None:
@@ -95,12 +98,18 @@ class Process:
             partitions=PARTITIONS,
             dead_letter_topic="payments.dead-letter.v1",
             fail=world.fail,
+            handed_over=lambda topic, at: (self.position[topic, at], self.last.get((topic, at))),
         )
         for stage in group.stages:
             for partition in range(PARTITIONS):
                 tp = (stage.source, partition)
                 self.position[tp] = world.committed.get((group.name, *tp), 0)
-        self.runner.resume({tp: len(world.broker.logs[tp]) for tp in self.position}, range(PARTITIONS))
+        if table is not None:
+            self.runner.recover_alarms(range(PARTITIONS))
+        ends = {tp: len(world.broker.logs[tp]) for tp in self.position}
+        self.runner.resume(
+            ends, {tp[1]: end for tp, end in ends.items() if tp[0] == group.first and end}, range(PARTITIONS)
+        )
 
     def _recover(self, changelog: str, disk: Disk, partition: int) -> None:
         later = self.world.broker.logs[changelog, partition][disk.offset + 1 :]
@@ -114,6 +123,7 @@ class Process:
 
         class Store:
             get = staticmethod(disk.get)
+            items = staticmethod(lambda: list(disk.rows.items()))
 
             @staticmethod
             def keys_after(key: bytes, count: int) -> list[bytes]:
@@ -154,6 +164,9 @@ class Process:
             raise Crash
         self.maybe_crash("delivered")
 
+    async def begins(self, partitions: Iterable[tuple[str, int]]) -> dict[tuple[str, int], int]:
+        return dict.fromkeys(partitions, 0)
+
     async def ends(self, partitions: Iterable[tuple[str, int]]) -> dict[tuple[str, int], int]:
         return {tp: len(self.world.broker.logs[tp]) for tp in partitions}
 
@@ -172,13 +185,13 @@ class Process:
         self.crash_at = crash_at
         if checkpoint:
             self.runner._checkpoint_at = 0.0
-        batches = []
         for tp, at in self.position.items():
             records = self.world.broker.logs[tp][at : at + take]
             if records:
-                batches.append(_Batch(self, tp, records))
-                self.position[tp] = at + len(records)
-        await self.runner.step(batches, record=record)  # type: ignore[arg-type]
+                self.runner.add(_Batch(self, tp, records, self.last.get(tp)))  # type: ignore[arg-type]
+                self.position[tp], self.last[tp] = at + len(records), records[-1].offset
+        self.runner.ring(self.world.broker.now_ms + self.world.clock_ahead_ms)
+        await self.runner.step(self.runner._take(), record=record)
         self.maybe_crash("end")
 
 
@@ -213,6 +226,8 @@ class World:
         self.committed: dict[tuple[Any, ...], int] = {}
         self._groups = groups
         self.kills = 0
+        #: How far the clocks of workers are ahead of the broker's.
+        self.clock_ahead_ms = 0
         self.processes = {group.name: Process(self, group) for group in groups()}
 
     def fail(self, message: str) -> None:
@@ -243,7 +258,10 @@ class World:
         for _ in range(300):
             for name in self.processes:
                 await self.step(name)
-            if not any(process.lag() or process.runner._before for process in self.processes.values()):
+            if not any(
+                process.lag() or process.runner._waiting or process.runner._before
+                for process in self.processes.values()
+            ):
                 return
             await asyncio.sleep(0)
         raise AssertionError("the pipeline does not come to rest")

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from agents.context import Context
+from connectors.exceptions.book import ExceptionBook
 from connectors.lists.book import ListBook
 from connectors.pic.ledger import MemoryLedger
 from connectors.pic.simulator import Simulator
@@ -35,6 +36,7 @@ class Shell:
     def __init__(self, stage: str, rules: TenantRules = RULES, codec: Codec = CODEC) -> None:
         self.ledger = MemoryLedger()
         self.lists = ListBook(Watchlists([ListEntry("test", "1", "person", (LISTED,))], version="test"))
+        self.exceptions = ExceptionBook()
         book = TenantBook()
         document = document_of(rules)
         book.apply(
@@ -45,6 +47,7 @@ class Shell:
             codec=codec,
             tenants=book,
             lists=self.lists,
+            exceptions=self.exceptions,
             pics={"simulator": Simulator("simulator", self.ledger)},
         )
         self.world = World(lambda: flow(context)[stage], codec)

@@ -7,9 +7,12 @@ from typing import Any
 import msgspec
 import pytest
 
+from connectors.exceptions.book import EFFECTIVE_DELAY_MS
+from connectors.exceptions.evidence import granted_from
 from pipeline import topics
 from pipeline.stages.dispatch import Attempts
 from pipeline.stages.profiles import HOUR_MS, Profile
+from pipeline.stages.reviews import Reviews
 from schemas.codec import decode_request, encode_request
 from schemas.identity import attempt_id, partition_of, payee_key, payer_key, payment_key
 from schemas.records import (
@@ -25,8 +28,11 @@ from schemas.records import (
     PaymentRequested,
     PaymentScored,
     PaymentScreened,
+    ReviewAnswered,
+    ReviewDecided,
+    ReviewOpened,
 )
-from tables import attempts, parties, profiles
+from tables import attempts, parties, profiles, reviews
 from tables.payments import NAME as PAYMENTS
 from tables.payments import PaymentRow
 from tests.builders import a_request
@@ -414,6 +420,220 @@ def test_ending_answers_first_repeat_and_conflict() -> None:
         ("t1|p1|completed", "blocked", True),
         ("t1|p1|refused|ff", "refused", False),
     ]
+
+
+def test_dispatch_sends_what_fraud_referred_to_the_reviews() -> None:
+    """The event as it came, no outcome; a repeat of the request goes there too, and what a review approved is queued."""
+    shell = Shell("dispatch")
+    scored = a_fact(PaymentScored, outcome="referred", reason="fraud_score_raised")
+    shell.give(topics.SCORED.name, scored, KEY)
+    shell.run()
+    repeat = ended_of_request("repeat", outcome="refused")
+    shell.give(topics.ENDED.name, repeat, KEY)
+    shell.run()
+    kept = shell.world.broker.all(topics.REFERRED.name)
+    assert [(record.key, record.value) for record in kept] == [
+        (KEY, CODEC.encode(scored)),
+        (KEY, CODEC.encode(repeat)),
+    ]
+    assert shell.rows(attempts.NAME, Attempts)[KEY].state == "referred"
+    approved = msgspec.structs.replace(scored, outcome="approved", reason="review_approved")
+    shell.give(topics.SCORED.name, msgspec.structs.replace(approved, reason=""), KEY)
+    shell.run()
+    assert shell.rows(attempts.NAME, Attempts)[KEY].state == "referred"
+    shell.give(topics.SCORED.name, approved, KEY)
+    shell.run()
+    assert len(shell.out(topics.queue("simulator").name, PaymentQueued)) == 1
+    assert shell.out(topics.COMPLETED.name, PaymentCompleted) == []
+
+
+def test_a_repeat_of_what_screening_referred_goes_to_the_reviews() -> None:
+    """They know whether it waits; settlement has no outcome to repeat, and answers both when there is one."""
+    shell = Shell("dispatch")
+    repeat = ended_of_request("repeat", outcome="referred")
+    shell.give(topics.ENDED.name, repeat, KEY)
+    shell.give(topics.ENDED.name, ended_of_request("repeat", outcome="refused"), KEY)
+    shell.run()
+    assert shell.out(topics.REFERRED.name, PaymentEnded) == [(KEY, repeat)]
+    assert shell.rows(attempts.NAME, Attempts)[KEY].asked_again
+    assert topics.COMPLETED.name not in written_to(shell)
+
+
+def ended_of_request(kind: str, **named: str) -> PaymentEnded:
+    """What screening says of a second request."""
+    fields: dict[str, Any] = {
+        "sender_partition": 0,
+        "sender_offset": 0,
+        "rule_version": 0,
+        "outcome": "refused",
+        "stage": "screening",
+        "requested_at_ms": NOW_MS,
+        "amount_minor": 1,
+        "currency": "EUR",
+        "tenant": "t1",
+        "payment_id": "p1",
+        "received_at_ms": NOW_MS,
+    }
+    return PaymentEnded(request_kind=kind, **(fields | named))
+
+
+# -- reviews ----------------------------------------------------------------------------------------------------------
+
+
+def a_word(decision: str, **named: Any) -> ReviewDecided:
+    """A person's decision."""
+    fields = {"tenant": "t1", "payment_id": "p1", "stage": "screening", "by": "rita", "reason": "looked at it"}
+    return ReviewDecided(decision=decision, decided_at_ms=NOW_MS, **(fields | named))
+
+
+def a_referral() -> PaymentScreened:
+    return a_fact(PaymentScreened, outcome="referred", reason="party_resembles_listed", received_at_ms=NOW_MS)  # type: ignore[no-any-return]
+
+
+def test_screening_refers_without_ending() -> None:
+    """The event goes to localization's topic, where it is passed over, and to the reviews; settlement is told nothing."""
+    shell = Shell("screening")
+    shell.ask(a_request(debtor_name=f"{LISTED}d"))
+    shell.run()
+    ((_, event),) = shell.out(topics.SCREENED.name, PaymentScreened)
+    assert (event.outcome, event.evidence.listed_name) == ("referred", LISTED)
+    assert shell.out(topics.REFERRED.name, PaymentScreened) == [(KEY, event)]
+    assert topics.ENDED.name not in written_to(shell)
+
+
+def test_reviews_open_once_and_tell_a_repeat_again() -> None:
+    """One event for a referral that is read twice; a repeat of the request is told the same, marked."""
+    shell = Shell("reviews")
+    shell.give(topics.REFERRED.name, a_referral(), KEY)
+    shell.give(topics.REFERRED.name, a_referral(), KEY)
+    shell.give(topics.REFERRED.name, ended_of_request("repeat", outcome="referred"), KEY)
+    shell.run()
+    shell.again()
+    opened = shell.out(topics.REVIEWS_OPENED.name, ReviewOpened)
+    assert [(key, event.repeat) for key, event in opened] == [(KEY, False), (KEY, True), (KEY, True)]
+    assert len({event.event_id for _, event in opened}) == 1
+    assert opened[0][1].due_at_ms == NOW_MS + 72 * HOUR_MS
+    assert shell.rows(reviews.NAME, Reviews)[KEY].due_at_ms == NOW_MS + 72 * HOUR_MS
+
+
+@pytest.mark.parametrize(("decision", "topic"), [("approve", topics.SCREENED), ("reject", topics.ENDED)])
+def test_reviews_carry_a_decision_out_once(decision: str, topic: topics.Topic) -> None:
+    """On to the topic that the event came from, or to settlement; a second word is answered and changes nothing."""
+    shell = Shell("reviews")
+    shell.give(topics.REFERRED.name, a_referral(), KEY)
+    shell.run()
+    shell.give(topics.REVIEWS_DECIDED.name, a_word(decision), KEY)
+    shell.give(topics.REVIEWS_DECIDED.name, a_word("approve", by="late"), KEY)
+    shell.run()
+    shell.world.broker.now_ms += 100 * HOUR_MS
+    shell.run()
+    assert len(shell.world.broker.all(topics.REVIEWS_DECIDED.name)) == 2, "its time came, and it was decided before"
+    shell.again()
+    assert len(shell.world.broker.all(topic.name)) == 1
+    answers = [event for _, event in shell.out(topics.REVIEWS_ANSWERED.name, ReviewAnswered)]
+    assert {(event.decision, event.ignored, event.by) for event in answers} == {
+        (decision, "", "rita"),
+        ("approve", "already_decided", "late"),
+    }
+    assert written_to(shell) == {
+        topics.REFERRED.name,
+        topics.REVIEWS_DECIDED.name,
+        topics.REVIEWS_OPENED.name,
+        topics.REVIEWS_ANSWERED.name,
+        topic.name,
+    }
+
+
+def test_a_payment_is_reviewed_twice_one_after_the_other() -> None:
+    """Screening's review approved, then fraud's rejected: each event goes where its stage left it, each word once."""
+    shell = Shell("reviews")
+    shell.give(topics.REFERRED.name, a_referral(), KEY)
+    shell.run()
+    shell.give(topics.REVIEWS_DECIDED.name, a_word("approve"), KEY)
+    shell.run()
+    shell.give(topics.REFERRED.name, a_fact(PaymentScored, outcome="referred", reason="fraud_score_raised"), KEY)
+    shell.run()
+    assert shell.rows(reviews.NAME, Reviews)[KEY].due_at_ms > 0
+    shell.give(topics.REVIEWS_DECIDED.name, a_word("reject", stage="payee"), KEY)
+    shell.run()
+    shell.again()
+    ((_, resumed),) = shell.out(topics.SCREENED.name, PaymentScreened)
+    ((_, ended),) = shell.out(topics.ENDED.name, PaymentEnded)
+    assert (resumed.outcome, resumed.sender_partition) == ("clear", 1_000_000 + partition_of(KEY, PARTITIONS))
+    assert (ended.outcome, ended.reason, ended.detail) == ("declined", "review_rejected", "payee: fraud_score_raised")
+    assert [event.stage for _, event in shell.out(topics.REVIEWS_OPENED.name, ReviewOpened)] == ["screening", "payee"]
+    assert shell.rows(reviews.NAME, Reviews)[KEY].due_at_ms == 0
+
+
+def test_screening_clears_what_the_tenant_excepted() -> None:
+    """The event says clear, which match it was and by which exception; nothing is referred and nothing ends."""
+    shell = Shell("screening")
+    shell.ask(a_request(debtor_name=LISTED))
+    shell.run()
+    ((_, blocked),) = shell.out(topics.SCREENED.name, PaymentScreened)
+    event = {"evidence": msgspec.to_builtins(blocked.evidence), "request": {"debtor": {"id": "d1"}}}
+    granted = granted_from(event, tenant="t1", days=1, by="rita", reason="seen", at_ms=NOW_MS)
+    assert shell.exceptions.apply(granted, NOW_MS - EFFECTIVE_DELAY_MS)
+    shell.ask(a_request(payment_id="p2", debtor_name=LISTED))
+    shell.run()
+    (after,) = [event for key, event in shell.out(topics.SCREENED.name, PaymentScreened) if event.payment_id == "p2"]
+    assert (after.outcome, after.reason) == ("clear", "exception_applied")
+    assert after.evidence.exception_id == f"test|1|d1|{NOW_MS}"
+    assert topics.REFERRED.name not in written_to(shell)
+    assert len(shell.out(topics.ENDED.name, PaymentEnded)) == 1
+
+
+def test_nobody_decides_another_tenants_review() -> None:
+    """The tenant in the record is the one whose row it reaches: under another's key it is posted again under its own."""
+    shell = Shell("reviews")
+    shell.give(topics.REFERRED.name, a_referral(), KEY)
+    shell.run()
+    shell.give(topics.REVIEWS_DECIDED.name, a_word("approve", tenant="t2"), KEY)
+    shell.run()
+    assert topics.SCREENED.name not in written_to(shell)
+    assert shell.reposted("deciding") == 1
+    ((key, answer),) = shell.out(topics.REVIEWS_ANSWERED.name, ReviewAnswered)
+    assert (key, answer.tenant, answer.ignored) == (payment_key("t2", "p1"), "t2", "no_review")
+
+
+@pytest.mark.parametrize(
+    ("value", "error"),
+    [
+        (b"", "empty_value"),
+        (b"junk", "not_avro"),
+        (b"x" * 70_000, "value_too_large"),
+        (a_word("maybe"), "invalid_decision"),
+        (a_word("approve", reason="pan 4111111111111111"), "card_number_in_text"),
+    ],
+)
+def test_a_bad_decision_is_a_dead_letter_and_the_next_counts(value: Any, error: str) -> None:
+    """Nothing of it reaches an event, and no card number a letter."""
+    shell = Shell("reviews")
+    shell.give(topics.REFERRED.name, a_referral(), KEY)
+    shell.run()
+    shell.give(topics.REVIEWS_DECIDED.name, value, KEY)
+    shell.give(topics.REVIEWS_DECIDED.name, a_word("approve"), KEY)
+    shell.run()
+    (letter,) = shell.letters()
+    assert (letter.error, letter.stage) == (error, "deciding")
+    assert b"4111" not in (letter.value or b"")
+    assert len(shell.out(topics.SCREENED.name, PaymentScreened)) == 1
+
+
+def test_time_ends_what_nobody_decides_also_after_a_restart() -> None:
+    """The due time is read from the stored row; before it nothing is posted."""
+    shell = Shell("reviews")
+    shell.give(topics.REFERRED.name, a_referral(), KEY)
+    shell.run()
+    for name in list(shell.world.processes):
+        shell.world.kill(name)
+    shell.world.broker.now_ms += 72 * HOUR_MS - 1
+    shell.run()
+    assert topics.REVIEWS_DECIDED.name not in written_to(shell)
+    shell.world.broker.now_ms += 1
+    shell.run()
+    ((_, ended),) = shell.out(topics.ENDED.name, PaymentEnded)
+    assert (ended.outcome, ended.reason, ended.stage) == ("blocked", "review_expired", "reviews")
 
 
 # -- plugin -----------------------------------------------------------------------------------------------------------

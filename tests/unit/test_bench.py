@@ -77,6 +77,7 @@ def test_all_parts_run_in_order_and_end_in_one_document_with_units() -> None:
     at = {"p50_ms": 20, "p99_ms": 90, "max_ms": 120, "counted": 2000}
     assert figures == {
         "payments": 200_000,
+        "partitions": 4,
         "completed_ptr_per_s": 9000,
         "audited_ptr_per_s": 5000,
         "plain_faust_ptr_per_s": 450,

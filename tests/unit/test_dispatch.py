@@ -177,9 +177,9 @@ def test_the_queued_event_is_built_from_head_and_carried_bytes() -> None:
         ({"outcome": "declined", "reason": "fraud_score_high"}, "declined", "fraud_score_high", "payee", ""),
         ({"outcome": "declined"}, "declined", "fraud_score_high", "payee", ""),
         (
-            {"outcome": "referred", "reason": "fraud_score_raised", "score_reasons": ["a", "b"]},
-            "referred",
-            "fraud_score_raised",
+            {"outcome": "declined", "reason": "fraud_score_high", "score_reasons": ["a", "b"]},
+            "declined",
+            "fraud_score_high",
             "payee",
             "a,b",
         ),

@@ -82,9 +82,7 @@ def test_plain_traffic_is_valid_and_taken_by_the_demo_tenants() -> None:
         assert post.topic_key == f"{request.tenant}|{request.payment_id}".encode()
         assert post.payment == (request.tenant, request.payment_id)
         assert check_request(request, received_at_ms=START_MS) == Accepted()
-        assert isinstance(
-            screen(request.debtor.name, request.creditor.name, lists=LISTS, rules=ScreeningRules()), Clear
-        )
+        assert isinstance(screen(request.debtor, request.creditor, lists=LISTS, rules=ScreeningRules()), Clear)
         assert isinstance(localized(request), Localized)
         assert request.currency == PLACES[request.debtor.country].currency
         assert request.instrument.token.startswith(f"tok_{request.tenant}_")
@@ -149,7 +147,7 @@ def test_every_scene_is_there_and_is_what_it_says() -> None:
     for about, kind in (("sanctioned", Blocked), ("resembling", Referred)):
         for post in by_about[about]:
             r = request_of(post)
-            found = screen(r.debtor.name, r.creditor.name, lists=LISTS, rules=RULES[r.tenant].screening)
+            found = screen(r.debtor, r.creditor, lists=LISTS, rules=RULES[r.tenant].screening)
             assert isinstance(found, kind)
     assert by_about["unknown_tenant"][0].payment == ("nobody", request_of(by_about["unknown_tenant"][0]).payment_id)
     wrong = by_about["wrong_key"][0]

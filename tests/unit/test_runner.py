@@ -278,3 +278,73 @@ def test_after_draining_nothing_is_in_flight() -> None:
 
     asyncio.run(run())
     assert journal.lines[-2:] == ["store k0", "ack 0"]
+
+
+def test_the_first_source_is_handled_before_the_others_of_its_partition() -> None:
+    """What was there of it when the partition was assigned; after that, as things come. Other partitions do not wait."""
+    handled: list[tuple[str, int, int]] = []
+    come: dict[int, tuple[int, int | None]] = {0: (0, None), 1: (0, None)}
+
+    def handle(record: Any, work: Work) -> None:
+        handled.append((record.topic, record.partition, record.offset))
+
+    def batch(topic: str, partition: int, *offsets: int) -> Any:
+        return Batch([], [Record(topic, partition, offset, 0, b"k", b"v") for offset in offsets], topic, partition)
+
+    async def run() -> None:
+        stages = (Stage(name="a", source="opens", handle=handle), Stage(name="b", source="decides", handle=handle))
+        group = Group(name="g", stages=stages, first="opens")
+        runner = Runner(
+            group,
+            output=Journal(),  # type: ignore[arg-type]
+            store_of=lambda partition: Journal(),  # type: ignore[arg-type,return-value]
+            lease=Lease(3600.0),
+            codec=CODEC,
+            metrics=GroupMetrics(Metrics(CollectorRegistry()), ("a", "b")),
+            partitions=2,
+            dead_letter_topic=LETTERS,
+            fail=pytest.fail,
+            handed_over=lambda topic, partition: come[partition],
+        )
+        runner.resume({}, {0: 2})
+        runner.add(batch("decides", 0, 7))
+        runner.add(batch("decides", 1, 5))
+        runner.start()
+        await asyncio.sleep(0.05)
+        assert handled == [("decides", 1, 5)]
+        runner.add(batch("opens", 0, 0))
+        come[0] = (1, 0)
+        await asyncio.sleep(0.05)
+        assert handled[1:] == [("opens", 0, 0)]
+        come[0] = (2, 1)  # Handed to the streams, and not come here yet.
+        await asyncio.sleep(0.05)
+        assert len(handled) == 2
+        runner.add(batch("opens", 0, 1))
+        await asyncio.sleep(0.05)
+        assert handled[2:] == [("opens", 0, 1), ("decides", 0, 7)]
+        await runner.drain()
+        assert runner._task is not None
+        runner._task.cancel()
+
+    asyncio.run(run())
+
+
+def test_a_partition_is_given_away_while_it_waits_for_its_first_source() -> None:
+    """What is held is let go of and not acknowledged; draining does not wait for it."""
+    journal = Journal()
+
+    async def run() -> None:
+        runner = a_runner(count, journal)
+        object.__setattr__(runner.group, "first", "opens")
+        runner.resume({}, {0: 2})
+        runner.start()
+        runner.add(Batch(journal.lines, records(0)))
+        await asyncio.sleep(0.05)
+        async with asyncio.timeout(1.0):
+            await runner.drain()
+        assert not runner.busy
+        assert runner._task is not None
+        runner._task.cancel()
+
+    asyncio.run(run())
+    assert journal.lines == []

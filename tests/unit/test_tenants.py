@@ -192,6 +192,9 @@ def test_a_file_is_refused_whole_with_every_mistake_and_its_line() -> None:
             LEAST + "fraud: {payee_count_1h_max: -1}",
             ["4: fraud.payee_count_1h_max: must be between 0 and 1000000000, is -1"],
         ),
+        (LEAST + "review: {hours: 0}", ["4: review.hours: must be above 0 and at most 720, is 0"]),
+        (LEAST + "review: {hours: 721}", ["4: review.hours: must be above 0 and at most 720, is 721"]),
+        (LEAST + "review: {at_expiry: pay}", ["4: review.at_expiry: must be approve or reject, is 'pay'"]),
         (LEAST + "methods: {}", ["4: methods: must name at least one method"]),
         (
             LEAST + "methods: {Card: {}}",

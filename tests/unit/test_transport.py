@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import defaultdict
 from types import SimpleNamespace
 
 import pytest
+from aiokafka.errors import IllegalStateError
 from faust.types import TP
 
 from pipeline.engine.transport import Consumer
@@ -53,3 +55,29 @@ def test_what_was_acknowledged_under_another_assignment_is_forgotten(consumer: C
     acknowledge(consumer, 9)
     consumer.forget_acknowledgements()
     assert consumer._new_offset(AT) is None
+
+
+class Revoked:
+    """Stands for aiokafka's consumer when the partitions were taken away a moment ago: it refuses every position."""
+
+    async def seek_to_committed(self) -> None:
+        raise IllegalStateError(f"No current assignment for partition {AT}")
+
+    def seek(self, partition: TP, offset: int) -> None:
+        raise IllegalStateError(f"No current assignment for partition {partition}")
+
+
+def test_positions_set_while_partitions_are_taken_away_end_nothing(consumer: Consumer) -> None:
+    """A rebalance may come between; the new assignment sets positions, and until then nothing is yielded."""
+    consumer._thread = Revoked()
+    consumer._next, consumer._yielded, consumer._gap_confirmed = {AT: 7}, {AT: 6}, {}
+    consumer._read_offset = {}
+    record = SimpleNamespace(offset=7)
+
+    async def yielded() -> list[object]:
+        assert await consumer._contiguous(AT, [record]) == [record]
+        await consumer.perform_seek()
+        await consumer._seek(AT, 7)
+        return await consumer._contiguous(AT, [record])
+
+    assert asyncio.run(yielded()) == []

@@ -1,0 +1,1 @@
+"""Exceptions from sanctions matches, per tenant: published to a topic, read by every worker that screens."""

@@ -1,0 +1,1 @@
+"""Reviews from outside: posting decisions and hearing what became of them."""

@@ -1,0 +1,65 @@
+"""What the audit tables tell of reviews: which are open, and one payment's with what led to them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from connectors.sinks.database import Database
+
+#: No review is open for longer: the longest that a tenant may configure is 30 days, and two for clocks and delays.
+OPEN_MS_MAX = 32 * 24 * 60 * 60 * 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenReview:
+    """A payment that waits for a decision."""
+
+    tenant: str
+    payment_id: str
+    stage: str
+    reason: str
+    detail: str
+    amount_minor: int
+    currency: str
+    opened_at_ms: int
+    due_at_ms: int
+    at_expiry: str
+
+
+def open_reviews(
+    database: Database, *, now_ms: int, tenant: str = "", payment_id: str = "", stage: str = "", limit: int = 1_000
+) -> list[OpenReview]:
+    """Reviews without an end, the one that is due first first; of one tenant, payment and stage where these are given."""
+    wanted = {"tenant": tenant, "payment_id": payment_id}
+    named = {column: value for column, value in wanted.items() if value}
+    conditions = "".join(f" AND o.{column} = ?" for column in named)
+    rows = database.query(
+        "SELECT CAST(o.payload AS TEXT) FROM payment_events o WHERE o.stage = 'reviews' AND o.outcome = 'referred'"  # noqa: S608
+        f" AND o.recorded_at_ms > ?{conditions} AND NOT EXISTS (SELECT 1 FROM payment_events e"
+        " WHERE e.tenant = o.tenant AND e.payment_id = o.payment_id AND e.event_id = o.event_id || '|ended')",
+        (now_ms - OPEN_MS_MAX, *named.values()),
+    )
+    found = [_open_review(json.loads(text)) for (text,) in rows]
+    chosen = [review for review in found if stage in ("", review.stage)]
+    return sorted(chosen, key=lambda review: (review.due_at_ms, review.tenant, review.payment_id))[:limit]
+
+
+def _open_review(payload: dict[str, Any]) -> OpenReview:
+    return OpenReview(**{name: payload[name] for name in OpenReview.__slots__})
+
+
+def screened_of(database: Database, tenant: str, payment_id: str) -> dict[str, Any] | None:
+    """Screening's first event about a payment, as JSON data with the PTR: personal data. None when there is none."""
+    rows = database.query(
+        "SELECT CAST(payload AS TEXT) FROM payment_events WHERE tenant = ? AND payment_id = ? AND event_id = 'screening'",
+        (tenant, payment_id),
+    )
+    return json.loads(rows[0][0]) if rows and rows[0][0] else None
+
+
+def evidence_of(database: Database, tenant: str, payment_id: str) -> dict[str, Any] | None:
+    """Screening's evidence about a payment, with both names: personal data, for who decides."""
+    evidence: dict[str, Any] | None = (screened_of(database, tenant, payment_id) or {}).get("evidence")
+    return evidence
