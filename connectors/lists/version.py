@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from pipeline.stages.screening import KINDS, ListEntry
+from pipeline.stages.watchlist import KINDS, ListEntry
 from schemas.records import ListPart, ListUpdated
 
 #: Half of what a broker takes in one record by default (``message.max.bytes``, 1 MB).
@@ -82,7 +82,9 @@ def content_of(head: ListUpdated, parts: Mapping[int, bytes]) -> bytes:
 def entries_of(head: ListUpdated, content: bytes) -> tuple[ListEntry, ...]:
     """The entries in ``content``. Raises :class:`UnusableListError` when they are not those of ``head``'s list."""
     try:
-        entries = msgspec.json.Decoder(ListEntry).decode_lines(content)
+        # Line by line: decoding all of them at once would hold up every other thread meanwhile.
+        decode = msgspec.json.Decoder(ListEntry).decode
+        entries = [decode(line) for line in content.split(b"\n") if line]
     except msgspec.MsgspecError as error:
         raise UnusableListError(f"its content cannot be read: {error}") from error
     if len(entries) != head.entries:

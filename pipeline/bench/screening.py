@@ -61,9 +61,9 @@ def measure(data: Path) -> Figures:
             "threshold": REFER_AT,
             "pairs": pairs_figures(rated_pairs(data)),
             "un": un_figures(data),
-            "both": both_figures(data),
             "portal": portal_figures(data),
             "speed": speed_figures(data),
+            "both": both_figures(data),  # After memory was measured: what it leaves free would be counted as used.
         }
     except (ListError, KeyError, UnicodeDecodeError) as error:
         raise DataError(f"the reference data cannot be read: {error}") from error

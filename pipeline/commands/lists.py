@@ -22,7 +22,7 @@ from connectors.registry import RegistryError
 from pipeline.commands.lists_report import counts_of, data_of, hit_lines, lines_of, say, summary_of, time_of, words_of
 from pipeline.commands.shared import broker_option, codec_of, json_option, print_json, settings_with
 from pipeline.settings import Settings
-from pipeline.stages.screening import ListEntry
+from pipeline.stages.watchlist import ListEntry
 from pipeline.topics import LISTS
 from schemas.records import ListUpdated
 

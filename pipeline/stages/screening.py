@@ -9,12 +9,10 @@ import msgspec
 
 from pipeline.stages.exceptions import Exceptions, NoExceptions, applying, entry_hash, exception_id
 from pipeline.stages.support import Support
-from pipeline.stages.watchlist import KINDS, ListEntry, Match, Watchlists
+from pipeline.stages.watchlist import Match, Watchlists
 from schemas.reasons import Reason
 from schemas.records import ListEvidence, Party
 from schemas.tenant_rules import ScreeningRules
-
-__all__ = ["KINDS", "Blocked", "Clear", "ListEntry", "Match", "Referred", "Support", "Watchlists", "screen"]
 
 
 @dataclass(frozen=True, slots=True)

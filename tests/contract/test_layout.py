@@ -19,7 +19,7 @@ from pipeline import topics
 from pipeline.app import flow
 from pipeline.engine.stage import Group
 from pipeline.settings import STAGES
-from pipeline.stages.screening import Watchlists
+from pipeline.stages.watchlist import Watchlists
 from schemas.codec import Codec
 
 ROOT = Path(__file__).parents[2]

@@ -22,7 +22,7 @@ from connectors.lists.book import EFFECTIVE_DELAY_MS
 from pipeline import topics
 from pipeline.bench.recount import read_all
 from pipeline.rig import Rig, Worker
-from pipeline.stages.screening import ListEntry
+from pipeline.stages.watchlist import ListEntry
 from schemas.codec import Codec
 from schemas.identity import payment_key
 from schemas.records import PaymentScreened
@@ -215,7 +215,7 @@ def test_an_import_that_is_killed_is_not_taken_up(live: Live) -> None:
 KILLED = """
 import os, signal, sys
 from connectors.lists import publish, version
-from pipeline.stages.screening import ListEntry
+from pipeline.stages.watchlist import ListEntry
 from schemas.codec import Codec
 
 def die(producer):

@@ -20,7 +20,8 @@ from pipeline.stages.localization import Accepted as Localized
 from pipeline.stages.localization import Rejected, localize
 from pipeline.stages.profiles import Profile, add_payment, payee_features, payer_features
 from pipeline.stages.request_check import Accepted, check_request
-from pipeline.stages.screening import Blocked, Clear, Referred, Watchlists, screen
+from pipeline.stages.screening import Blocked, Clear, Referred, screen
+from pipeline.stages.watchlist import Watchlists
 from schemas.codec import Codec, UndecodableError
 from schemas.limits import VALUE_BYTES_MAX
 from schemas.records import PaymentRequested

@@ -17,7 +17,7 @@ from connectors.lists.difference import FieldChange, compare
 from connectors.lists.load import age_limit_s
 from connectors.lists.version import ListVersion, UnusableListError, content_of, entries_of, pack
 from pipeline.engine.metrics import ListMetrics, Metrics
-from pipeline.stages.screening import ListEntry, Watchlists
+from pipeline.stages.watchlist import ListEntry, Watchlists
 from schemas.records import ListPart, ListUpdated
 
 NOW_MS = 1_760_000_000_000
