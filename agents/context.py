@@ -41,6 +41,29 @@ def _now_ms() -> int:
     return int(time.time() * 1000)
 
 
+class RulesWatch(Protocol):
+    """Is told of business rules by localization (:class:`pipeline.engine.metrics.RuleMetrics`)."""
+
+    def failed(self, tenant: str) -> None:
+        """A condition could not be evaluated."""
+
+    def shadowed(self, tenant: str, *, differs: bool) -> None:
+        """Shadow rules decided a payment too."""
+
+
+class _NobodyWatches:
+    """Does not listen."""
+
+    def failed(self, tenant: str) -> None:
+        """See :class:`RulesWatch`."""
+
+    def shadowed(self, tenant: str, *, differs: bool) -> None:
+        """See :class:`RulesWatch`."""
+
+
+_NOBODY = _NobodyWatches()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
     """Given to every shell by the composition root."""
@@ -48,6 +71,8 @@ class Context:
     codec: Codec
     tenants: TenantBook
     lists: ListBook
+    #: Told what becomes of business rules.
+    rules_watch: RulesWatch = _NOBODY
     #: The plugins, by the name of their PIC.
     pics: Mapping[str, Pic]
     rescreening: RescreeningWatch = field(default_factory=Nobody)

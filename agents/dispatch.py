@@ -37,7 +37,8 @@ class _Publisher:
 
     def __init__(self, context: Context) -> None:
         codec = context.codec
-        self._write_queued = codec.carrying_writer(PaymentQueued, "fee_minor", PaymentScored)
+        self._write_queued = codec.carrying_writer(PaymentQueued, "sca", PaymentScored)
+        self._codec, self._carried_as = codec, codec.carried_as(PaymentQueued)
         self._encode_completed = codec.encoder(PaymentCompleted)
         self._queue_of = {pic: topics.queue(pic).name for pic in context.pics}
         self._retries_of = {pic: [topic.name for topic in topics.retries(pic)] for pic in context.pics}
@@ -53,7 +54,10 @@ class _Publisher:
                 head["sender_partition"], head["sender_offset"] = record.partition, record.offset
                 pic = decision.row.pic
                 topic = self._queue_of[pic] if isinstance(decision, Queue) else self._retries_of[pic][decision.tier]
-                work.emit(topic, self._write_queued(head, decision.carried), key)
+                carried = decision.carried
+                if decision.row.queued_as != self._carried_as:  # Queued before the program was updated.
+                    carried = self._codec.carried_again(PaymentQueued, "rule_version", carried, decision.row.queued_as)
+                work.emit(topic, self._write_queued(head, carried), key)
             case End() | AnswerAgain() | RefuseConflict():
                 work.emit(self._completed, self._encode_completed(decision.completed), key)
             case Review():
@@ -68,9 +72,9 @@ class _Publisher:
 def make(context: Context) -> tuple[Stage, ...]:
     """The three stages of the table, in flow order."""
     codec, pics = context.codec, context.pics
-    read = codec.carrying_reader(PaymentScored, "fee_minor", until="trace_id")
+    read = codec.carrying_reader(PaymentScored, "sca", until="trace_id")
     decode_ended, decode_answered = codec.decoder(PaymentEnded), codec.decoder(PaymentAnswered)
-    delays_s = topics.RETRY_DELAYS_S
+    delays_s, carried_as = topics.RETRY_DELAYS_S, codec.carried_as(PaymentQueued)
     publisher = _Publisher(context)
 
     def checked(record: RawRecord) -> tuple[bytes, bytes]:
@@ -82,7 +86,7 @@ def make(context: Context) -> tuple[Stage, ...]:
         key, value = checked(record)
         scored, carried = read(value)
         row = work.rows.get(key)
-        decision = route(row, scored, carried, pics=pics, delays_s=delays_s)
+        decision = route(row, scored, carried, pics=pics, delays_s=delays_s, carried_as=carried_as)
         publisher.carry_out(decision, row, record, key, work)
 
     def ending(record: RawRecord, work: Work) -> None:

@@ -13,7 +13,7 @@ from schemas.card_numbers import holds_card_number
 from schemas.codec import UndecodableError
 from schemas.identity import ID_PATTERN, TENANT_PATTERN, partition_of, payee_key, payment_key
 from schemas.limits import REQUESTED_AHEAD_MS_MAX, VALUE_BYTES_MAX
-from schemas.reasons import Error
+from schemas.reasons import Error, Outcome
 from schemas.records import ChargebackReceived, PaymentProfiled, PaymentScored
 
 NAME = "payee"
@@ -31,6 +31,8 @@ def make(context: Context) -> Stage:
         if record.value is None or record.key is None:
             raise UndecodableError(Error.EMPTY_VALUE, "a PaymentProfiled is expected")
         event, carried = read(record.value)
+        if event["outcome"] == Outcome.REJECTED.value:
+            return  # A limit of the payer ended it.
         known = tenants.rules(event["tenant"], event["received_at_ms"])
         if known is None:
             raise LookupError("a tenant that screening knew")

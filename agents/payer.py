@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from agents.context import Context
+from agents.ended import ended_of
 from pipeline import topics
 from pipeline.engine.fence import repeated
 from pipeline.engine.stage import RawRecord, Stage, Work
+from pipeline.stages.payer_checks import NO_USE, LimitReached, check_payer
 from pipeline.stages.profiles import add_payment, payer_features
 from schemas.codec import UndecodableError
-from schemas.identity import payee_key
-from schemas.reasons import Error
-from schemas.records import PaymentLocalized, PaymentProfiled
+from schemas.identity import payee_key, payment_key
+from schemas.reasons import Error, Outcome
+from schemas.records import PaymentEnded, PaymentLocalized, PaymentProfiled
 
 NAME = "payer"
 
@@ -18,9 +20,10 @@ NAME = "payer"
 def make(context: Context) -> Stage:
     """The stage, bound to its topics and table."""
     codec = context.codec
-    read = codec.carrying_reader(PaymentLocalized, "fee_minor", until="terminal_id")
+    read = codec.carrying_reader(PaymentLocalized, "fee_minor", until="trace_id")
     write = codec.carrying_writer(PaymentProfiled, "fee_minor", PaymentLocalized)
-    target = topics.PROFILED.name
+    encode_ended = codec.encoder(PaymentEnded)
+    target, ended_topic = topics.PROFILED.name, topics.ENDED.name
 
     def handle(record: RawRecord, work: Work) -> None:
         if record.value is None or record.key is None:
@@ -40,7 +43,22 @@ def make(context: Context) -> Stage:
             "outcome": "profiled",
             "reason": "",
             "payer_features": payer_features(profile, at_ms),
+            "sca": "",
+            "sca_basis": "",
         }
+        checks = event["checks"]
+        if checks is not None:
+            answer = check_payer(
+                checks, profile.use or NO_USE, amount_minor=event["amount_minor"], currency=event["currency"]
+            )
+            if isinstance(answer, LimitReached):
+                head["outcome"], head["reason"] = Outcome.REJECTED.value, answer.reason.value
+                version = event["rule_version"]
+                ended = ended_of(event, record, NAME, Outcome.REJECTED, answer.reason.value, answer.detail, version)
+                work.emit(ended_topic, encode_ended(ended), payment_key(event["tenant"], event["payment_id"]))
+            else:
+                profile.use = answer.use
+                head["sca"], head["sca_basis"] = answer.sca, answer.sca_basis
         work.rows.save(record.key, profile)
         work.emit(target, write(head, carried), payee_key(event["tenant"], event["creditor_id"], terminal_id))
 

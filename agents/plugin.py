@@ -129,5 +129,8 @@ def _call_of(queued: PaymentQueued) -> Call:
         currency=queued.currency,
         token=queued.token,
         method=queued.method,
+        terms=queued.terms,
+        sca=queued.sca,
+        sca_basis=queued.sca_basis,
         request=queued.request,
     )

@@ -22,7 +22,7 @@ from connectors.tenants.book import TenantBook
 from connectors.tenants.reader import TenantReader
 from pipeline import topics
 from pipeline.engine.app import PipelineApp, SideInput, end_process, make_app
-from pipeline.engine.metrics import ListMetrics, Metrics, RescreeningMetrics
+from pipeline.engine.metrics import ListMetrics, Metrics, RescreeningMetrics, RuleMetrics
 from pipeline.engine.stage import Group, Table
 from pipeline.engine.worker import use_uvloop
 from pipeline.settings import Settings, load
@@ -116,6 +116,7 @@ def create(settings: Settings) -> PipelineApp:
         tenants=book,
         lists=lists,
         rescreening=RescreeningMetrics(metrics),
+        rules_watch=RuleMetrics(metrics),
         exceptions=exceptions,
         pics={
             name: make_pic(

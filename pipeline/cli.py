@@ -19,6 +19,7 @@ COMMANDS = {
     "reviews": ("reviews", "reviews", "Show payments that wait for a person, and decide them."),
     "exceptions": ("exceptions", "exceptions", "Except parties from sanctions matches, per tenant."),
     "tenants": ("tenants", "tenants", "Publish and list tenants' configurations."),
+    "rules": ("rules", "rules", "Check, test and explain business rules."),
     "lists": ("lists", "lists", "Import sanctions lists, show and compare them."),
     "topics": ("topics", "topics", "Make the pipeline's topics."),
     "kafka": ("kafka", "kafka", "Run Apache Kafka here, for development."),

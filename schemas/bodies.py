@@ -51,30 +51,38 @@ class FastavroBody:
         self._head = fastavro.parse_schema(schema | {"name": f"{name}Head", "fields": fields[:at]})
         self._tail = fastavro.parse_schema(schema | {"name": f"{name}Tail", "fields": fields[at:]})
         self._class = classes.get(name.rpartition(".")[2])
+        #: Of a record that is read as a dict: its fields that hold records of a class.
+        self._records = {field["name"]: classes[inner] for field in fields if (inner := _record_in(field)) in classes}
 
     def read(self, value: bytes, start: int) -> Any:
         stream = BytesIO(value)
         stream.seek(start)
         data = _read(stream, self._schema, None)
-        return data if self._class is None else msgspec.convert(data, self._class)
+        return self._with_records(data) if self._class is None else msgspec.convert(data, self._class)
 
     def split(self, value: bytes, start: int) -> tuple[dict[str, Any], bytes]:
         stream = BytesIO(value)
         stream.seek(start)
         data = _read(stream, self._head, None)
         carried = value[stream.tell() :]
-        return data | _read(stream, self._tail, None), carried
+        return self._with_records(data | _read(stream, self._tail, None)), carried
+
+    def _with_records(self, data: dict[str, Any]) -> dict[str, Any]:
+        for name, record in self._records.items():
+            if data[name] is not None:
+                data[name] = msgspec.convert(data[name], record)
+        return data
 
     def write(self, header: bytes, value: Any, carried: bytes = b"") -> bytes:
         out = BytesIO()
         out.write(header)
-        _write(out, self._schema, value if isinstance(value, dict) else to_data(value))
+        _write(out, self._schema, to_data(value))
         out.write(carried)
         return out.getvalue()
 
 
-def to_data(value: Record) -> dict[str, Any]:
-    """Nested records to nested dicts; bytes stay bytes."""
+def to_data(value: Record | dict[str, Any]) -> dict[str, Any]:
+    """A record, or a dict that may hold some, to nested dicts; bytes stay bytes."""
     return msgspec.to_builtins(value, builtin_types=(bytes,))  # type: ignore[no-any-return]
 
 
@@ -84,8 +92,17 @@ def typed(schema: dict[str, Any]) -> Body:
 
 
 def plain(schema: dict[str, Any], at: int = 0) -> Body:
-    """Records, or parts of them, as dicts."""
-    return _body(schema, {}, at)
+    """Parts of records, as dicts; records in them are of their classes."""
+    return _body(schema, CLASSES, at)
+
+
+def _record_in(field: dict[str, Any]) -> str:
+    """Name of the record that ``field`` holds, null or not; empty when it holds something else."""
+    kind = field["type"]
+    for member in kind if isinstance(kind, list) else [kind]:
+        if isinstance(member, dict) and member["type"] == "record":
+            return str(member["name"]).rpartition(".")[2]
+    return ""
 
 
 def _body(schema: dict[str, Any], classes: dict[str, type[Record]], at: int = 0) -> Body:

@@ -134,7 +134,7 @@ class Codec:
 
         def read(value: bytes) -> tuple[dict[str, Any], bytes]:
             if not value.startswith(header):
-                data = bodies.to_data(decode(value))
+                data = msgspec.structs.asdict(decode(value))
                 return data, write_tail(b"", data)
             try:
                 return split(value, start)
@@ -157,6 +157,26 @@ class Codec:
             raise ValueError(f"{record.__name__} and {reads.__name__} differ from field {carry_from} on")
         header, write = self.header(record), bodies.plain(_part(record, fields[:at])).write
         return lambda values, carried: write(header, values, carried)
+
+    def carried_as(self, record: type[Record]) -> str:
+        """A name of today's schema of ``record``, to keep beside bytes that are carried for longer than a program runs."""
+        return fingerprint_of(schema_of(record)).hex()
+
+    def carried_again(self, record: type[Record], after: str, carried: bytes, carried_as: str) -> bytes:
+        """Bytes of the fields that follow ``after`` in a ``record`` of the schema ``carried_as`` (empty: the first one), as
+        today's schema has them. Raises :class:`UndecodableError` for a schema that is not known, and for other bytes."""
+        history = earlier_schemas(record)
+        known = [schema for schema in history if fingerprint_of(schema).hex() == carried_as] if carried_as else history
+        if not known:
+            raise UndecodableError(
+                Error.UNKNOWN_SCHEMA, f"carried fields of a {record.__name__} of a schema that is not known"
+            )
+        then, now = _after(record, known[0], after), _after(record, schema_of(record), after)
+        try:
+            data = fastavro.schemaless_reader(BytesIO(carried), fastavro.parse_schema(then), fastavro.parse_schema(now))
+        except Exception as error:  # whatever the bytes provoke
+            raise UndecodableError(Error.UNREADABLE_VALUE, type(error).__name__) from None
+        return bodies.plain(now).write(b"", data)
 
     def dict_encoder(self, record: type[Record]) -> Callable[[dict[str, Any]], bytes]:
         """A function that encodes a record given as a dict of all its fields: no record has to be built first."""
@@ -253,3 +273,9 @@ def encode_request(request: PaymentRequested) -> bytes:
 def _part(record: type[Record], fields: list[dict[str, Any]]) -> dict[str, Any]:
     """A schema of consecutive fields of ``record``: Avro writes a record as its fields, one after the other."""
     return {"type": "record", "name": f"{record.__name__}Part", "fields": fields}
+
+
+def _after(record: type[Record], schema: dict[str, Any], name: str) -> dict[str, Any]:
+    """A schema of the fields that follow ``name``."""
+    fields = schema["fields"]
+    return _part(record, fields[[field["name"] for field in fields].index(name) + 1 :])

@@ -52,3 +52,25 @@ def format_amount(amount_minor: int, currency: str) -> str:
     whole, part = divmod(abs(amount_minor), 10**units)
     sign = "-" if amount_minor < 0 else ""
     return f"{sign}{whole}.{part:0{units}d} {currency}"
+
+
+#: Basis points of the whole: 10 000 are 100 %.
+WHOLE_BP: Final = 10_000
+
+
+def rounded(numerator: int, denominator: int, how: str) -> int:
+    """``numerator / denominator`` (neither negative) to a whole number, exactly.
+
+    ``half_up`` is the usual commercial rounding; ``half_even`` gives a half to the even neighbour (ISO 80000-1, annex B, rule
+    A), ``down`` drops the fraction, ``up`` makes any fraction a whole. Raises ValueError for another word.
+    """
+    whole, left = divmod(numerator, denominator)
+    if how == "half_up":
+        return whole + (2 * left >= denominator)
+    if how == "half_even":
+        return whole + (2 * left > denominator or (2 * left == denominator and whole % 2))
+    if how == "down":
+        return whole
+    if how == "up":
+        return whole + (left > 0)
+    raise ValueError("how to round is half_up, half_even, down or up")

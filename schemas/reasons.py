@@ -43,6 +43,14 @@ class Reason(StrEnum):
     AMOUNT_ABOVE_METHOD_LIMIT = "amount_above_method_limit"
     AMOUNT_BELOW_METHOD_LIMIT = "amount_below_method_limit"
     FEE_ABOVE_AMOUNT = "fee_above_amount"
+    DENIED_BY_RULE = "denied_by_rule"
+    AMOUNT_BELOW_RULE_LIMIT = "amount_below_rule_limit"
+    AMOUNT_ABOVE_RULE_LIMIT = "amount_above_rule_limit"
+    SURCHARGE_NOT_ALLOWED = "surcharge_not_allowed"
+    ROUTE_NOT_ALLOWED = "route_not_allowed"
+    RULE_FAILED = "rule_failed"
+    # The payer stage (rejected).
+    PAYER_LIMIT_REACHED = "payer_limit_reached"
     # Fraud (declined, referred).
     FRAUD_SCORE_HIGH = "fraud_score_high"
     FRAUD_SCORE_RAISED = "fraud_score_raised"

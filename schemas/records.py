@@ -102,6 +102,54 @@ class PaymentScreened(Record, frozen=True, kw_only=True):
     request: bytes
 
 
+class PaymentTerms(Record, frozen=True, kw_only=True):
+    """What the tenant's business rules say of an accepted payment."""
+
+    payable_minor: int
+    tax_minor: int = 0
+    tax_rate_bp: int = 0
+    tax_kind: str = ""
+    value_date: str = ""
+    locale: str = ""
+    routes: list[str] = []
+    rules: list[str] = []
+
+
+class PayerLimit(Record, frozen=True, kw_only=True):
+    """A limit of the payer's payments in one calendar period."""
+
+    rule: str
+    period: int
+    max_count: int = 0
+    max_minor: int = 0
+
+
+class PayerChecks(Record, frozen=True, kw_only=True):
+    """What is left to decide with what the payer did before."""
+
+    limits: list[PayerLimit] = []
+    sca: str = ""
+    sca_basis: str = ""
+    sca_share_ppm: int = 0
+    sca_count: int = 0
+    sca_counter: str = ""
+
+
+class ShadowDecision(Record, frozen=True, kw_only=True):
+    """What the tenant's shadow rules would have decided, where that differs."""
+
+    differs: list[str]
+    outcome: str
+    reason: str = ""
+    detail: str = ""
+    fee_minor: int = 0
+    pic: str = ""
+    tax_minor: int = 0
+    payable_minor: int = 0
+    value_date: str = ""
+    sca: str = ""
+
+
 class PaymentLocalized(Record, frozen=True, kw_only=True):
     """Localization answered: accepted or rejected."""
 
@@ -110,8 +158,12 @@ class PaymentLocalized(Record, frozen=True, kw_only=True):
     rule_version: int
     outcome: str
     reason: str = ""
+    checks: PayerChecks | None = None
+    shadow: ShadowDecision | None = None
+    failed: list[str] = []
     fee_minor: int
     pic: str
+    terms: PaymentTerms | None = None
     requested_at_ms: int
     amount_minor: int
     tenant: str
@@ -137,8 +189,11 @@ class PaymentProfiled(Record, frozen=True, kw_only=True):
     outcome: str
     reason: str = ""
     payer_features: list[int]
+    sca: str = ""
+    sca_basis: str = ""
     fee_minor: int
     pic: str
+    terms: PaymentTerms | None = None
     requested_at_ms: int
     amount_minor: int
     tenant: str
@@ -167,8 +222,11 @@ class PaymentScored(Record, frozen=True, kw_only=True):
     score: float
     score_reasons: list[str]
     payer_features: list[int]
+    sca: str = ""
+    sca_basis: str = ""
     fee_minor: int
     pic: str
+    terms: PaymentTerms | None = None
     requested_at_ms: int
     amount_minor: int
     tenant: str
@@ -194,8 +252,11 @@ class PaymentQueued(Record, frozen=True, kw_only=True):
     ask: int
     not_before_ms: int
     rule_version: int
+    sca: str = ""
+    sca_basis: str = ""
     fee_minor: int
     pic: str
+    terms: PaymentTerms | None = None
     requested_at_ms: int
     amount_minor: int
     tenant: str

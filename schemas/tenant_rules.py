@@ -7,16 +7,12 @@ from __future__ import annotations
 
 import msgspec
 
+from schemas.business_rules import FeeRules as FeeRules
+from schemas.business_rules import Rule, ShadowRules
+
 
 class _Rules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Unknown fields are mistakes, not extensions."""
-
-
-class FeeRules(_Rules, frozen=True, kw_only=True):
-    """``fixed_minor[currency] + amount * percent_bp / 10 000``, rounded half up to the minor unit."""
-
-    percent_bp: int = 0
-    fixed_minor: dict[str, int] = {}
 
 
 class MethodRules(_Rules, frozen=True, kw_only=True):
@@ -83,4 +79,13 @@ class TenantRules(_Rules, frozen=True, kw_only=True):
     fee: FeeRules = FeeRules()
     screening: ScreeningRules = ScreeningRules()
     fraud: FraudRules = FraudRules()
+    #: Base rule sets, by name; later ones win (docs/rules.md).
+    inherits: list[str] = []
+    #: Names for lists of countries, for rules.
+    groups: dict[str, list[str]] = {}
+    rules: list[Rule] = []
+    #: Where payment integration clients keep payments: countries, or groups of them. What is left out is not known.
+    routes: dict[str, list[str]] = {}
+    #: Runs beside the rules in force, without effect.
+    shadow: ShadowRules | None = None
     review: ReviewRules = ReviewRules()

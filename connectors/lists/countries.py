@@ -9,7 +9,7 @@ from typing import Final
 
 from babel import Locale
 
-from connectors.tenants.checks import countries
+from connectors.tenants.names import countries
 
 #: Spellings of the lists that CLDR's English names do not have. Countries that exist no more (Netherlands Antilles,
 #: Serbia and Montenegro, Soviet Union) are left out: which of their successors is meant is not told.

@@ -22,7 +22,7 @@ import msgspec
 from connectors.pic.breaker import Breaker
 from schemas.codec import decode_request
 from schemas.reasons import Reason
-from schemas.records import PaymentRequested
+from schemas.records import PaymentRequested, PaymentTerms
 
 #: Calls in flight to one PIC from one worker: what a PIC takes from one client without throttling it.
 CALLS_IN_FLIGHT_MAX: Final = 64
@@ -47,6 +47,11 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     token: str
     #: Kind of the instrument: card, bank_account, wallet ...
     method: str
+    #: Terms of the tenant's business rules: what is to be paid (``payable_minor``), tax, value date, locale; None without.
+    terms: PaymentTerms | None = None
+    #: Strong customer authentication: ``required``, ``exempt`` (``sca_basis`` names the article), ``out_of_scope``, or empty.
+    sca: str = ""
+    sca_basis: str = ""
     #: The whole PTR, for a plugin that needs more of it: :meth:`ptr`. Most need nothing more, so it is not decoded.
     request: bytes = b""
 

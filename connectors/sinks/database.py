@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,6 +17,8 @@ _READ_OFFSETS = 'SELECT topic, "partition", next_offset FROM sink_offsets'
 _FIRST_OFFSET = 'INSERT INTO sink_offsets (next_offset, topic, "partition") VALUES (?, ?, ?) ON CONFLICT DO NOTHING'
 _NEXT_OFFSET = 'UPDATE sink_offsets SET next_offset = ? WHERE topic = ? AND "partition" = ? AND next_offset = ?'
 
+#: Rows that :meth:`Database.stream` holds at a time.
+STREAM_ROWS = 500
 #: How long another writer is waited for before a migration.
 MIGRATION_LOCK_S = 10.0
 
@@ -70,6 +72,10 @@ class Database(Protocol):
 
     def query(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
         """Rows of a SELECT whose parameters are written ``?``."""
+
+    def stream(self, sql: str, parameters: Sequence[object] = ()) -> Generator[tuple[Any, ...]]:
+        """The same, some rows at a time: for a SELECT whose rows do not fit into memory. One at a time, and nothing else until
+        it is read or closed."""
 
     def close(self) -> None:
         """Close; never raises."""

@@ -6,7 +6,7 @@ pipeline of single INSERTs costs. Temporary tables live in the session, so nothi
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, NoReturn, get_args, get_type_hints
 
@@ -16,6 +16,7 @@ from psycopg import errors
 from connectors.sinks.database import (
     EVENT_COLUMNS,
     STATE_COLUMNS,
+    STREAM_ROWS,
     Batch,
     DatabaseAwayError,
     DatabaseBusyError,
@@ -133,6 +134,17 @@ class PostgresDatabase:
         """Rows of a SELECT; ``sql`` holds no other question mark or percent sign."""
         with self._translated():
             return self._connection.execute(_percent(sql), parameters).fetchall()
+
+    def stream(self, sql: str, parameters: Sequence[object] = ()) -> Generator[tuple[Any, ...]]:
+        """Rows of a SELECT, some at a time, by a cursor of the server."""
+        with (
+            self._translated(),
+            self._connection.transaction(),
+            self._connection.cursor("ptr_stream") as cursor,
+        ):
+            cursor.itersize = STREAM_ROWS
+            cursor.execute(_percent(sql), parameters)
+            yield from cursor
 
     def close(self) -> None:
         """Close, and with it unlock."""

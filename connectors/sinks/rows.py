@@ -34,8 +34,8 @@ from schemas.records import (
 
 #: Places in a payment's story. An attempt has room for 50,000 asks (17 days, one every 30 s); more share one place.
 SCREENING, LOCALIZATION, PAYER, PAYEE = 10, 20, 30, 40
-#: After the stage that referred the payment: its review opens, decisions are ignored or end it, the payment goes on.
-REVIEW_OPENED, DECISION_IGNORED, REVIEW_ENDED, REVIEWED_EVENT = 2, 3, 4, 6
+#: After the stage that referred the payment: its review opens, decisions end it or are ignored, the payment goes on.
+REVIEW_OPENED, REVIEW_DECIDED, REVIEWED_EVENT = 2, 4, 6
 FIRST_DISPATCH = 100
 PER_ATTEMPT = 100_000
 ASKS_MAX = PER_ATTEMPT // 2 - 1
@@ -174,9 +174,9 @@ def _opened(r: ReviewOpened) -> _Fields:
 def _review_answered(r: ReviewAnswered) -> _Fields:
     place = _place_of_review(r.stage)
     if r.ignored:
-        return (r.event_id, place + DECISION_IGNORED, REVIEWS, r.result, r.ignored, None, r.trace_id or None)
+        return (r.event_id, place + REVIEW_DECIDED, REVIEWS, r.result, r.ignored, None, r.trace_id or None)
     reason = "review_expired" if r.decision == "expired" else f"review_{r.result}"
-    return (r.event_id, place + REVIEW_ENDED, REVIEWS, r.result, reason, None, r.trace_id or None)
+    return (r.event_id, place + REVIEW_DECIDED, REVIEWS, r.result, reason, None, r.trace_id or None)
 
 
 def _queued(r: PaymentQueued) -> _Fields:

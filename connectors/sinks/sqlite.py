@@ -9,12 +9,13 @@ from __future__ import annotations
 import fcntl
 import os
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
 from connectors.sinks.database import (
+    STREAM_ROWS,
     Batch,
     DatabaseAwayError,
     DatabaseBusyError,
@@ -144,6 +145,13 @@ class SqliteDatabase:
         """Rows of a SELECT."""
         with self._translated():
             return self._connection.execute(sql, parameters).fetchall()
+
+    def stream(self, sql: str, parameters: Sequence[object] = ()) -> Generator[tuple[Any, ...]]:
+        """Rows of a SELECT, some at a time."""
+        with self._translated():
+            cursor = self._connection.execute(sql, parameters)
+            while rows := cursor.fetchmany(STREAM_ROWS):
+                yield from rows
 
     def close(self) -> None:
         """Close and unlock."""

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterator, Mapping
-from functools import cache
 
-from babel import Locale
-
+from connectors.tenants.names import METHOD_PATTERN, countries, shown
+from connectors.tenants.rule_checks import amount_mistakes, fee_mistakes
 from schemas.identity import PIC_PATTERN, TENANT_PATTERN
 from schemas.limits import AMOUNT_MINOR_MAX
 from schemas.money import is_currency
 from schemas.tenant_rules import TenantRules
 
-METHOD_PATTERN = re.compile(r"[a-z][a-z0-9_]{0,39}\Z")
 #: More methods than any tenant offers; bounds a document.
 METHODS_MAX = 50
 #: Above any count of payments that a payee has in a window; catches a time or an amount in the wrong field.
@@ -21,31 +18,9 @@ COUNT_MAX = 1_000_000_000
 WHOLE_BP = 10_000
 #: Thirty days: nobody's payment waits longer, and its place in fraud's windows is still kept.
 REVIEW_HOURS_MAX = 720
-#: A mistake repeats at most this much of a value.
-SHOWN_CHARS_MAX = 40
-
-#: Two letters that CLDR knows and ISO 3166-1 does not assign: groups of countries, private use, exceptional
-#: reservations.
-_NOT_COUNTRIES = frozenset(["AC", "CP", "CQ", "DG", "EA", "EU", "EZ", "IC", "QO", "TA", "UN", "XA", "XB", "ZZ"])
 
 #: A path such as ``fraud.decline_at`` or ``methods.card.max_minor.EUR``, and what is wrong there.
 Mistake = tuple[str, str]
-
-
-@cache
-def countries() -> frozenset[str]:
-    """ISO 3166-1 alpha-2 codes, from CLDR, and XK (Kosovo), which is user-assigned and in use for payments."""
-    known = [str(code) for code in Locale("en").territories]
-    return frozenset(code for code in known if re.fullmatch("[A-Z]{2}", code)) - _NOT_COUNTRIES
-
-
-def shown(value: object) -> str:
-    """A value for a message: short, text in quotes, and nothing that may be a card number."""
-    text = str(value)
-    if sum(character.isdigit() for character in text) >= 13:
-        return "a value of 13 digits or more"
-    short = text if len(text) <= SHOWN_CHARS_MAX else text[:SHOWN_CHARS_MAX] + "..."
-    return repr(short) if isinstance(value, str) else short
 
 
 def mistakes(rules: TenantRules, *, pics: Collection[str] | None, unread: Collection[str] = ()) -> Iterator[Mistake]:
@@ -105,9 +80,12 @@ def _methods(rules: TenantRules, taken: Collection[str] | None) -> Iterator[Mist
 
 
 def _fee(rules: TenantRules, taken: Collection[str] | None) -> Iterator[Mistake]:
-    if not 0 <= rules.fee.percent_bp <= WHOLE_BP:
-        yield "fee.percent_bp", f"must be between 0 and {WHOLE_BP} basis points, is {shown(rules.fee.percent_bp)}"
-    yield from _amounts("fee.fixed_minor", rules.fee.fixed_minor, taken)
+    for mistake in fee_mistakes(rules.fee):
+        yield f"fee.{mistake.path}", mistake.text
+    fee = rules.fee
+    for name, amounts in (("fixed_minor", fee.fixed_minor), ("min_minor", fee.min_minor), ("cap_minor", fee.cap_minor)):
+        yield from _taken(f"fee.{name}", amounts, taken)
+    yield from _taken("fee.tiers", fee.tiers, taken)
 
 
 def _limits(rules: TenantRules) -> Iterator[Mistake]:
@@ -127,13 +105,15 @@ def _limits(rules: TenantRules) -> Iterator[Mistake]:
 
 
 def _amounts(path: str, amounts: Mapping[str, int], taken: Collection[str] | None) -> Iterator[Mistake]:
-    for currency, amount in amounts.items():
-        if not is_currency(currency):
-            yield f"{path}.{currency}", "must be under an ISO 4217 code in capitals"
-        elif taken is not None and currency not in taken:
+    for mistake in amount_mistakes(path, amounts):
+        yield mistake.path, mistake.text
+    yield from _taken(path, amounts, taken)
+
+
+def _taken(path: str, amounts: Collection[str], taken: Collection[str] | None) -> Iterator[Mistake]:
+    for currency in amounts:
+        if taken is not None and currency not in taken and is_currency(currency):
             yield f"{path}.{currency}", "must be under one of the tenant's currencies"
-        if not 0 <= amount <= AMOUNT_MINOR_MAX:
-            yield f"{path}.{currency}", f"must be between 0 and {AMOUNT_MINOR_MAX} minor units, is {shown(amount)}"
 
 
 def _thresholds(

@@ -421,6 +421,24 @@ def screening(data: Path, as_json: bool) -> None:
     _print(figures, as_json, _TO_REACH)
 
 
+@bench.command()
+@_as_json
+def rules(as_json: bool) -> None:
+    """What business rules cost a payment, in microseconds; no Kafka.
+
+    Ten rules of ten conditions, the base rule sets, and the worst rules that the checks let pass. Times are of this machine,
+    on one core.
+
+    \b
+    Examples:
+      ptr bench rules
+      ptr bench rules --json
+    """
+    from pipeline.bench.rules import measure
+
+    _print(measure(), as_json, {"ten_of_ten_whole_us": "< 60"})
+
+
 def _spread(name: str, values: list[int]) -> Figures:
     """The median, and with several rounds the minimum and all of them beside it."""
     spread: Figures = {name: round(statistics.median(values))}

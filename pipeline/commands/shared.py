@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, BinaryIO
 
 import click
 import msgspec
 
 from connectors.registry import open_registry
+from connectors.tenants.document import FILE_CHARS_MAX
 from pipeline.settings import Settings, SettingsError, load
 from schemas.codec import Codec
+
+#: A character takes at most four bytes in UTF-8.
+FILE_BYTES_MAX = 4 * FILE_CHARS_MAX
 
 broker_option = click.option(
     "--broker",
@@ -38,3 +42,18 @@ def codec_of(settings: Settings) -> Codec:
 def print_json(data: Any) -> None:
     """One indented document on standard output."""
     click.echo(msgspec.json.format(msgspec.json.encode(data)).decode())
+
+
+def read_text(file: BinaryIO) -> tuple[str, str]:
+    """A configuration's text and the file's name. What is too large or no UTF-8 is an error in words."""
+    name = str(getattr(file, "name", "<stdin>"))
+    content = file.read(FILE_BYTES_MAX + 1)
+    if len(content) > FILE_BYTES_MAX:
+        raise click.ClickException(
+            f"{name} is larger than {FILE_BYTES_MAX} bytes: apply several files one after the other."
+        )
+    try:
+        return content.decode(), name
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise click.ClickException(f"{name}:{line}: the file is not UTF-8 text") from None

@@ -7,20 +7,16 @@ from datetime import UTC, datetime
 from typing import Any, BinaryIO, NoReturn
 
 import click
-import msgspec
 import yaml
 
 from connectors.broker.transaction import PublishError
 from connectors.registry import RegistryError
 from connectors.tenants.book import ALWAYS_MS, EFFECTIVE_DELAY_MS, Version
-from connectors.tenants.document import FILE_CHARS_MAX, TenantFileError, parse_tenants
+from connectors.tenants.document import TenantFileError, data_of, parse_tenants
 from connectors.tenants.publish import Change, Contents, publish, read_all
-from pipeline.commands.shared import broker_option, codec_of, json_option, settings_with
+from pipeline.commands.shared import broker_option, codec_of, json_option, read_text, settings_with
 from pipeline.settings import Settings
 from pipeline.topics import TENANTS
-
-#: A character takes at most four bytes in UTF-8.
-FILE_BYTES_MAX = 4 * FILE_CHARS_MAX
 
 
 @click.group()
@@ -54,12 +50,13 @@ def apply(file: BinaryIO, broker: str | None, dry_run: bool, as_json: bool) -> N
       ptr tenants show acme | sed 's/percent_bp: 150/percent_bp: 140/' | ptr tenants apply -
     """
     loaded = settings_with(broker=broker)
+    text, name = read_text(file)
     try:
-        rules = parse_tenants(_text(file), _name(file), pics=loaded.pics)
+        rules = parse_tenants(text, name, pics=loaded.pics)
     except TenantFileError as error:
         count = len(error.mistakes)
         what = "a mistake" if count == 1 else f"{count} mistakes"
-        raise click.ClickException(f"{_name(file)} has {what}, so nothing was applied:\n{error}") from None
+        raise click.ClickException(f"{name} has {what}, so nothing was applied:\n{error}") from None
     before = _read(loaded)
     if not before.exists and dry_run:
         click.echo(f"{loaded.broker} has no topic {TENANTS.name} yet: make it with 'ptr topics apply'", err=True)
@@ -141,27 +138,12 @@ def show(tenant: str, number: int | None, broker: str | None, as_json: bool) -> 
     if not found:
         _fail(f"{tenant} has no version {number}; it has {', '.join(str(version.number) for version in versions)}.")
     version = found[-1]
-    rules = msgspec.to_builtins(version.rules)
+    rules = data_of(version.rules)
     if as_json:
         click.echo(json.dumps({**_summary(version), "rules": rules}, indent=2))
         return
     click.echo(f"# {tenant}, version {version.number}: {_in_force(version.in_force_at_ms)}")
     click.echo(yaml.safe_dump(rules, sort_keys=False, default_flow_style=None), nl=False)
-
-
-def _name(file: BinaryIO) -> str:
-    return str(getattr(file, "name", "<stdin>"))
-
-
-def _text(file: BinaryIO) -> str:
-    content = file.read(FILE_BYTES_MAX + 1)
-    if len(content) > FILE_BYTES_MAX:
-        _fail(f"{_name(file)} is larger than {FILE_BYTES_MAX} bytes: apply several files one after the other.")
-    try:
-        return content.decode()
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        _fail(f"{_name(file)}:{line}: the file is not UTF-8 text")
 
 
 def _read(loaded: Settings) -> Contents:

@@ -47,6 +47,10 @@ class Metrics:
             buckets=(0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5),
             registry=registry,
         )
+        self.rules_failed = Counter("ptr_rules_failed", "Conditions not evaluated", ["tenant"], registry=registry)
+        self.rules_shadowed = Counter(
+            "ptr_rules_shadowed", "Payments that shadow rules decided too", ["tenant", "result"], registry=registry
+        )
         self.lists_refused = Counter("ptr_lists_refused", "Versions not taken up", ["list"], registry=registry)
 
 
@@ -140,6 +144,21 @@ class ListMetrics:
     def refused(self, list_id: str) -> None:
         """A version is not taken up."""
         self._metrics.lists_refused.labels(list_id).inc()
+
+
+class RuleMetrics:
+    """What becomes of business rules (:class:`agents.context.RulesWatch`): told only by payments that it concerns."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+
+    def failed(self, tenant: str) -> None:
+        """A condition could not be evaluated."""
+        self._metrics.rules_failed.labels(tenant).inc()
+
+    def shadowed(self, tenant: str, *, differs: bool) -> None:
+        """Shadow rules decided a payment too."""
+        self._metrics.rules_shadowed.labels(tenant, "differs" if differs else "same").inc()
 
 
 def _age_s(source_at_ms: int) -> float:

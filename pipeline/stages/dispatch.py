@@ -79,12 +79,14 @@ class Attempts(msgspec.Struct, array_like=True):
     pic: str = ""
     pic_reference: str = ""
     trace_id: str = ""
-    #: The fields of a ``PaymentQueued`` from ``fee_minor`` on, Avro, to queue a look-up; empty once ended.
+    #: The fields of a ``PaymentQueued`` from ``sca`` on, Avro, to queue a look-up; empty once ended.
     queued: bytes = b""
     #: A repeat arrived while the payment was in flight; its completion answers both.
     asked_again: bool = False
     #: An answer that came before the row knew of its ask (see :func:`settle`); empty otherwise.
     early: EarlyAnswer | None = None
+    #: Which schema ``queued`` is of, as :meth:`schemas.codec.Codec.carried_as` names it; empty: of the first.
+    queued_as: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,13 +160,14 @@ def route(
     *,
     pics: Collection[str],
     delays_s: Sequence[int] = (1,),
+    carried_as: str = "",
 ) -> Queue | AskAgain | End | Review | Ignore:
     """What follows from fraud's answer, or a review's.
 
     ``scored`` holds the fields of a ``PaymentScored`` but ``request`` and the features; ``carried`` its Avro bytes from
-    ``fee_minor`` on; ``pics`` the PICs that have a plugin. A payment that has a state has been here: a repeat. Where
-    the answer came early (:func:`settle`), it is settled at once, with ``delays_s``: the intent is in the queue
-    already. Raises :class:`ValueError` for an outcome that fraud does not have.
+    ``sca`` on, of the schema ``carried_as``; ``pics`` the PICs that have a plugin. A payment that has a state has been
+    here: a repeat. Where the answer came early (:func:`settle`), it is settled at once, with ``delays_s``: the intent is
+    in the queue already. Raises :class:`ValueError` for an outcome that fraud does not have.
     """
     row = row or Attempts()
     outcome: str = scored["outcome"]
@@ -194,7 +197,9 @@ def route(
         )
     if scored["pic"] not in pics:
         return _end(tenant, payment_id, known, Outcome.REFUSED, Reason.UNKNOWN_PIC, "dispatch", f"pic={scored['pic']}")
-    queued = msgspec.structs.replace(known, state=QUEUED, attempt=1, ask=0, queued=carried, early=None)
+    queued = msgspec.structs.replace(
+        known, state=QUEUED, attempt=1, ask=0, queued=carried, queued_as=carried_as, early=None
+    )
     if row.early is not None:
         return _settle(tenant, payment_id, queued, row.early, delays_s)
     return Queue(queued, carried)
@@ -340,7 +345,15 @@ def _refusal(ended: PaymentEnded) -> PaymentCompleted:
 def _end(tenant: str, payment_id: str, row: Attempts, outcome: Outcome, reason: str, stage: str, detail: str) -> End:
     """End ``row`` once and for all; what was needed to ask again goes."""
     final = msgspec.structs.replace(
-        row, state=ENDED, outcome=outcome.value, reason=str(reason), stage=stage, detail=detail, queued=b"", early=None
+        row,
+        state=ENDED,
+        outcome=outcome.value,
+        reason=str(reason),
+        stage=stage,
+        detail=detail,
+        queued=b"",
+        queued_as="",
+        early=None,
     )
     return End(final, completed_fields(tenant, payment_id, final))
 

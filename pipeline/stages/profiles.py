@@ -15,6 +15,8 @@ from bisect import bisect_left, bisect_right
 
 import msgspec
 
+from pipeline.stages.payer_checks import PayerUse
+
 HOUR_MS = 60 * 60 * 1000
 DAY_HOURS = 24
 WEEK_HOURS = 7 * DAY_HOURS
@@ -71,6 +73,8 @@ class Profile(msgspec.Struct, array_like=True, gc=False):
     terminals: dict[str, int] = {}
     #: Payees: charged-back payment to the hour in which it was paid.
     charged_back: dict[str, int] = {}
+    #: Payers: counters of limits and of authentication (:mod:`pipeline.stages.payer_checks`).
+    use: PayerUse | None = None
 
 
 def add_payment(

@@ -27,6 +27,7 @@ from yoyo.backends.base import DatabaseBackend
 
 from connectors.sinks import sink as sink_module
 from connectors.sinks.database import (
+    STREAM_ROWS,
     Batch,
     Database,
     DatabaseAwayError,
@@ -221,6 +222,21 @@ def test_the_same_batch_again_changes_nothing(database: Database) -> None:
     first.offsets["t", 0] = (7, 7)
     assert database.write(first) == 0
     assert everything(database) == before
+
+
+def test_rows_are_streamed_in_order_and_a_stream_can_be_left(database: Database) -> None:
+    """More of them than are held at a time; after a stream that was not read to its end the database answers as before."""
+    payments = 2 * STREAM_ROWS // 7 + 9
+    for number in range(payments):
+        database.write(a_batch(number, 7 * number, 7 * number or None))
+    sql = 'SELECT payment_id, event_id FROM payment_events WHERE tenant <> ? ORDER BY "offset"'
+    rows = database.query(sql, ("",))
+    assert len(rows) == 7 * payments > 2 * STREAM_ROWS
+    assert list(database.stream(sql, ("",))) == rows
+    left = database.stream(sql, ("",))
+    assert next(left) == rows[0]
+    left.close()
+    assert database.query(sql, ("",)) == rows
 
 
 def test_of_two_events_with_one_id_the_first_wins(database: Database) -> None:

@@ -33,7 +33,7 @@ RULES = TenantRules(tenant="t1", pic="simulator", currencies=["EUR"], fraud=Frau
 class Shell:
     """The group that runs ``stage``; give it records, see what comes out."""
 
-    def __init__(self, stage: str, rules: TenantRules = RULES, codec: Codec = CODEC) -> None:
+    def __init__(self, stage: str, rules: TenantRules = RULES, codec: Codec = CODEC, **watched: Any) -> None:
         self.ledger = MemoryLedger()
         self.lists = ListBook(Watchlists([ListEntry("test", "1", "person", (LISTED,))], version="test"))
         self.exceptions = ExceptionBook()
@@ -49,6 +49,7 @@ class Shell:
             lists=self.lists,
             exceptions=self.exceptions,
             pics={"simulator": Simulator("simulator", self.ledger)},
+            **watched,
         )
         self.world = World(lambda: flow(context)[stage], codec)
 

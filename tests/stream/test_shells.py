@@ -230,7 +230,8 @@ def test_localization_passes_on_keyed_by_payer() -> None:
 def test_localization_ends_what_the_tenant_does_not_take() -> None:
     """Rejected, told to settlement under the payment's key; and still an event, for the story."""
     shell = Shell("localization")
-    shell.give(topics.SCREENED.name, a_fact(PaymentScreened, currency="USD"), KEY)
+    request = encode_request(a_request(currency="USD"))
+    shell.give(topics.SCREENED.name, a_fact(PaymentScreened, currency="USD", request=request), KEY)
     shell.run()
     ((key, ended),) = shell.out(topics.ENDED.name, PaymentEnded)
     assert (key, ended.outcome, ended.reason, ended.stage) == (KEY, "rejected", "currency_not_allowed", "localization")

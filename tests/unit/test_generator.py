@@ -14,12 +14,14 @@ import pytest
 from connectors.demo.generator import Post, expected, generate, tenants_yaml
 from connectors.demo.world import PLACES
 from connectors.lists import sample
+from connectors.tenants.book import rule_book
 from connectors.tenants.document import parse_tenants
 from pipeline.stages.fraud import Approved, assess
 from pipeline.stages.localization import Accepted as Localized
 from pipeline.stages.localization import Rejected, localize
 from pipeline.stages.profiles import Profile, add_payment, payee_features, payer_features
 from pipeline.stages.request_check import Accepted, check_request
+from pipeline.stages.rules.facts import facts_of
 from pipeline.stages.screening import Blocked, Clear, Referred, screen
 from pipeline.stages.watchlist import Watchlists
 from schemas.codec import Codec, UndecodableError
@@ -32,6 +34,7 @@ START_MS = 1_760_000_000_000
 HOUR_MS = 3_600_000
 LISTS = Watchlists(sample.load(), version=sample.VERSION)
 RULES = {rules.tenant: rules for rules in parse_tenants(tenants_yaml(), "tenants.yaml", pics=["simulator"])}
+BOOKS = {tenant: rule_book(rules) for tenant, rules in RULES.items()}
 
 #: What the issue of each single scene is, by the stage's own words.
 REFUSED = {
@@ -90,13 +93,7 @@ def test_plain_traffic_is_valid_and_taken_by_the_demo_tenants() -> None:
 
 
 def localized(request: PaymentRequested) -> Localized | Rejected:
-    return localize(
-        amount_minor=request.amount_minor,
-        currency=request.currency,
-        country=request.locality.country,
-        method=request.instrument.kind,
-        rules=RULES[request.tenant],
-    )
+    return localize(facts_of(request, START_MS), RULES[request.tenant], BOOKS[request.tenant])
 
 
 def test_repeats_are_the_same_bytes_and_have_the_share_that_was_asked_for() -> None:

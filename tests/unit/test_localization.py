@@ -10,9 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.stages.localization import Accepted, Rejected, fee_minor, localize
+from connectors.tenants.book import rule_book
+from pipeline.stages.localization import Accepted, Rejected, localize
+from pipeline.stages.rules.facts import Facts
+from pipeline.stages.rules.fees import fee_minor
 from schemas.reasons import Reason
 from schemas.tenant_rules import FeeRules, MethodRules, TenantRules
+from tests.builders import NOON_MS
 
 RULES = TenantRules(
     tenant="t1",
@@ -27,16 +31,22 @@ RULES = TenantRules(
 )
 
 
-def decided(**named: Any) -> Accepted | Rejected:
-    """What is decided of a payment that is accepted but for what is named."""
+def a_payment(**named: Any) -> Facts:
+    """A payment that is accepted but for what is named."""
     fields: dict[str, Any] = {
         "amount_minor": 1_000,
         "currency": "EUR",
         "country": "DE",
         "method": "card",
-        "rules": RULES,
+        "received_at_ms": NOON_MS,
     }
-    return localize(**(fields | named))
+    return Facts(**(fields | named))
+
+
+def decided(**named: Any) -> Accepted | Rejected:
+    """What is decided of a payment that is accepted but for what is named."""
+    rules: TenantRules = named.pop("rules", RULES)
+    return localize(a_payment(**named), rules, rule_book(rules))
 
 
 def test_an_accepted_payment_has_the_tenants_fee_and_pic() -> None:

@@ -1,0 +1,94 @@
+"""Decisions as the audit database recorded them: one to explain, all of a tenant for a backtest."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from connectors.sinks.database import Database
+from pipeline.stages.localization import Accepted, Rejected
+from pipeline.stages.rules.difference import decided_fields
+from schemas.codec import Codec
+from schemas.records import PaymentLocalized, PaymentRequested
+from schemas.tenant_rules import TenantRules
+
+_ONE = """
+SELECT CAST(l.payload AS TEXT), l.avro, CAST(s.payload AS TEXT), CAST(p.payload AS TEXT)
+FROM payment_events l
+JOIN payment_events s ON s.tenant = l.tenant AND s.payment_id = l.payment_id AND s.event_id = 'screening'
+LEFT JOIN payment_events p ON p.tenant = l.tenant AND p.payment_id = l.payment_id AND p.event_id = 'payer'
+WHERE l.tenant = ? AND l.event_id = 'localization'"""
+_IN_ORDER = ' ORDER BY l.recorded_at_ms, l."partition", l."offset"'
+_CONFIGURATIONS = """
+SELECT CAST(payload AS TEXT) FROM payment_events
+WHERE tenant = ? AND payment_id = '' AND stage = 'tenants' AND rule_version = ?
+ORDER BY "partition", "offset" LIMIT 1"""
+
+
+class NotRecordedError(LookupError):
+    """The audit database does not hold what is needed; the text says what."""
+
+
+class RecordedDecision(msgspec.Struct, frozen=True, kw_only=True):
+    """What was decided of one payment, and from what."""
+
+    request: PaymentRequested
+    received_at_ms: int
+    version: int
+    #: ``PaymentLocalized`` and ``PaymentProfiled`` as JSON data without the PTR; the latter None when localization ended it.
+    localized: dict[str, Any]
+    profiled: dict[str, Any] | None
+    #: The event of localization as it came; None when it was withheld.
+    avro: bytes | None
+
+
+def recorded_decision(database: Database, tenant: str, payment_id: str) -> RecordedDecision:
+    """What was decided of a payment. Raises :class:`NotRecordedError`."""
+    rows = database.query(f"{_ONE} AND l.payment_id = ?", (tenant, payment_id))
+    if not rows:
+        raise NotRecordedError(f"localization has decided no payment {payment_id} of {tenant} that is recorded")
+    return _decision(rows[0])
+
+
+def recorded_decisions(database: Database, tenant: str, since_ms: int = 0) -> Iterator[RecordedDecision]:
+    """All decisions of a tenant from ``since_ms`` on (the time at which they were recorded), in their order."""
+    for row in database.stream(f"{_ONE} AND l.recorded_at_ms >= ?{_IN_ORDER}", (tenant, since_ms)):
+        yield _decision(row)
+
+
+def recorded_rules(database: Database, tenant: str, version: int) -> TenantRules:
+    """A version of a tenant's configuration. Raises :class:`NotRecordedError`."""
+    rows = database.query(_CONFIGURATIONS, (tenant, version))
+    if not rows or not rows[0][0]:
+        raise NotRecordedError(f"version {version} of {tenant}'s configuration is not recorded")
+    return msgspec.json.decode(json.loads(rows[0][0])["document"], type=TenantRules)
+
+
+def repeats(
+    recorded: RecordedDecision, decision: Accepted | Rejected, shadow: Accepted | Rejected | None, codec: Codec
+) -> bool:
+    """Whether ``decision`` leads to the very event that was recorded, byte for byte where its bytes are there."""
+    if recorded.avro is None:
+        again = msgspec.to_builtins(decided_fields(decision, shadow, recorded.localized["pic"]))
+        return all(recorded.localized.get(name) == value for name, value in again.items())
+    event = codec.decode(recorded.avro, PaymentLocalized)
+    repeated = msgspec.structs.replace(event, **decided_fields(decision, shadow, event.pic))
+    # A version ago the same decision was written by another schema, and with a registry it has another header.
+    same_header = recorded.avro.startswith(codec.header(PaymentLocalized))
+    return codec.encode(repeated) == recorded.avro if same_header else repeated == event
+
+
+def _decision(row: tuple[Any, ...]) -> RecordedDecision:
+    localized_text, avro, screened_text, profiled_text = row
+    localized, screened = json.loads(localized_text), json.loads(screened_text)
+    return RecordedDecision(
+        request=msgspec.convert(screened["request"], PaymentRequested),
+        received_at_ms=localized["received_at_ms"],
+        version=localized["rule_version"],
+        localized=localized,
+        profiled=json.loads(profiled_text) if profiled_text else None,
+        avro=None if avro is None else bytes(avro),
+    )
