@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from connectors.lists.difference import compare
-from connectors.lists.version import UnusableListError, content_of, entries_of
+from connectors.lists.version import UnusableListError, content_of, entries_of, is_retired
 from pipeline.stages.watchlist import ListEntry, Watchlists
 from schemas.records import ListPart, ListUpdated
 
@@ -192,6 +192,8 @@ class ListBook:
             self._broken.add(head.list)
             self.refuse(head.list, f"version {head.version}", str(error))
             return
+        if is_retired(head):
+            log.warning("sanctions list %s is taken out of use: nobody is screened against it any more", head.list)
         # Never before the version that it replaces, even if clocks of brokers differ.
         before = [each.in_force_at_ms for each in versions.values()]
         versions[head.version] = _Usable(head, max([in_force_at_ms, *before]), zlib.compress(content, 1))

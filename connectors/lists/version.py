@@ -65,6 +65,16 @@ def pack(list_id: str, entries: Sequence[ListEntry], *, source_at_ms: int, impor
     return ListVersion(head, tuple(contents))
 
 
+def retired(before: ListUpdated, *, at_ms: int) -> ListVersion:
+    """The version that takes a list out of use: one without entries, of the same day as ``before``."""
+    return pack(before.list, (), source_at_ms=before.source_at_ms, imported_at_ms=at_ms)
+
+
+def is_retired(head: ListUpdated) -> bool:
+    """Whether a version says that its list is out of use; no import makes one without entries."""
+    return head.entries == 0
+
+
 def content_of(head: ListUpdated, parts: Mapping[int, bytes]) -> bytes:
     """The content that ``head`` names, whole. Raises :class:`UnusableListError` when ``parts`` are not all of it."""
     if not 1 <= head.parts <= PARTS_MAX:

@@ -13,6 +13,7 @@ from connectors.lists.content import ListContent
 from connectors.lists.difference import Difference
 from connectors.lists.hits import Hit
 from connectors.lists.load import age_limit_s
+from connectors.lists.version import is_retired
 from schemas.records import ListUpdated
 
 #: Of the changed entries that an import shows; ``ptr lists diff`` shows all.
@@ -30,7 +31,8 @@ def summary_of(head: ListUpdated, now_ms: int) -> dict[str, Any]:
         "imported_at_ms": head.imported_at_ms,
         "age_s": age_s,
         "age_limit_s": limit_s,
-        "stale": age_s > limit_s,
+        "retired": is_retired(head),
+        "stale": age_s > limit_s and not is_retired(head),
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
@@ -135,6 +136,11 @@ class ListMetrics:
         for head in heads:
             metrics.list_info.labels(head.list, head.version).set(1)
             metrics.list_entries.labels(head.list).set(head.entries)
+            if head.entries == 0:  # Out of use: it does not grow stale.
+                for gauge in (metrics.list_age, metrics.list_stale):
+                    with suppress(KeyError):
+                        gauge.remove(head.list)
+                continue
             # Asked when somebody looks: a list grows old without anything happening.
             metrics.list_age.labels(head.list).set_function(partial(_age_s, head.source_at_ms))
             metrics.list_stale.labels(head.list).set_function(
