@@ -201,7 +201,7 @@ def _pair(options: list[_Option], ours: list[str], theirs: list[str], letters: i
             if found is None:
                 continue
             i, j = (other_at, at) if swapped else (at, other_at)
-            options.append((found[0], -len(ours[i]), (i,), (j,), found[1]))
+            options.append((found[0], -max(len(word), len(other)), (i,), (j,), found[1]))
         if len(options) == found_before and alone_max != -1:
             alone, alone_weight = alone + 1, max(alone_weight, _weight(word))
             if alone_max is None:
@@ -219,13 +219,17 @@ def _joins(ours: list[str], theirs: list[str], letters: int) -> list[_Option]:
         for j, their in enumerate(theirs):
             if -SPACE_MISTAKES_MAX <= chars - len(their) <= SPACE_MISTAKES_MAX:
                 cost = _joined_cost(first + second, their, letters)
-                options += [(cost, -len(their), (i, i + 1), (j,), "spaces_differ")] if cost is not None else []
+                options += (
+                    [(cost, -max(chars, len(their)), (i, i + 1), (j,), "spaces_differ")] if cost is not None else []
+                )
     for j, (first, second) in enumerate(pairwise(theirs)):
         chars = len(first) + len(second)
         for i, our in enumerate(ours):
             if -SPACE_MISTAKES_MAX <= chars - len(our) <= SPACE_MISTAKES_MAX:
                 cost = _joined_cost(first + second, our, letters)
-                options += [(cost, -len(our), (i,), (j, j + 1), "spaces_differ")] if cost is not None else []
+                options += (
+                    [(cost, -max(chars, len(our)), (i,), (j, j + 1), "spaces_differ")] if cost is not None else []
+                )
     return options
 
 
