@@ -9,9 +9,15 @@ from typing import Protocol
 
 from connectors.exceptions.book import ExceptionBook
 from connectors.lists.book import ListBook
+from connectors.models.book import ModelBook
+from connectors.models.scorer import Scorer
 from connectors.pic.base import Pic
+from connectors.snoozes.book import SnoozeBook
 from connectors.tenants.book import TenantBook
 from schemas.codec import Codec
+
+#: As PTR_FRAUD_MODEL_TIMEOUT_S, where nobody sets it.
+MODEL_TIMEOUT_S = 1.0
 
 
 class RescreeningWatch(Protocol):
@@ -78,4 +84,7 @@ class Context:
     rescreening: RescreeningWatch = field(default_factory=Nobody)
     #: The time for work that no record brings a time for, epoch milliseconds.
     now_ms: Callable[[], int] = _now_ms
+    snoozes: SnoozeBook = field(default_factory=SnoozeBook)
+    models: ModelBook = field(default_factory=ModelBook)
+    scorer: Scorer = field(default_factory=lambda: Scorer(MODEL_TIMEOUT_S))
     exceptions: ExceptionBook = field(default_factory=ExceptionBook)

@@ -7,8 +7,9 @@ from agents.ended import ended_of
 from pipeline import topics
 from pipeline.engine.fence import repeated
 from pipeline.engine.stage import RawRecord, Stage, Work
+from pipeline.stages.features import FEATURE_SET
 from pipeline.stages.payer_checks import NO_USE, LimitReached, check_payer
-from pipeline.stages.profiles import add_payment, payer_features
+from pipeline.stages.profiles import add_payer_payment, tag_of
 from schemas.codec import UndecodableError
 from schemas.identity import payee_key, payment_key
 from schemas.reasons import Error, Outcome
@@ -34,15 +35,24 @@ def make(context: Context) -> Stage:
         profile = work.rows.get(record.key)
         if repeated(profile.seen, event):
             return
-        at_ms, terminal_id = event["requested_at_ms"], event["terminal_id"]
-        add_payment(profile, at_ms, event["amount_minor"], terminal_id)
+        payee = payee_key(event["tenant"], event["creditor_id"], event["terminal_id"])
+        facts = add_payer_payment(
+            profile,
+            event["requested_at_ms"],
+            event["amount_minor"],
+            terminal=tag_of(payee),
+            card=tag_of(event["token"].encode()),
+            country=event["country"],
+            home=event["debtor_country"],
+        )
         head = {
             "sender_partition": record.partition,
             "sender_offset": record.offset,
             "rule_version": event["rule_version"],
             "outcome": "profiled",
             "reason": "",
-            "payer_features": payer_features(profile, at_ms),
+            "feature_set": FEATURE_SET,
+            "payer_features": facts,
             "sca": "",
             "sca_basis": "",
         }
@@ -60,6 +70,6 @@ def make(context: Context) -> Stage:
                 profile.use = answer.use
                 head["sca"], head["sca_basis"] = answer.sca, answer.sca_basis
         work.rows.save(record.key, profile)
-        work.emit(target, write(head, carried), payee_key(event["tenant"], event["creditor_id"], terminal_id))
+        work.emit(target, write(head, carried), payee)
 
     return Stage(name=NAME, source=topics.LOCALIZED.name, handle=handle)

@@ -129,6 +129,7 @@ def _call_of(queued: PaymentQueued) -> Call:
         currency=queued.currency,
         token=queued.token,
         method=queued.method,
+        challenge=queued.challenge,
         terms=queued.terms,
         sca=queued.sca,
         sca_basis=queued.sca_basis,

@@ -16,13 +16,18 @@ from connectors.exceptions.reader import ExceptionReader
 from connectors.lists.book import ListBook
 from connectors.lists.load import age_limit_s, load_watchlists
 from connectors.lists.reader import ListReader
+from connectors.models.book import ModelBook
+from connectors.models.scorer import Scorer
+from connectors.models.topic import ModelReader
 from connectors.pic.registry import make_pic
 from connectors.registry import open_registry
+from connectors.snoozes.book import SnoozeBook
+from connectors.snoozes.topic import SnoozeReader
 from connectors.tenants.book import TenantBook
 from connectors.tenants.reader import TenantReader
 from pipeline import topics
 from pipeline.engine.app import PipelineApp, SideInput, end_process, make_app
-from pipeline.engine.metrics import ListMetrics, Metrics, RescreeningMetrics, RuleMetrics
+from pipeline.engine.metrics import ListMetrics, Metrics, ModelMetrics, RescreeningMetrics, RuleMetrics
 from pipeline.engine.stage import Group, Table
 from pipeline.engine.worker import use_uvloop
 from pipeline.settings import Settings, load
@@ -51,7 +56,7 @@ def flow(context: Context) -> dict[str, list[Group]]:
             Group(
                 name="payer",
                 stages=(payer.make(context),),
-                table=Table(name=profiles.PAYERS, changelog=profiles.PAYERS_CHANGELOG, row_type=profiles.ROW),
+                table=Table(name=profiles.PAYERS, changelog=profiles.PAYERS_CHANGELOG, row_type=profiles.PAYER_ROW),
             )
         ],
         # payments.profiled.v1 -> payments.scored.v1, keyed by payment; payments.chargebacks.v1 labels
@@ -59,7 +64,7 @@ def flow(context: Context) -> dict[str, list[Group]]:
             Group(
                 name="payee",
                 stages=(payee.make(context), payee.make_chargebacks(context)),
-                table=Table(name=profiles.PAYEES, changelog=profiles.PAYEES_CHANGELOG, row_type=profiles.ROW),
+                table=Table(name=profiles.PAYEES, changelog=profiles.PAYEES_CHANGELOG, row_type=profiles.PAYEE_ROW),
             )
         ],
         # payments.referred.v1, reviews.decided.v1 -> reviews.opened.v1, reviews.answered.v1; back to payments.screened.v1 or
@@ -105,6 +110,15 @@ def create(settings: Settings) -> PipelineApp:
         list_metrics.without_topic(name, watchlists.version, watchlists.entries_count)
         if not settings.lists:
             side_inputs.append(ListReader(settings.access, topics.LISTS.name, codec, lists, on_failure=_lists_unread))
+    model_metrics = ModelMetrics(metrics)
+    models = ModelBook(model_metrics)
+    if "payee" in settings.stages:
+        side_inputs.append(ModelReader(settings.access, topics.MODELS.name, codec, models, on_failure=_models_unread))
+    snoozes = SnoozeBook()
+    if "payee" in settings.stages:
+        side_inputs.append(
+            SnoozeReader(settings.access, topics.SNOOZES.name, codec, snoozes, on_failure=_snoozes_unread)
+        )
     exceptions = ExceptionBook()
     if screens:
         side_inputs.append(
@@ -116,6 +130,9 @@ def create(settings: Settings) -> PipelineApp:
         tenants=book,
         lists=lists,
         rescreening=RescreeningMetrics(metrics),
+        snoozes=snoozes,
+        models=models,
+        scorer=Scorer(settings.fraud_model_timeout_s, model_metrics),
         rules_watch=RuleMetrics(metrics),
         exceptions=exceptions,
         pics={
@@ -145,8 +162,16 @@ def _tenants_unread(error: BaseException) -> None:
     end_process(f"tenants' configurations are no longer read: {type(error).__name__}: {error}")
 
 
+def _snoozes_unread(error: BaseException) -> None:
+    end_process(f"snoozed fraud rules are no longer read: {type(error).__name__}: {error}")
+
+
 def _lists_unread(error: BaseException) -> None:
     end_process(f"sanctions lists are no longer read: {type(error).__name__}: {error}")
+
+
+def _models_unread(error: BaseException) -> None:
+    end_process(f"fraud models are no longer read: {type(error).__name__}: {error}")
 
 
 def _exceptions_unread(error: BaseException) -> None:

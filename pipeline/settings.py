@@ -202,6 +202,8 @@ class Settings:
     watchdog_s: float = 60.0
     #: Longest time a PIC may take to answer; after it the answer is unknown.
     pic_timeout_s: float = 5.0
+    #: Longest time the fraud model may take for one batch; after it the tenant's ``model_failure`` applies.
+    fraud_model_timeout_s: float = 1.0
     log_level: str = "warning"
 
     SECRETS: ClassVar[frozenset[str]] = frozenset({"web_token", "database", "schema_registry_url"})
@@ -297,6 +299,7 @@ _READ = {
     "session_timeout_s": _between(6, 40),
     "watchdog_s": _between(5, 3600),
     "pic_timeout_s": _between(0.01, 300),
+    "fraud_model_timeout_s": _between(0.01, 60),
 }
 
 

@@ -70,7 +70,7 @@ COMPLETED = _log(
     retention_days=30,
     message_timestamp_type="LogAppendTime",
 )
-CHARGEBACKS = _log("payments.chargebacks.v1", "disputes, keyed by payee", retention_days=30)
+CHARGEBACKS = _log("payments.chargebacks.v1", "disputes, and refunds for fraud; keyed by payee", retention_days=30)
 # Personal data: kept no longer than a stage may be away.
 PARTIES_SEEN = _log("parties.seen.v1", "parties of payments, new or changed; keyed by party")
 PARTIES_FLAGGED = _log(
@@ -82,6 +82,19 @@ TENANTS = Topic(
     "versions of tenants' configurations, keyed by tenant and version",
     partitions=1,
     config={"cleanup.policy": "compact", "message.timestamp.type": "LogAppendTime"},
+)
+# Compacted after a day: whoever reads it whole still finds what was in force when he stopped. Deleted when the longest
+# snooze (connectors/snoozes/book.py) is over for sure.
+SNOOZES = Topic(
+    "fraud.snoozed.v1",
+    "fraud rules that are switched off for a payer until a time, keyed by tenant, payer and rule",
+    partitions=1,
+    config={
+        "cleanup.policy": "compact,delete",
+        "retention.ms": str(400 * DAY_MS),
+        "message.timestamp.type": "LogAppendTime",
+        "min.compaction.lag.ms": str(DAY_MS),
+    },
 )
 # One partition: parts come before the head that names them. Segments of a day, so that old versions are cleaned soon.
 LISTS = Topic(
@@ -96,6 +109,13 @@ LISTS = Topic(
     },
 )
 
+# As the lists.
+MODELS = Topic(
+    "models.updated.v1",
+    "fraud models: their parts, then the head that names them, and promotions to champion or challenger",
+    partitions=1,
+    config=dict(LISTS.config),
+)
 # Compacted to the last word on each party and entry; earlier ones stay for a day, so that a repeat decides as before.
 EXCEPTIONS = Topic(
     "exceptions.granted.v1",
@@ -152,7 +172,9 @@ def all_topics(pics: Iterable[str]) -> list[Topic]:
         PARTIES_FLAGGED,
         DEAD_LETTERS,
         TENANTS,
+        SNOOZES,
         LISTS,
+        MODELS,
         EXCEPTIONS,
         TABLE_PAYMENTS,
         TABLE_PAYER_PROFILES,
@@ -169,5 +191,5 @@ def audited(pics: Iterable[str]) -> list[Topic]:
     come: what is refused may hold what must not be kept."""
     queues = [topic for pic in sorted(pics) for topic in (queue(pic), *retries(pic))]
     reviews = [REVIEWS_OPENED, REVIEWS_ANSWERED, PARTIES_FLAGGED]
-    ends = [ANSWERED, COMPLETED, CHARGEBACKS, DEAD_LETTERS, TENANTS, EXCEPTIONS]
+    ends = [ANSWERED, COMPLETED, CHARGEBACKS, DEAD_LETTERS, TENANTS, EXCEPTIONS, SNOOZES]
     return [SCREENED, LOCALIZED, PROFILED, SCORED, *reviews, *queues, *ends]

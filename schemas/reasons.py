@@ -51,9 +51,11 @@ class Reason(StrEnum):
     RULE_FAILED = "rule_failed"
     # The payer stage (rejected).
     PAYER_LIMIT_REACHED = "payer_limit_reached"
-    # Fraud (declined, referred).
+    # Fraud (declined, referred, challenged).
     FRAUD_SCORE_HIGH = "fraud_score_high"
     FRAUD_SCORE_RAISED = "fraud_score_raised"
+    FRAUD_SCORE_NOTABLE = "fraud_score_notable"
+    FRAUD_MODEL_UNAVAILABLE = "fraud_model_unavailable"
     # Reviews (blocked, declined; and why a payment that was referred goes on).
     REVIEW_APPROVED = "review_approved"
     REVIEW_REJECTED = "review_rejected"

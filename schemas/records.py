@@ -97,6 +97,7 @@ class PaymentScreened(Record, frozen=True, kw_only=True):
     country: str
     method: str
     token: str
+    debtor_country: str = ""
     received_at_ms: int
     trace_id: str = ""
     request: bytes
@@ -175,6 +176,7 @@ class PaymentLocalized(Record, frozen=True, kw_only=True):
     country: str
     method: str
     token: str
+    debtor_country: str = ""
     received_at_ms: int
     trace_id: str = ""
     request: bytes
@@ -188,6 +190,7 @@ class PaymentProfiled(Record, frozen=True, kw_only=True):
     rule_version: int
     outcome: str
     reason: str = ""
+    feature_set: int = 1
     payer_features: list[int]
     sca: str = ""
     sca_basis: str = ""
@@ -205,9 +208,29 @@ class PaymentProfiled(Record, frozen=True, kw_only=True):
     country: str
     method: str
     token: str
+    debtor_country: str = ""
     received_at_ms: int
     trace_id: str = ""
     request: bytes
+
+
+class RuleHit(Record, frozen=True, kw_only=True):
+    """A fraud rule that fired."""
+
+    rule: str
+    value: float
+    limit: float
+    weight: float
+    snoozed: bool = False
+
+
+class FeatureEffect(Record, frozen=True, kw_only=True):
+    """What one feature did to the model's score."""
+
+    feature: str
+    value: float
+    usual: float
+    effect: float
 
 
 class PaymentScored(Record, frozen=True, kw_only=True):
@@ -221,6 +244,16 @@ class PaymentScored(Record, frozen=True, kw_only=True):
     payee_features: list[int]
     score: float
     score_reasons: list[str]
+    rule_hits: list[RuleHit] = []
+    rule_library: int = 0
+    rule_score: float = 0.0
+    model: str = ""
+    model_score: float = 0.0
+    model_failure: str = ""
+    challenger: str = ""
+    challenger_score: float = 0.0
+    effects: list[FeatureEffect] = []
+    feature_set: int = 1
     payer_features: list[int]
     sca: str = ""
     sca_basis: str = ""
@@ -238,6 +271,7 @@ class PaymentScored(Record, frozen=True, kw_only=True):
     country: str
     method: str
     token: str
+    debtor_country: str = ""
     received_at_ms: int
     trace_id: str = ""
     request: bytes
@@ -251,6 +285,7 @@ class PaymentQueued(Record, frozen=True, kw_only=True):
     attempt: int
     ask: int
     not_before_ms: int
+    challenge: bool = False
     rule_version: int
     sca: str = ""
     sca_basis: str = ""
@@ -268,6 +303,7 @@ class PaymentQueued(Record, frozen=True, kw_only=True):
     country: str
     method: str
     token: str
+    debtor_country: str = ""
     received_at_ms: int
     trace_id: str = ""
     request: bytes
@@ -358,7 +394,7 @@ class TenantConfigured(Record, frozen=True, kw_only=True):
 
 
 class ChargebackReceived(Record, frozen=True, kw_only=True):
-    """A payer disputed a payment: a label, arriving late."""
+    """Somebody says that a payment should not have been: a label, arriving late."""
 
     tenant: str
     payment_id: str
@@ -369,6 +405,19 @@ class ChargebackReceived(Record, frozen=True, kw_only=True):
     paid_at_ms: int
     charged_back_at_ms: int
     reason: str = "fraud"
+    kind: str = "chargeback"
+
+
+class RuleSnoozed(Record, frozen=True, kw_only=True):
+    """Somebody switched a fraud rule off for one payer until a time, or on again."""
+
+    tenant: str
+    debtor_id: str
+    rule: str
+    until_ms: int
+    by: str
+    reason: str
+    decided_at_ms: int
 
 
 class ListPart(Record, frozen=True, kw_only=True):
@@ -420,6 +469,35 @@ class PartyFlagged(Record, frozen=True, kw_only=True):
     evidence: _Texts
     algorithm: str
     rule_version: int
+
+
+class ModelPart(Record, frozen=True, kw_only=True):
+    """A part of one version of a fraud model. It counts only once a ModelUpdated names its version."""
+
+    version: str
+    part: int
+    content: bytes
+
+
+class ModelUpdated(Record, frozen=True, kw_only=True):
+    """A fraud model is complete and may be promoted; written after all its parts."""
+
+    version: str
+    parts: int
+    sha256: str
+    feature_set: int
+    description: str
+    trained_at_ms: int
+
+
+class ModelPromoted(Record, frozen=True, kw_only=True):
+    """A model is from now on champion (its score counts) or challenger (it is recorded only)."""
+
+    role: str
+    version: str
+    by: str
+    reason: str = ""
+    promoted_at_ms: int
 
 
 class ReviewOpened(Record, frozen=True, kw_only=True):
@@ -501,10 +579,14 @@ RECORDS: tuple[type[Record], ...] = (
     DeadLetter,
     TenantConfigured,
     ChargebackReceived,
+    RuleSnoozed,
     ListPart,
     ListUpdated,
     PartySeen,
     PartyFlagged,
+    ModelPart,
+    ModelUpdated,
+    ModelPromoted,
     ReviewOpened,
     ReviewDecided,
     ReviewAnswered,

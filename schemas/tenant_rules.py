@@ -37,25 +37,44 @@ class ScreeningRules(_Rules, frozen=True, kw_only=True):
     block_at: float = 1.0
 
 
-class FraudRules(_Rules, frozen=True, kw_only=True):
-    """Scores from which a payment is referred or declined, and the limits of the rules that make the score."""
+class RuleTuning(_Rules, frozen=True, kw_only=True):
+    """What a tenant changes of one fraud rule; the rest is the library's (pipeline/stages/fraud_rules.py, docs/fraud.md)."""
 
+    enabled: bool = True
+    #: What the rule weighs just above its limit, 0 to 1; the library's own weight when it is left out.
+    weight: float | None = None
+    #: By name, in the unit that the name ends in.
+    thresholds: dict[str, float] = {}
+
+
+#: What ``FraudRules.model_failure`` may be.
+MODEL_FAILURES: tuple[str, ...] = ("open", "closed", "review")
+
+
+class FraudRules(_Rules, frozen=True, kw_only=True):
+    """Scores from which a payment is referred or declined, and what this tenant changes of the rules that make them."""
+
+    #: From here on the payer is asked to prove who they are, and the payment goes on; without it nobody is asked.
+    challenge_at: float | None = None
     refer_at: float = 0.6
     decline_at: float = 0.8
-    #: Payments of one payer within the clock hours of the last day.
-    payer_count_1d_max: int = 20
-    #: An amount this many times the payer's 30-day mean is unusual.
-    amount_to_mean_max: float = 10.0
-    #: Different terminals of one payer in a day.
-    payer_terminals_1d_max: int = 5
-    #: Payments at one payee within the current and the previous clock hour.
-    payee_count_1h_max: int = 200
-    #: Share of charged-back payments at one payee over 30 days, basis points, once there are enough payments.
-    payee_chargeback_bp_max: int = 500
-    #: Card testing: more payments of one payer in a day than this ...
-    card_testing_count_1d_max: int = 8
-    #: ... of no more than this on average, in minor units: somebody tries which cards work.
-    card_testing_mean_minor_max: int = 200
+    #: What is answered where a model is in force and gives no score (it cannot be loaded, or takes too long): open (the
+    #: rules alone decide), closed (declined), review (a person decides).
+    model_failure: str = "open"
+    #: By the rule's name. A rule that is not named has the library's weight and thresholds.
+    rules: dict[str, RuleTuning] = {}
+
+
+#: Fields of ``fraud`` that documents had until the rules became a library: now a threshold of a rule.
+MOVED_THRESHOLDS: dict[str, tuple[str, str]] = {
+    "payer_count_1d_max": ("payer_velocity_1d", "count_max"),
+    "amount_to_mean_max": ("amount_unusual_30d", "ratio_max"),
+    "payer_terminals_1d_max": ("payer_terminals_1d", "terminals_max"),
+    "payee_count_1h_max": ("payee_burst_1h", "count_max"),
+    "payee_chargeback_bp_max": ("payee_chargebacks_30d", "share_bp_max"),
+    "card_testing_count_1d_max": ("card_testing_1d", "count_max"),
+    "card_testing_mean_minor_max": ("card_testing_1d", "mean_minor_max"),
+}
 
 
 class ReviewRules(_Rules, frozen=True, kw_only=True):
@@ -89,3 +108,19 @@ class TenantRules(_Rules, frozen=True, kw_only=True):
     #: Runs beside the rules in force, without effect.
     shadow: ShadowRules | None = None
     review: ReviewRules = ReviewRules()
+
+
+def rules_of(document: str) -> TenantRules:
+    """The rules in ``document``, the JSON of a version in ``tenants.configured.v1``, also of an earlier program.
+
+    A field of :data:`MOVED_THRESHOLDS` is read as the threshold that it became. Raises ``msgspec.MsgspecError``.
+    """
+    data = msgspec.json.decode(document)
+    fraud = data.get("fraud") if isinstance(data, dict) else None
+    if isinstance(fraud, dict) and not MOVED_THRESHOLDS.keys().isdisjoint(fraud):
+        moved: dict[str, dict[str, dict[str, object]]] = {}
+        for name in MOVED_THRESHOLDS.keys() & fraud.keys():
+            rule, threshold = MOVED_THRESHOLDS[name]
+            moved.setdefault(rule, {"thresholds": {}})["thresholds"][threshold] = fraud.pop(name)
+        fraud["rules"] = moved
+    return msgspec.convert(data, TenantRules)

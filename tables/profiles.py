@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pipeline import topics
-from pipeline.stages.profiles import Profile
+from pipeline.stages.profiles import PayeeProfile, PayerProfile
 
 PAYERS = "payer_profiles"
 PAYEES = "payee_profiles"
 PAYERS_CHANGELOG = topics.TABLE_PAYER_PROFILES.name
 PAYEES_CHANGELOG = topics.TABLE_PAYEE_PROFILES.name
-ROW = Profile
+PAYER_ROW = PayerProfile
+PAYEE_ROW = PayeeProfile

@@ -10,7 +10,15 @@ from typing import Any
 import msgspec
 
 from pipeline.stages.dispatch import Attempts
-from pipeline.stages.profiles import HOUR_MS, PAYEE_FEATURES, PAYER_FEATURES, Profile, payee_features, payer_features
+from pipeline.stages.features import PAYEE_FEATURES, PAYER_FEATURES
+from pipeline.stages.profiles import (
+    HOUR_MS,
+    PAYER_WINDOWS,
+    PayeeProfile,
+    PayerProfile,
+    payee_features,
+    payer_windows,
+)
 from pipeline.stages.reviews import Reviews
 from schemas.identity import party_key, payee_key, payer_key, payment_key
 from tables import attempts, parties, payments, profiles, reviews
@@ -63,30 +71,37 @@ def reviews_view(row: Reviews) -> dict[str, Any]:
 
 
 def _profile_view(
-    row: Profile, names: tuple[str, ...], features: Callable[[Profile, int], list[int]]
+    row: PayerProfile | PayeeProfile, names: tuple[str, ...], facts: list[int], **columns: list[int]
 ) -> dict[str, Any]:
-    newest_ms = row.hours[-1] * HOUR_MS if row.hours else 0
+    columns = {"count": row.counts, "amount_minor": row.amounts, "small": row.smalls} | columns
+    # Newest first; a row of an earlier version lacks the newer columns.
     buckets = [
-        {"hour": _iso(hour * HOUR_MS), "count": count, "amount_minor": amount, "chargebacks": chargebacks}
-        for hour, count, amount, chargebacks in zip(row.hours, row.counts, row.amounts, row.chargebacks, strict=True)
+        {"hour": _iso(row.hours[at] * HOUR_MS)}
+        | {name: column[at] if len(column) == len(row.hours) else 0 for name, column in columns.items()}
+        for at in range(len(row.hours) - 1, max(len(row.hours) - 1 - BUCKETS_SHOWN_MAX, -1), -1)
     ]
     return {
         "version": row.version,
-        "newest_hour": _iso(newest_ms),
-        "features_at_newest_hour": dict(zip(names, features(row, newest_ms), strict=True)),
-        "buckets_total": len(buckets),
-        "buckets": buckets[::-1][:BUCKETS_SHOWN_MAX],
+        "newest_hour": _iso(_newest_ms(row)),
+        "features_at_newest_hour": dict(zip(names, facts, strict=True)),
+        "buckets_total": len(row.hours),
+        "buckets": buckets,
     }
 
 
-def payer_view(row: Profile) -> dict[str, Any]:
-    """A payer's buckets and features."""
-    return _profile_view(row, PAYER_FEATURES, payer_features)
+def _newest_ms(row: PayerProfile | PayeeProfile) -> int:
+    return row.hours[-1] * HOUR_MS if row.hours else 0
 
 
-def payee_view(row: Profile) -> dict[str, Any]:
-    """A payee's buckets and features."""
-    return _profile_view(row, PAYEE_FEATURES, payee_features)
+def payer_view(row: PayerProfile) -> dict[str, Any]:
+    """A payer's buckets and facts, but for those that are about one payment."""
+    return _profile_view(row, PAYER_FEATURES[:PAYER_WINDOWS], payer_windows(row, _newest_ms(row)))
+
+
+def payee_view(row: PayeeProfile) -> dict[str, Any]:
+    """A payee's buckets and facts."""
+    facts = payee_features(row, _newest_ms(row))
+    return _profile_view(row, PAYEE_FEATURES, facts, chargebacks=row.chargebacks, new_payers=row.new_payers)
 
 
 def party_view(row: PartyRow) -> dict[str, Any]:

@@ -8,16 +8,13 @@ leaves them until the next import.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from confluent_kafka import KafkaError, KafkaException
-
 from connectors.broker.follow import TopicReadError, read_to_end
-from connectors.broker.transaction import PublishError, failed, open_producer
+from connectors.broker.parts import TIMEOUT_S, remove, write_in_parts
+from connectors.broker.transaction import PublishError, open_producer
 from connectors.lists.version import ListVersion, UnusableListError, content_of, entries_of, head_key, part_key
 from pipeline.settings import BrokerAccess
 from pipeline.stages.watchlist import ListEntry
@@ -26,16 +23,8 @@ from schemas.codec import Codec, UndecodableError
 from schemas.records import ListPart, ListUpdated
 
 TRANSACTIONAL_ID: Final = "ptr-lists-publish"
-#: Longest wait for the broker in each step.
-TIMEOUT_S: Final = 30.0
-#: The head has its timestamp when it is written and is seen when the transaction is committed. What is left of
-#: EFFECTIVE_DELAY_MS is for workers to make the list ready.
-COMMIT_WITHIN_S: Final = 2.0
-ATTEMPTS_MAX: Final = 3
 #: The one in force and the one before it, for ``ptr lists diff``.
 VERSIONS_KEPT: Final = 2
-#: All records in one partition, whatever the topic has: parts come before their head.
-PARTITION: Final = 0
 
 
 @dataclass(slots=True)
@@ -115,7 +104,14 @@ def publish(brokers: BrokerAccess | str, codec: Codec, version: ListVersion, top
     kept = [each.version for each in before.versions(head.list)]
     same = kept[-1:] == [head.version]
     parts = [] if same else [(_key(part), codec.encode(part)) for part in version.parts()]
-    _write(producer, topic, parts, head_key(head.list, head.version), codec.encode(head))
+    write_in_parts(
+        producer,
+        topic,
+        parts,
+        [(head_key(head.list, head.version), codec.encode(head))],
+        rival="imported a list",
+        unknown="'ptr lists list' tells; importing again does no harm.",
+    )
     kept = [each for each in kept if each != head.version] + [head.version]
     _remove(producer, topic, before, head.list, set(kept[-VERSIONS_KEPT:]))
     return not same
@@ -125,50 +121,9 @@ def _key(part: ListPart) -> bytes:
     return part_key(part.list, part.version, part.part)
 
 
-def _write(producer: Any, topic: str, parts: Iterable[tuple[bytes, bytes]], key: bytes, head: bytes) -> None:
-    """Write parts and head in one transaction that is committed soon after the head has its timestamp."""
-    parts = list(parts)
-    for _ in range(ATTEMPTS_MAX):
-        try:
-            producer.begin_transaction()
-            for part_key_, part in parts:
-                producer.produce(topic, part, part_key_, PARTITION)
-            _flush(producer)
-            began_s = time.monotonic()
-            producer.produce(topic, head, key, PARTITION)
-            _flush(producer)
-            if time.monotonic() - began_s > COMMIT_WITHIN_S:
-                producer.abort_transaction(TIMEOUT_S)
-                continue
-            producer.commit_transaction(TIMEOUT_S)
-        except KafkaException as error:
-            unknown = "'ptr lists list' tells; importing again does no harm."
-            raise failed(producer, error, rival="imported a list", unknown=unknown, timeout_s=TIMEOUT_S) from error
-        return
-    raise PublishError(
-        f"nothing was published: the broker takes longer than {COMMIT_WITHIN_S:g} s, so that workers might not have the "
-        "list when it is in force. Try again when it is less busy."
-    )
-
-
 def _remove(producer: Any, topic: str, before: Contents, list_id: str, kept: set[str]) -> None:
     """Write tombstones for all versions of a list but ``kept``, also for parts that never got a head."""
     old = {version for each, version in (*before.heads, *before.parts) if each == list_id} - kept
     keys = [head_key(list_id, version) for version in sorted(old) if (list_id, version) in before.heads]
     keys += [part_key(list_id, v, part) for v in sorted(old) for part in sorted(before.parts.get((list_id, v), {}))]
-    if not keys:
-        return
-    try:
-        producer.begin_transaction()
-        for key in keys:
-            producer.produce(topic, None, key, PARTITION)
-        producer.commit_transaction(TIMEOUT_S)
-    except KafkaException:
-        # The new version is in force; what is left over is removed by the next import.
-        with suppress(KafkaException):
-            producer.abort_transaction(TIMEOUT_S)
-
-
-def _flush(producer: Any) -> None:
-    if producer.flush(TIMEOUT_S):
-        raise KafkaException(KafkaError(KafkaError._TIMED_OUT, f"the broker did not take it within {TIMEOUT_S:g} s"))
+    remove(producer, topic, keys)

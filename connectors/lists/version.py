@@ -5,19 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Final
 
 import msgspec
 
+from connectors.broker.parts import PART_BYTES_MAX, VERSION_CHARS, IncompleteError, whole
 from pipeline.stages.watchlist import KINDS, ListEntry
 from schemas.records import ListPart, ListUpdated
-
-#: Half of what a broker takes in one record by default (``message.max.bytes``, 1 MB).
-PART_BYTES_MAX: Final = 512 * 1024
-#: 128 MB: some thirty times the largest list that is known. A head that names more is a mistake.
-PARTS_MAX: Final = 256
-#: Of the hash; as many as a version of all lists together has.
-VERSION_CHARS: Final = 12
 
 
 class UnusableListError(ValueError):
@@ -77,16 +70,10 @@ def is_retired(head: ListUpdated) -> bool:
 
 def content_of(head: ListUpdated, parts: Mapping[int, bytes]) -> bytes:
     """The content that ``head`` names, whole. Raises :class:`UnusableListError` when ``parts`` are not all of it."""
-    if not 1 <= head.parts <= PARTS_MAX:
-        raise UnusableListError(f"its head names {head.parts} parts; there are 1 to {PARTS_MAX}")
-    missing = [part for part in range(head.parts) if part not in parts]
-    if missing:
-        raise UnusableListError(f"{len(missing)} of its {head.parts} parts are missing, the first is {missing[0]}")
-    content = b"".join(parts[part] for part in range(head.parts))
-    digest = sha256(content).hexdigest()
-    if digest != head.sha256 or not digest.startswith(head.version) or len(head.version) != VERSION_CHARS:
-        raise UnusableListError("its content has another hash than its head says")
-    return content
+    try:
+        return whole(head, parts)
+    except IncompleteError as error:
+        raise UnusableListError(str(error)) from error
 
 
 def entries_of(head: ListUpdated, content: bytes) -> tuple[ListEntry, ...]:

@@ -47,6 +47,8 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     token: str
     #: Kind of the instrument: card, bank_account, wallet ...
     method: str
+    #: Whether the payer is to prove who they are before money moves (3-D Secure, or what the method has).
+    challenge: bool = False
     #: Terms of the tenant's business rules: what is to be paid (``payable_minor``), tax, value date, locale; None without.
     terms: PaymentTerms | None = None
     #: Strong customer authentication: ``required``, ``exempt`` (``sca_basis`` names the article), ``out_of_scope``, or empty.

@@ -6,6 +6,7 @@ What a token makes the PIC do is scripted, in the manner of a payment provider's
     tok_slow...     paid, but late (the delay is the simulator's, not the ledger's)
     tok_lost...     paid, but the first answer is lost; a look-up finds it
     tok_error...    an error before anything is done; a look-up finds nothing; the next call with the same key is paid
+    tok_unproved... declined, authentication_failed, where the payer is challenged; otherwise paid
     tok_never...    no answer for 3 look-ups, then declined
     anything else   paid
 """
@@ -35,13 +36,14 @@ BUSY_TIMEOUT_S: Final = 60.0
 #: Attempts that a ledger in memory keeps: some 30 MB, and minutes of ordinary traffic.
 MEMORY_ENTRIES_MAX: Final = 100_000
 
-_SCRIPTED: Final = ("tok_decline", "tok_lost", "tok_error", "tok_never")
+_SCRIPTED: Final = ("tok_decline", "tok_unproved", "tok_lost", "tok_error", "tok_never")
 _ERROR: Final = "error"
+_UNPROVED: Final = "unproved"
 _PROCESSING: Final = "processing"
 
 
 class Entry(msgspec.Struct, gc=False):
-    """What the PIC knows of one attempt. ``outcome`` is paid, declined, processing, or error when nothing was done."""
+    """What the PIC knows of one attempt. ``outcome``: paid, declined, unproved, processing, or error: nothing was done."""
 
     outcome: str
     reference: str
@@ -181,6 +183,9 @@ def _authorize(held: dict[str, Entry], call: Call) -> Answer:
     if token.startswith("tok_decline"):
         entry = held[key] = Entry("declined", reference, 1, 0)
         return _told(entry)
+    if token.startswith("tok_unproved"):
+        entry = held[key] = Entry(_UNPROVED if call.challenge else "paid", reference, 1, 0)
+        return _told(entry)
     outcome = "paid" if token.startswith("tok_lost") else _ERROR if token.startswith("tok_error") else _PROCESSING
     held[key] = Entry(outcome, reference, 1, 0)
     return UNKNOWN
@@ -206,6 +211,8 @@ def _told(entry: Entry) -> Answer:
             return Answer("paid", "", entry.reference)
         case "declined":
             return Answer("declined", "insufficient_funds", entry.reference)
+        case "unproved":
+            return Answer("declined", "authentication_failed", entry.reference)
         case _:
             return UNKNOWN
 

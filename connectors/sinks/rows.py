@@ -29,6 +29,7 @@ from schemas.records import (
     Record,
     ReviewAnswered,
     ReviewOpened,
+    RuleSnoozed,
     TenantConfigured,
 )
 
@@ -126,6 +127,7 @@ _RECORDS: dict[str, type[Record]] = {
     topics.PARTIES_FLAGGED.name: PartyFlagged,
     topics.DEAD_LETTERS.name: DeadLetter,
     topics.TENANTS.name: TenantConfigured,
+    topics.SNOOZES.name: RuleSnoozed,
     topics.EXCEPTIONS.name: ExceptionGranted,
 }
 
@@ -194,8 +196,16 @@ def _completed(r: PaymentCompleted) -> _Fields:
 
 
 def _charged_back(r: ChargebackReceived) -> _Fields:
-    event_id = f"chargeback/{r.charged_back_at_ms}"
-    return (event_id, CHARGEBACK, "chargeback", "charged_back", r.reason, None, None)
+    event_id = f"{r.kind}/{r.charged_back_at_ms}"
+    return (
+        event_id,
+        CHARGEBACK,
+        "chargeback",
+        "refunded" if r.kind == "refund" else "charged_back",
+        r.reason,
+        None,
+        None,
+    )
 
 
 def _flagged(r: PartyFlagged) -> _Fields:
@@ -213,6 +223,11 @@ def _configured(r: TenantConfigured) -> _Fields:
     # With the hash: another document under a version that was used is another event, and must not vanish.
     event_id = f"tenant/{r.version}/{r.document_hash}"
     return (event_id, 0, "tenants", "configured", "", r.version, None)
+
+
+def _snoozed(r: RuleSnoozed) -> _Fields:
+    event_id = f"snooze/{r.decided_at_ms}/{r.debtor_id}/{r.rule}"
+    return (event_id, 0, "fraud", "snoozed" if r.until_ms > r.decided_at_ms else "snooze_ended", r.rule, None, None)
 
 
 def _excepted(r: ExceptionGranted) -> _Fields:
@@ -234,11 +249,12 @@ _FIELDS: dict[type[Record], Callable[[Any], _Fields]] = {
     PartyFlagged: _flagged,
     DeadLetter: _dead,
     TenantConfigured: _configured,
+    RuleSnoozed: _snoozed,
     ExceptionGranted: _excepted,
 }
 #: Written by outsiders, or not looked at by screening: a card number may be in them.
-_UNSCREENED = frozenset({ChargebackReceived, TenantConfigured, ReviewAnswered, ExceptionGranted})
-_STATELESS = frozenset({ChargebackReceived, PartyFlagged, DeadLetter, TenantConfigured, ExceptionGranted})
+_UNSCREENED = frozenset({ChargebackReceived, TenantConfigured, ReviewAnswered, ExceptionGranted, RuleSnoozed})
+_STATELESS = frozenset({ChargebackReceived, PartyFlagged, DeadLetter, TenantConfigured, ExceptionGranted, RuleSnoozed})
 #: Their last field holds the PTR's bytes.
 _CARRYING = frozenset({PaymentScreened, PaymentLocalized, PaymentProfiled, PaymentScored, PaymentQueued})
 #: How the field of the PTR's bytes begins in JSON; base64 holds no quote, so its last place is the field's.
@@ -449,7 +465,7 @@ def _unreadable(at: tuple[str, int, int, int], value: bytes | None, error: str) 
 def _identity(record: Any) -> tuple[str, str, bool]:
     """Tenant, payment, and whether the row can be kept under them."""
     kind = type(record)
-    if kind in (TenantConfigured, ExceptionGranted, PartyFlagged):
+    if kind in (TenantConfigured, ExceptionGranted, RuleSnoozed, PartyFlagged):
         return record.tenant, "", _is_tenant(record.tenant)
     if kind is DeadLetter:
         tenant, payment_id = _ids_of_key(record.key)

@@ -9,6 +9,8 @@ from typing import Any
 
 from connectors.sinks.database import STATE_COLUMNS, Database
 from connectors.sinks.rows import PaymentState
+from pipeline.stages.fraud_library import LIBRARY
+from pipeline.stages.fraud_rules import describe
 
 #: Examples that a check names of each kind.
 EXAMPLES_MAX = 20
@@ -144,7 +146,9 @@ def detail_of(stage: str, payload: dict[str, Any]) -> str:
         case "localization":
             parts = [f"fee {payload.get('fee_minor')}", f"pic {payload.get('pic')}"]
         case "payee":
-            parts = [f"score {payload.get('score', 0):.2f}", *payload.get("score_reasons", [])]
+            hits = payload.get("rule_hits") or []
+            said = [_said(hit, payload.get("currency", "")) for hit in hits] or payload.get("score_reasons", [])
+            parts = [f"score {payload.get('score', 0):.2f}", *said, *_model_words(payload)]
         case "dispatch" | "plugin":
             asked = [f"attempt {payload.get('attempt')}", f"ask {payload.get('ask')}", f"pic {payload.get('pic')}"]
             looked_up = "looked up" if payload.get("called") is False else ""
@@ -154,6 +158,26 @@ def detail_of(stage: str, payload: dict[str, Any]) -> str:
         case _:
             parts = [str(payload.get("detail", ""))]
     return ", ".join(part for part in parts if part)
+
+
+def _model_words(payload: dict[str, Any]) -> list[str]:
+    """What the fraud model said, and which features moved it: what they were, what is usual, by how much."""
+    if not payload.get("model"):
+        return []
+    failure = payload.get("model_failure")
+    said = f"gave no score ({failure})" if failure else f"{payload.get('model_score', 0):.2f}"
+    moved = [
+        f"{each['feature']} {each['value']:g} (usual {each['usual']:g}) {each['effect']:+.2f}"
+        for each in payload.get("effects", [])
+    ]
+    return [f"model {payload['model']} {said}", *moved]
+
+
+def _said(hit: dict[str, Any], currency: str) -> str:
+    """A rule that fired, as a person reads it."""
+    rule = LIBRARY.get(hit["rule"])
+    said = describe(rule, hit["value"], hit["limit"], currency) if rule else ""
+    return f"{hit['rule']}{': ' if said else ''}{said}{' (snoozed)' if hit['snoozed'] else ''}"
 
 
 def outcome_counts(database: Database) -> list[tuple[str, str, str, int]]:

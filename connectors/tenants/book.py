@@ -15,7 +15,7 @@ from connectors.tenants.document import document_hash
 from connectors.tenants.rule_checks import tenant_rule_mistakes
 from pipeline.stages.rules.rule_book import RuleBook
 from schemas.records import TenantConfigured
-from schemas.tenant_rules import TenantRules
+from schemas.tenant_rules import TenantRules, rules_of
 
 log = logging.getLogger(__name__)
 
@@ -125,7 +125,7 @@ class TenantBook:
             why = "its document has another hash"
         else:
             try:
-                rules = msgspec.json.decode(record.document, type=TenantRules)
+                rules = rules_of(record.document)
             except msgspec.MsgspecError as error:
                 why = str(error)
             else:

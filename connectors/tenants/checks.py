@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
+from difflib import get_close_matches
 
 from connectors.tenants.names import METHOD_PATTERN, countries, shown
 from connectors.tenants.rule_checks import amount_mistakes, fee_mistakes
+from pipeline.stages.fraud_library import LIBRARY
 from schemas.identity import PIC_PATTERN, TENANT_PATTERN
-from schemas.limits import AMOUNT_MINOR_MAX
 from schemas.money import is_currency
-from schemas.tenant_rules import TenantRules
+from schemas.tenant_rules import MODEL_FAILURES, TenantRules
 
 #: More methods than any tenant offers; bounds a document.
 METHODS_MAX = 50
-#: Above any count of payments that a payee has in a window; catches a time or an amount in the wrong field.
-COUNT_MAX = 1_000_000_000
 WHOLE_BP = 10_000
 #: Thirty days: nobody's payment waits longer, and its place in fraud's windows is still kept.
 REVIEW_HOURS_MAX = 720
+#: Names that a mistake lists when none is close.
+NAMES_SHOWN_MAX = 12
 
 #: A path such as ``fraud.decline_at`` or ``methods.card.max_minor.EUR``, and what is wrong there.
 Mistake = tuple[str, str]
@@ -54,12 +55,19 @@ def mistakes(rules: TenantRules, *, pics: Collection[str] | None, unread: Collec
     yield from _thresholds(
         "screening", "refer_at", rules.screening.refer_at, "block_at", rules.screening.block_at, unread
     )
+    if rules.fraud.challenge_at is not None:
+        yield from _thresholds(
+            "fraud", "challenge_at", rules.fraud.challenge_at, "refer_at", rules.fraud.refer_at, unread
+        )
+    if rules.fraud.model_failure not in MODEL_FAILURES:
+        value = rules.fraud.model_failure
+        yield "fraud.model_failure", f"must be one of {', '.join(MODEL_FAILURES)}, is {shown(value)}"
     if not 0 < rules.review.hours <= REVIEW_HOURS_MAX:
         yield "review.hours", f"must be above 0 and at most {REVIEW_HOURS_MAX}, is {rules.review.hours:g}"
     if rules.review.at_expiry not in ("approve", "reject"):
         yield "review.at_expiry", f"must be approve or reject, is {shown(rules.review.at_expiry)}"
     yield from _thresholds("fraud", "refer_at", rules.fraud.refer_at, "decline_at", rules.fraud.decline_at, unread)
-    yield from _limits(rules)
+    yield from _fraud_rules(rules)
 
 
 def _methods(rules: TenantRules, taken: Collection[str] | None) -> Iterator[Mistake]:
@@ -88,20 +96,33 @@ def _fee(rules: TenantRules, taken: Collection[str] | None) -> Iterator[Mistake]
     yield from _taken("fee.tiers", fee.tiers, taken)
 
 
-def _limits(rules: TenantRules) -> Iterator[Mistake]:
-    fraud = rules.fraud
-    if not 0 < fraud.amount_to_mean_max <= COUNT_MAX:
-        yield "fraud.amount_to_mean_max", f"must be above 0 and at most {COUNT_MAX}, is {fraud.amount_to_mean_max:g}"
-    if not 0 <= fraud.payee_chargeback_bp_max <= WHOLE_BP:
-        value = fraud.payee_chargeback_bp_max
-        yield "fraud.payee_chargeback_bp_max", f"must be between 0 and {WHOLE_BP} basis points, is {shown(value)}"
-    if not 0 <= fraud.card_testing_mean_minor_max <= AMOUNT_MINOR_MAX:
-        value = fraud.card_testing_mean_minor_max
-        yield "fraud.card_testing_mean_minor_max", f"must be between 0 and {AMOUNT_MINOR_MAX}, is {shown(value)}"
-    for name in ("payer_count_1d_max", "payer_terminals_1d_max", "payee_count_1h_max", "card_testing_count_1d_max"):
-        value = getattr(fraud, name)
-        if not 0 <= value <= COUNT_MAX:
-            yield f"fraud.{name}", f"must be between 0 and {COUNT_MAX}, is {shown(value)}"
+def _fraud_rules(rules: TenantRules) -> Iterator[Mistake]:
+    for name, tuning in rules.fraud.rules.items():
+        path = f"fraud.rules.{name}"
+        rule = LIBRARY.get(name)
+        if rule is None:
+            yield path, f"unknown rule; {suggestion(name, LIBRARY)}"
+            continue
+        if tuning.weight is not None and not 0 <= tuning.weight <= 1:
+            yield f"{path}.weight", f"must be between 0 and 1, is {tuning.weight:g}"
+        known = {threshold.name: threshold for threshold in rule.thresholds()}
+        for threshold, value in tuning.thresholds.items():
+            at = f"{path}.thresholds.{threshold}"
+            if threshold not in known:
+                yield at, f"unknown threshold; {suggestion(threshold, known)}"
+            elif not 0 <= value <= known[threshold].high:
+                yield at, f"must be between 0 and {known[threshold].high:.0f}, is {shown(value)}"
+
+
+def suggestion(name: str, known: Collection[str]) -> str:
+    """What somebody may have meant who wrote ``name``: the closest of ``known``, or some of them."""
+    close = get_close_matches(name, known, n=1)
+    if close:
+        return f"did you mean {close[0]}?"
+    if not known:
+        return "there is none"
+    more = f" and {len(known) - NAMES_SHOWN_MAX} more" if len(known) > NAMES_SHOWN_MAX else ""
+    return f"there are {', '.join(list(known)[:NAMES_SHOWN_MAX])}{more}"
 
 
 def _amounts(path: str, amounts: Mapping[str, int], taken: Collection[str] | None) -> Iterator[Mistake]:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from functools import cache
 from hashlib import blake2b
 from types import UnionType
@@ -20,11 +19,11 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 import msgspec
 import yaml
 
-from connectors.tenants.checks import mistakes
+from connectors.tenants.checks import mistakes, suggestion
 from connectors.tenants.names import shown
 from connectors.tenants.rule_checks import RuleMistake, edition_mistakes, tenant_rule_mistakes
 from schemas.business_rules import Edition, Sparse
-from schemas.tenant_rules import TenantRules
+from schemas.tenant_rules import MOVED_THRESHOLDS, TenantRules
 
 #: A tenant takes about 1 KiB, so this is some hundred tenants; it bounds the time that reading takes (2 s).
 FILE_CHARS_MAX = 256 * 1024
@@ -36,7 +35,7 @@ NAME_CHARS_MAX = 40
 NUMBER_CHARS_MAX = 20
 
 _INT = re.compile(r"-?(0|[1-9][0-9]*(_[0-9]+)*)\Z")
-_FLOAT = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]{1,2})?\Z")
+_FLOAT = re.compile(r"-?(0|[1-9][0-9]*(_[0-9]+)*)(\.[0-9]+)?([eE][-+]?[0-9]{1,2})?\Z")
 _STR_TAG, _BOOL_TAG, _NULL_TAG = "tag:yaml.org,2002:str", "tag:yaml.org,2002:bool", "tag:yaml.org,2002:null"
 #: What YAML may take a text for: ``NO`` is a truth value to it, and 2026-01-01 a time. Here it is the text that was written.
 _TEXT_TAGS = frozenset([_STR_TAG, _BOOL_TAG, "tag:yaml.org,2002:timestamp"])
@@ -285,9 +284,7 @@ class _Reading:
         for key, key_node, value_node in pairs:
             at = _join(path, key)
             if key not in hints:
-                close = get_close_matches(key, hints, n=1)
-                hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(hints)}"
-                self._wrong(key_node, at, f"unknown field; {hint}")
+                self._wrong(key_node, at, _moved_to(at) or f"unknown field; {suggestion(key, hints)}")
                 continue
             value = self._value(value_node, hints[key], at)
             if value is not _UNREAD:
@@ -364,7 +361,11 @@ class _Reading:
         pairs = self._pairs(node, path, "a mapping")
         if pairs is _UNREAD:
             return _UNREAD
-        values = {key: self._value(value_node, hint, _join(path, key)) for key, _, value_node in pairs}
+        values = {}
+        for key, key_node, value_node in pairs:
+            values[key] = self._value(value_node, hint, _join(path, key))
+            # A mistake in a name that the tenant chose is where the name is.
+            self.lines[_join(path, key)] = _line_of(key_node)
         return {key: value for key, value in values.items() if value is not _UNREAD}
 
     def _pairs(self, node: yaml.Node, path: str, what: str) -> Any:
@@ -385,6 +386,15 @@ class _Reading:
             else:
                 pairs[key] = (key, key_node, value_node)
         return list(pairs.values())
+
+
+def _moved_to(path: str) -> str:
+    """Where a field of earlier versions is now; empty when it never was one."""
+    group, _, name = path.partition(".")
+    if group != "fraud" or name not in MOVED_THRESHOLDS:
+        return ""
+    rule, threshold = MOVED_THRESHOLDS[name]
+    return f"is now fraud.rules.{rule}.thresholds.{threshold}"
 
 
 def place_in(text: str, node: yaml.Node, offset: int) -> Place:

@@ -27,11 +27,14 @@ from connectors.broker import admin
 from connectors.broker.embedded import EmbeddedBroker, EmbeddedBrokerError
 from connectors.broker.transaction import PublishError
 from connectors.demo.generator import generate
+from connectors.demo.model import demo_model
 from connectors.demo.recount import expected
 from connectors.demo.stream import Post
 from connectors.demo.tenants import tenants_yaml
 from connectors.files import source
 from connectors.files.readers import FileError
+from connectors.models.book import CHAMPION
+from connectors.models.topic import publish
 from connectors.reviews.scripted import ScriptedReviewer
 from connectors.sinks.database import open_database
 from connectors.sinks.reviews import open_reviews
@@ -189,6 +192,9 @@ def _run(
     rig = stack.enter_context(Rig(access, folder, PTR_WEB_TOKEN=token))
     before = _dead_letters_before(rig)
     rig.prepare(tenants)
+    publish(
+        rig.access, Codec(), demo_model(), promote_to=CHAMPION, by="ptr demo", reason="trained on generated traffic"
+    )
     console.print(f"tenants: {', '.join(rules.tenant for rules in tenants)}; two worker groups, audit sink on SQLite")
     front, _ = rig.worker("front", FRONT), rig.worker("fraud", FRAUD)
     rig.audit_sink()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any, BinaryIO
 
 import click
@@ -42,6 +43,19 @@ def codec_of(settings: Settings) -> Codec:
 def print_json(data: Any) -> None:
     """One indented document on standard output."""
     click.echo(msgspec.json.format(msgspec.json.encode(data)).decode())
+
+
+def day_ms(text: str) -> int:
+    """The beginning of a day, UTC, written YYYY-MM-DD. Raises ``click.UsageError``."""
+    try:
+        return int(datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC).timestamp() * 1000)
+    except ValueError:
+        raise click.UsageError(f"{text!r} is no day: write YYYY-MM-DD") from None
+
+
+def day_of(at_ms: int) -> str:
+    """The day of a time, UTC, as YYYY-MM-DD."""
+    return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%d")
 
 
 def read_text(file: BinaryIO) -> tuple[str, str]:

@@ -53,6 +53,13 @@ class Metrics:
             "ptr_rules_shadowed", "Payments that shadow rules decided too", ["tenant", "result"], registry=registry
         )
         self.lists_refused = Counter("ptr_lists_refused", "Versions not taken up", ["list"], registry=registry)
+        self.model_info = Gauge(
+            "ptr_fraud_model_info", "1 for the model in each role", ["role", "version"], registry=registry
+        )
+        self.models_refused = Counter("ptr_fraud_models_refused", "Models that cannot be used", registry=registry)
+        self.model_rows = Counter("ptr_fraud_model_rows", "Rows scored by models", registry=registry)
+        self.model_seconds = Counter("ptr_fraud_model_seconds", "Wall time in models", registry=registry)
+        self.unscored = Counter("ptr_fraud_unscored", "Rows that a model gave no score", ["why"], registry=registry)
 
 
 class GroupMetrics:
@@ -150,6 +157,33 @@ class ListMetrics:
     def refused(self, list_id: str) -> None:
         """A version is not taken up."""
         self._metrics.lists_refused.labels(list_id).inc()
+
+
+class ModelMetrics:
+    """What becomes of fraud models, and how they run: told by a ModelBook and a Scorer (connectors/models)."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+
+    def in_force(self, champion: str, challenger: str) -> None:
+        """These versions were promoted last."""
+        self._metrics.model_info.clear()
+        for role, version in (("champion", champion), ("challenger", challenger)):
+            if version:
+                self._metrics.model_info.labels(role, version).set(1)
+
+    def refused(self) -> None:
+        """A model cannot be used."""
+        self._metrics.models_refused.inc()
+
+    def scored(self, rows: int, seconds: float) -> None:
+        """So many rows took so long."""
+        self._metrics.model_rows.inc(rows)
+        self._metrics.model_seconds.inc(seconds)
+
+    def failed(self, why: str, rows: int) -> None:
+        """So many rows got no score."""
+        self._metrics.unscored.labels(why).inc(rows)
 
 
 class RuleMetrics:

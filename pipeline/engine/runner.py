@@ -28,7 +28,7 @@ from pipeline.engine.lease import Lease
 from pipeline.engine.metrics import GroupMetrics
 from pipeline.engine.records import UNREADABLE_BATCH
 from pipeline.engine.rows import Rows, Store
-from pipeline.engine.stage import Abandoned, Group, RawRecord, Stage
+from pipeline.engine.stage import Abandoned, Group, RawRecord, Stage, T, Work
 from schemas.codec import Codec, UndecodableError
 from schemas.identity import partition_of
 from schemas.reasons import Error
@@ -99,6 +99,18 @@ class _Work:
         self._stage = stage
         self.partitions = runner.partitions
         self.emit: Callable[[str, bytes, bytes], None] = runner.output.produce
+
+    def attempt(self, handle: Callable[[Any, Work], T], record: RawRecord) -> T | None:
+        try:
+            return handle(record, self)
+        except UndecodableError as error:
+            self.dead_letter(record, error.error, error.detail)
+        except OSError:
+            raise  # Infrastructure (a registry, a disk) ends the process; the record is repeated.
+        except Exception as error:
+            # A mistake of ours in one decision: the record is kept for a retry, and everybody else goes on.
+            self.dead_letter(record, Error.STAGE_FAILED, f"{type(error).__name__} at {_where(error)}")
+        return None
 
     def dead_letter(self, record: RawRecord, error: str, detail: str) -> None:
         runner = self._runner
@@ -357,7 +369,8 @@ class Runner:
                 await stage.handle_batch(batch.records, work)
             else:
                 assert stage.handle is not None
-                self._handle_each(stage, work, batch.records)
+                for record in batch.records:
+                    work.attempt(stage.handle, record)
             self.metrics.handled(
                 stage.name, len(batch.records), time.perf_counter() - started, time.thread_time() - cpu
             )
@@ -377,20 +390,6 @@ class Runner:
                 await asyncio.sleep(0)
         self._in_background = bool(steps)
         return steps
-
-    def _handle_each(self, stage: Stage, work: _Work, records: Sequence[RawRecord]) -> None:
-        handle = stage.handle
-        assert handle is not None
-        for record in records:
-            try:
-                handle(record, work)
-            except UndecodableError as error:
-                work.dead_letter(record, error.error, error.detail)
-            except OSError:
-                raise  # Infrastructure (a registry, a disk) ends the process; the record is repeated.
-            except Exception as error:
-                # A mistake of ours in one decision: the record is kept for a retry, and everybody else goes on.
-                work.dead_letter(record, Error.STAGE_FAILED, f"{type(error).__name__} at {_where(error)}")
 
     async def _ends_when_due(self, recording: list[Rows[Any]]) -> dict[tuple[str, int], int]:
         # Exact only now: what was published is delivered, and it is what is about to be stored.

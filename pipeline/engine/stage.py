@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from pipeline.engine.alarms import Alarms
 from pipeline.engine.rows import Rows
+
+T = TypeVar("T")
 
 
 class RawRecord(Protocol):
@@ -33,6 +35,9 @@ class Work(Protocol):
 
     def emit(self, topic: str, value: bytes, key: bytes) -> None:
         """Publish; durable before the record is acknowledged. Never an event of a repeat."""
+
+    def attempt(self, handle: Callable[[Any, Work], T], record: RawRecord) -> T | None:
+        """``handle(record, self)`` for one record of a batch; None when it failed and the record is a dead letter."""
 
     def dead_letter(self, record: RawRecord, error: str, detail: str) -> None:
         """Give up on a record: it goes to the dead letters as it came."""

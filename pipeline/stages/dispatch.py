@@ -3,7 +3,7 @@
 The row (:class:`Attempts`) is the only writer of outcomes, so a payment has one outcome: whatever decides first ends
 it, and everything that comes later is a repeat, a conflict, or nothing.
 
-    (nothing) --route: approved--> queued --settle: pending--> pending --settle: pending--> pending ...
+    (nothing) --route: passed----> queued --settle: pending--> pending --settle: pending--> pending ...
       |  |                         ^ |                            |
       |  +--route: referred--> referred                           |
       |                          |   |                            |
@@ -42,6 +42,10 @@ _PIC_REASON = re.compile(r"[a-z][a-z0-9_]{0,63}\Z")
 _FRAUD_ENDS: Final[Mapping[str, Reason]] = {Outcome.DECLINED: Reason.FRAUD_SCORE_HIGH}
 #: What reviews call themselves in the events that they send.
 REVIEWS: Final = "reviews"
+
+#: The payment goes on, and the payer is to prove who they are.
+CHALLENGED: Final = "challenged"
+_FRAUD_PASSES: Final = ("approved", CHALLENGED)
 
 
 class EarlyAnswer(msgspec.Struct, array_like=True, frozen=True):
@@ -87,6 +91,8 @@ class Attempts(msgspec.Struct, array_like=True):
     early: EarlyAnswer | None = None
     #: Which schema ``queued`` is of, as :meth:`schemas.codec.Codec.carried_as` names it; empty: of the first.
     queued_as: str = ""
+    #: Fraud wants the payer to prove who they are: told to the PIC with every ask.
+    challenge: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +102,7 @@ class Queue:
     row: Attempts
     carried: bytes
 
-    def head(self) -> dict[str, int]:
+    def head(self) -> dict[str, int | bool]:
         """The fields of the ``PaymentQueued`` before the carried ones."""
         return _head(self.row, not_before_ms=0)
 
@@ -110,7 +116,7 @@ class AskAgain:
     not_before_ms: int
     tier: int
 
-    def head(self) -> dict[str, int]:
+    def head(self) -> dict[str, int | bool]:
         """The fields of the ``PaymentQueued`` before the carried ones."""
         return _head(self.row, not_before_ms=self.not_before_ms)
 
@@ -164,7 +170,7 @@ def route(
 ) -> Queue | AskAgain | End | Review | Ignore:
     """What follows from fraud's answer, or a review's.
 
-    ``scored`` holds the fields of a ``PaymentScored`` but ``request`` and the features; ``carried`` its Avro bytes from
+    ``scored`` holds the fields of a ``PaymentScored`` but ``request`` and the facts; ``carried`` its Avro bytes from
     ``sca`` on, of the schema ``carried_as``; ``pics`` the PICs that have a plugin. A payment that has a state has been
     here: a repeat. Where the answer came early (:func:`settle`), it is settled at once, with ``delays_s``: the intent is
     in the queue already. Raises :class:`ValueError` for an outcome that fraud does not have.
@@ -190,15 +196,22 @@ def route(
         return Review(msgspec.structs.replace(known, state=REFERRED))
     if outcome in _FRAUD_ENDS:
         reason = scored["reason"] or _FRAUD_ENDS[outcome]
-        return _end(tenant, payment_id, known, Outcome(outcome), reason, "payee", ",".join(scored["score_reasons"]))
-    if outcome != "approved":
+        return _end(tenant, payment_id, known, Outcome(outcome), reason, "payee", _signs(scored))
+    if outcome not in _FRAUD_PASSES:
         raise ValueError(
-            f"payment {tenant}|{payment_id}: scored outcome {outcome!r} is none of approved, declined, referred"
+            f"payment {tenant}|{payment_id}: scored outcome {outcome!r} is none of approved, challenged, declined, referred"
         )
     if scored["pic"] not in pics:
         return _end(tenant, payment_id, known, Outcome.REFUSED, Reason.UNKNOWN_PIC, "dispatch", f"pic={scored['pic']}")
     queued = msgspec.structs.replace(
-        known, state=QUEUED, attempt=1, ask=0, queued=carried, queued_as=carried_as, early=None
+        known,
+        state=QUEUED,
+        attempt=1,
+        ask=0,
+        queued=carried,
+        queued_as=carried_as,
+        early=None,
+        challenge=outcome == CHALLENGED,
     )
     if row.early is not None:
         return _settle(tenant, payment_id, queued, row.early, delays_s)
@@ -239,6 +252,12 @@ def settle(row: Attempts | None, answer: PaymentAnswered, *, delays_s: Sequence[
     if known.state not in (QUEUED, PENDING) or (answer.attempt, answer.ask) != (known.attempt, known.ask):
         return Ignore(row)
     return _settle(answer.tenant, answer.payment_id, known, told, delays_s)
+
+
+def _signs(scored: Mapping[str, Any]) -> str:
+    """What spoke against the payment: rules, then features that raised the model's score, strongest first."""
+    raised = [effect["feature"] for effect in scored["effects"] if effect["effect"] > 0]
+    return ",".join([*scored["score_reasons"], *raised])
 
 
 def _settle(
@@ -358,10 +377,11 @@ def _end(tenant: str, payment_id: str, row: Attempts, outcome: Outcome, reason: 
     return End(final, completed_fields(tenant, payment_id, final))
 
 
-def _head(row: Attempts, *, not_before_ms: int) -> dict[str, int]:
+def _head(row: Attempts, *, not_before_ms: int) -> dict[str, int | bool]:
     return {
         "attempt": row.attempt,
         "ask": row.ask,
         "not_before_ms": not_before_ms,
         "rule_version": row.rule_version,
+        "challenge": row.challenge,
     }

@@ -7,14 +7,22 @@ Hours are UTC hours since 1970. Amounts are summed in minor units irrespective o
 A row depends on the set of events it was given and not on their order: an event goes into the bucket of its own hour,
 everything ``keep_hours`` or more before the newest hour is dropped (an event that old is not counted), and where a
 limit forgets something it forgets the oldest.
+
+What the numbers are called and mean is in pipeline.stages.features.
 """
 
 from __future__ import annotations
 
+from binascii import b2a_base64
 from bisect import bisect_left, bisect_right
+from functools import lru_cache
+from hashlib import blake2b
+from math import log2, sqrt
+from typing import Final
 
 import msgspec
 
+from pipeline.stages.features import PAYER_FEATURES
 from pipeline.stages.payer_checks import PayerUse
 
 HOUR_MS = 60 * 60 * 1000
@@ -25,40 +33,39 @@ MONTH_HOURS = 30 * DAY_HOURS
 PAYER_KEEP_HOURS = MONTH_HOURS
 #: What a payee's row keeps: 30 days that ended a week ago, when most chargebacks of them are known.
 PAYEE_KEEP_HOURS = MONTH_HOURS + WEEK_HOURS
-#: Terminals of one payer that are remembered: bounds the row (40 KiB). More is an attack or not a person.
+#: Terminals of one payer that are remembered: bounds the row (8 KiB). More is an attack or not a person.
 TERMINALS_MAX = 512
 #: Chargebacks of one payee that are counted: bounds the row (80 KiB). At this many the share is beyond doubt.
 CHARGEBACKS_MAX = 1024
+#: Cards of one payer or payee that are counted: bounds the row (8 KiB). A busy payee always has as many.
+CARDS_MAX = 512
+#: Countries in which one payer paid that are remembered.
+COUNTRIES_MAX = 32
+#: A small payment is at most this much: what somebody tries a stolen card with. Of the currency's minor unit, whatever
+#: that is worth: 5 euros, 500 yen.
+SMALL_AMOUNT_MINOR: Final = 500
+#: Amounts are compared by their logarithm to base 2, in steps of this part.
+LOG_STEPS: Final = 64
+#: Payments from which a standard deviation is taken; of fewer it says nothing.
+DEVIATION_PAYMENTS_MIN: Final = 3
+#: A payer who always pays the same deviates by at least a tenth of a doubling (7 percent).
+DEVIATION_MIN: Final = LOG_STEPS / 10
+#: Thousandths of a standard deviation that are told at most, either way.
+Z_MILLI_MAX: Final = 20_000
 
-#: What :func:`payer_features` gives, in order.
-PAYER_FEATURES: tuple[str, ...] = (
-    "count_1d",
-    "amount_1d",
-    "count_7d",
-    "amount_7d",
-    "count_30d",
-    "amount_30d",
-    "terminals_1d",
-    "terminals_7d",
-    "terminals_30d",
-)
-#: What :func:`payee_features` gives, in order. ``_delayed`` windows end a week earlier, when labels have arrived.
-PAYEE_FEATURES: tuple[str, ...] = (
-    "count_1h",
-    "count_1d",
-    "count_7d",
-    "count_30d",
-    "amount_1d",
-    "amount_30d",
-    "chargebacks_7d",
-    "chargebacks_30d",
-    "count_30d_delayed",
-    "chargebacks_30d_delayed",
-)
+#: Tags that are remembered: those of the terminals and cards that pay most, in 3 MB.
+TAGS_CACHED: Final = 16_384
+
+#: How many of :data:`PAYER_FEATURES` the row alone gives; the rest are about one payment.
+PAYER_WINDOWS: Final = PAYER_FEATURES.index("since_last_s")
+_COUNT_30D: Final = PAYER_FEATURES.index("count_30d")
 
 
 class Profile(msgspec.Struct, array_like=True, gc=False):
-    """One payer's or payee's row. ``hours`` ascend; ``counts``, ``amounts`` and ``chargebacks`` are parallel."""
+    """What rows of payers and payees have in common. ``hours`` ascend; the other lists are parallel to it.
+
+    Fields are only ever appended, in both rows: a stored row of an earlier version lacks the last ones.
+    """
 
     #: Generation that wrote the row; the engine's.
     version: int = 0
@@ -67,36 +74,139 @@ class Profile(msgspec.Struct, array_like=True, gc=False):
     hours: list[int] = []
     counts: list[int] = []
     amounts: list[int] = []
-    #: Charged-back payments by the hour in which they were paid.
+    #: Payees: charged-back payments by the hour in which they were paid.
     chargebacks: list[int] = []
-    #: Payers: terminal to the last hour in which it was used.
+    #: Payers: the tag of each terminal to the last hour in which it was used.
     terminals: dict[str, int] = {}
     #: Payees: charged-back payment to the hour in which it was paid.
     charged_back: dict[str, int] = {}
     #: Payers: counters of limits and of authentication (:mod:`pipeline.stages.payer_checks`).
     use: PayerUse | None = None
+    #: Small payments.
+    smalls: list[int] = []
+    #: The tag of each card to the last hour in which it was used; a week back.
+    cards: dict[str, int] = {}
 
 
-def add_payment(
-    profile: Profile, requested_at_ms: int, amount_minor: int, terminal_id: str = "", keep_hours: int = PAYER_KEEP_HOURS
+class PayerProfile(Profile, array_like=True, gc=False):
+    """One payer's row."""
+
+    #: Sums of the amounts' logarithms, and of their squares (:func:`log_of`).
+    logs: list[int] = []
+    squares: list[int] = []
+    #: Country to the last hour in which a payment took place there.
+    countries: dict[str, int] = {}
+    #: The latest payment: when it was requested, and where it took place.
+    last_ms: int = -1
+    last_country: str = ""
+
+
+class PayeeProfile(Profile, array_like=True, gc=False):
+    """One payee's row."""
+
+    #: Payments of payers who were new here (the fact ``payee_new``).
+    new_payers: list[int] = []
+
+
+@lru_cache(TAGS_CACHED)
+def tag_of(name: bytes) -> str:
+    """A short name for a terminal or a card: 48 bits of a hash, so that rows are small and hold no token."""
+    return b2a_base64(blake2b(name, digest_size=6).digest(), newline=False).decode()
+
+
+def log_of(amount_minor: int) -> int:
+    """The amount's logarithm in steps of :data:`LOG_STEPS`, and one; 0 for what is no amount."""
+    return 1 + round(LOG_STEPS * log2(amount_minor)) if amount_minor > 0 else 0
+
+
+def add_payer_payment(
+    profile: PayerProfile,
+    at_ms: int,
+    amount_minor: int,
+    *,
+    terminal: str,
+    card: str = "",
+    country: str = "",
+    home: str = "",
+    keep_hours: int = PAYER_KEEP_HOURS,
+) -> list[int]:
+    """Count a payment and give the payer's facts (``PAYER_FEATURES``) with it.
+
+    ``terminal`` and ``card`` are tags (:func:`tag_of`); an empty one counts in no number of different ones. ``country``
+    is where the payment takes place, ``home`` the payer's own; an empty one is unknown and mismatches nothing. A payment
+    that is too old to be kept is not counted.
+    """
+    hour = at_ms // HOUR_MS
+    month = hour - MONTH_HOURS
+    logarithm = log_of(amount_minor)
+    last_ms, last_country = profile.last_ms, profile.last_country
+    terminals, countries = profile.terminals, profile.countries
+    # Against what the payer did before: to be looked at before this payment is counted.
+    since_last_s = (at_ms - last_ms) // 1000 if 0 <= last_ms <= at_ms else -1
+    new = int(terminals.get(terminal, month) <= month) if terminal else 0
+    mismatch = int(country != home) if country and home else 0
+    changed = int(country != last_country) if country and last_country else 0
+    country_new = 0
+    if country and countries and countries.get(country, month) <= month:
+        country_new = int(max(countries.values()) > month)
+    columns = counts, amounts, smalls, logs, squares = _payer_columns(profile)
+    at = _bucket(profile, columns, hour, keep_hours)
+    if at is not None:
+        counts[at] += 1
+        amounts[at] += amount_minor
+        logs[at] += logarithm
+        squares[at] += logarithm * logarithm
+        if amount_minor <= SMALL_AMOUNT_MINOR:
+            smalls[at] += 1
+        if (at_ms, country) > (last_ms, last_country):
+            profile.last_ms, profile.last_country = at_ms, country
+    midnight = _midnight(profile.hours[-1])
+    if hour > midnight - keep_hours:
+        if terminal:
+            _use(profile.terminals, terminal, hour, TERMINALS_MAX)
+        if country:
+            _use(profile.countries, country, hour, COUNTRIES_MAX)
+        if card and hour > midnight - min(WEEK_HOURS, keep_hours):
+            _use(profile.cards, card, hour, CARDS_MAX)
+    facts, month_at, end = _payer_windows(profile, hour)
+    facts += (
+        since_last_s,
+        0 if at is None else _z_milli(logs[month_at:end], squares[month_at:end], logarithm, facts[_COUNT_30D] - 1),
+        new,
+        mismatch,
+        changed,
+        country_new,
+    )
+    return facts
+
+
+def add_payee_payment(
+    profile: PayeeProfile,
+    at_ms: int,
+    amount_minor: int,
+    *,
+    card: str = "",
+    new_payer: bool = False,
+    keep_hours: int = PAYEE_KEEP_HOURS,
 ) -> bool:
-    """Count a payment; False when it is too old to count. Payees give no ``terminal_id``."""
-    hour = requested_at_ms // HOUR_MS
-    at = _bucket(profile, hour, keep_hours)
+    """Count a payment; False when it is too old to count. ``card`` is a tag, ``new_payer`` the payer's ``payee_new``."""
+    hour = at_ms // HOUR_MS
+    columns = counts, amounts, smalls, _, new_payers = _payee_columns(profile)
+    at = _bucket(profile, columns, hour, keep_hours)
+    if card and hour > _midnight(profile.hours[-1]) - min(WEEK_HOURS, keep_hours):
+        _use(profile.cards, card, hour, CARDS_MAX)
     if at is None:
         return False
-    profile.counts[at] += 1
-    profile.amounts[at] += amount_minor
-    if terminal_id:
-        terminals = profile.terminals
-        if terminals.get(terminal_id, -1) < hour:
-            terminals[terminal_id] = hour
-            if len(terminals) > TERMINALS_MAX:
-                del terminals[_oldest(terminals)]
+    counts[at] += 1
+    amounts[at] += amount_minor
+    if amount_minor <= SMALL_AMOUNT_MINOR:
+        smalls[at] += 1
+    if new_payer:
+        new_payers[at] += 1
     return True
 
 
-def add_chargeback(profile: Profile, payment_id: str, paid_at_ms: int, keep_hours: int = PAYEE_KEEP_HOURS) -> bool:
+def add_chargeback(profile: PayeeProfile, payment_id: str, paid_at_ms: int, keep_hours: int = PAYEE_KEEP_HOURS) -> bool:
     """Label a payment as charged back; False, and nothing changes, when it is too old or labelled already.
 
     ``paid_at_ms`` is when the payment was requested: the label counts in that hour. The caller has made sure that it
@@ -105,7 +215,7 @@ def add_chargeback(profile: Profile, payment_id: str, paid_at_ms: int, keep_hour
     hour = paid_at_ms // HOUR_MS
     if payment_id in profile.charged_back:
         return False
-    at = _bucket(profile, hour, keep_hours)
+    at = _bucket(profile, _payee_columns(profile), hour, keep_hours)
     if at is None:
         return False
     charged_back = profile.charged_back
@@ -117,55 +227,46 @@ def add_chargeback(profile: Profile, payment_id: str, paid_at_ms: int, keep_hour
     return True
 
 
-def payer_features(profile: Profile, at_ms: int) -> list[int]:
-    """The numbers that :data:`PAYER_FEATURES` names, at event time ``at_ms``.
+def payer_windows(profile: PayerProfile, at_ms: int) -> list[int]:
+    """The first :data:`PAYER_WINDOWS` facts of a payer, at event time ``at_ms``.
 
-    A terminal counts in each window that holds its last use, or a later one.
+    A terminal or card counts in each window that holds its last use, or a later one.
     """
-    hour = at_ms // HOUR_MS
-    hours, counts, amounts = profile.hours, profile.counts, profile.amounts
-    end = bisect_right(hours, hour)
-    day = bisect_right(hours, hour - DAY_HOURS, 0, end)
-    week = bisect_right(hours, hour - WEEK_HOURS, 0, day)
-    month = bisect_right(hours, hour - MONTH_HOURS, 0, week)
-    count_1d, amount_1d = sum(counts[day:end]), sum(amounts[day:end])
-    count_7d, amount_7d = count_1d + sum(counts[week:day]), amount_1d + sum(amounts[week:day])
-    last_used = sorted(profile.terminals.values())
-    known = len(last_used)
-    return [
-        count_1d,
-        amount_1d,
-        count_7d,
-        amount_7d,
-        count_7d + sum(counts[month:week]),
-        amount_7d + sum(amounts[month:week]),
-        known - bisect_right(last_used, hour - DAY_HOURS),
-        known - bisect_right(last_used, hour - WEEK_HOURS),
-        known - bisect_right(last_used, hour - MONTH_HOURS),
-    ]
+    return _payer_windows(profile, at_ms // HOUR_MS)[0]
 
 
-def payee_features(profile: Profile, at_ms: int) -> list[int]:
-    """The numbers that :data:`PAYEE_FEATURES` names, at event time ``at_ms``."""
+def payee_features(profile: PayeeProfile, at_ms: int) -> list[int]:
+    """The facts of a payee (``PAYEE_FEATURES``) at event time ``at_ms``."""
     hour = at_ms // HOUR_MS
     hours, counts, amounts = profile.hours, profile.counts, profile.amounts
     end = bisect_right(hours, hour)
     previous = bisect_right(hours, hour - 2, 0, end)
     day = bisect_right(hours, hour - DAY_HOURS, 0, previous)
     week = bisect_right(hours, hour - WEEK_HOURS, 0, day)
-    month = bisect_right(hours, hour - MONTH_HOURS, 0, week)
-    delayed = bisect_right(hours, hour - MONTH_HOURS - WEEK_HOURS, 0, month)
+    delayed_day = bisect_right(hours, hour - WEEK_HOURS - DAY_HOURS, 0, week)
+    delayed_week = bisect_right(hours, hour - 2 * WEEK_HOURS, 0, delayed_day)
+    month = bisect_right(hours, hour - MONTH_HOURS, 0, delayed_week)
+    delayed_month = bisect_right(hours, hour - MONTH_HOURS - WEEK_HOURS, 0, month)
     count_1h = sum(counts[previous:end])
     count_1d = count_1h + sum(counts[day:previous])
-    count_8d_to_30d = sum(counts[month:week])
     count_7d = count_1d + sum(counts[week:day])
+    count_1d_delayed = sum(counts[delayed_day:week])
+    count_7d_delayed = count_1d_delayed + sum(counts[delayed_week:delayed_day])
+    count_8d_to_30d = count_7d_delayed + sum(counts[month:delayed_week])
     amount_1d = sum(amounts[day:end])
-    chargebacks_7d = chargebacks_8d_to_30d = chargebacks_31d_to_37d = 0
+    back_7d = back_1d_delayed = back_7d_delayed = back_8d_to_30d = back_31d_to_37d = 0
     if profile.charged_back:
         chargebacks = profile.chargebacks
-        chargebacks_7d = sum(chargebacks[week:end])
-        chargebacks_8d_to_30d = sum(chargebacks[month:week])
-        chargebacks_31d_to_37d = sum(chargebacks[delayed:month])
+        back_7d = sum(chargebacks[week:end])
+        back_1d_delayed = sum(chargebacks[delayed_day:week])
+        back_7d_delayed = back_1d_delayed + sum(chargebacks[delayed_week:delayed_day])
+        back_8d_to_30d = back_7d_delayed + sum(chargebacks[month:delayed_week])
+        back_31d_to_37d = sum(chargebacks[delayed_month:month])
+    cards = _last_used(profile.cards, CARDS_MAX)
+    cards_count = len(cards)
+    new_payers, smalls = profile.new_payers, profile.smalls
+    new_1d = sum(new_payers[day:end])
+    small_1h = sum(smalls[previous:end])
     return [
         count_1h,
         count_1d,
@@ -173,51 +274,154 @@ def payee_features(profile: Profile, at_ms: int) -> list[int]:
         count_7d + count_8d_to_30d,
         amount_1d,
         amount_1d + sum(amounts[month:day]),
-        chargebacks_7d,
-        chargebacks_7d + chargebacks_8d_to_30d,
-        count_8d_to_30d + sum(counts[delayed:month]),
-        chargebacks_8d_to_30d + chargebacks_31d_to_37d,
+        back_7d,
+        back_7d + back_8d_to_30d,
+        count_8d_to_30d + sum(counts[delayed_month:month]),
+        back_8d_to_30d + back_31d_to_37d,
+        count_1d_delayed,
+        back_1d_delayed,
+        count_7d_delayed,
+        back_7d_delayed,
+        cards_count - bisect_right(cards, hour - DAY_HOURS),
+        cards_count - bisect_right(cards, hour - WEEK_HOURS),
+        new_1d,
+        new_1d + sum(new_payers[week:day]),
+        small_1h,
+        small_1h + sum(smalls[day:previous]),
     ]
 
 
-def _bucket(profile: Profile, hour: int, keep_hours: int) -> int | None:
+def _payer_windows(profile: PayerProfile, hour: int) -> tuple[list[int], int, int]:
+    """The facts that the row alone gives at ``hour``; where its 30 days begin and end."""
+    hours, counts, amounts = profile.hours, profile.counts, profile.amounts
+    end = bisect_right(hours, hour)
+    previous = bisect_right(hours, hour - 2, 0, end)
+    day = bisect_right(hours, hour - DAY_HOURS, 0, previous)
+    week = bisect_right(hours, hour - WEEK_HOURS, 0, day)
+    month = bisect_right(hours, hour - MONTH_HOURS, 0, week)
+    count_1d, amount_1d = sum(counts[day:end]), sum(amounts[day:end])
+    count_7d, amount_7d = count_1d + sum(counts[week:day]), amount_1d + sum(amounts[week:day])
+    terminals, cards = _last_used(profile.terminals, TERMINALS_MAX), _last_used(profile.cards, CARDS_MAX)
+    terminals_count, cards_count = len(terminals), len(cards)
+    smalls = profile.smalls
+    facts = [
+        count_1d,
+        amount_1d,
+        count_7d,
+        amount_7d,
+        count_7d + sum(counts[month:week]),
+        amount_7d + sum(amounts[month:week]),
+        terminals_count - bisect_right(terminals, hour - DAY_HOURS),
+        terminals_count - bisect_right(terminals, hour - WEEK_HOURS),
+        terminals_count - bisect_right(terminals, hour - MONTH_HOURS),
+        sum(counts[previous:end]),
+        sum(smalls[previous:end]),
+        sum(smalls[day:end]),
+        cards_count - bisect_right(cards, hour - DAY_HOURS),
+        cards_count - bisect_right(cards, hour - WEEK_HOURS),
+    ]
+    return facts, month, end
+
+
+def _z_milli(logs: list[int], squares: list[int], logarithm: int, earlier: int) -> int:
+    """Thousandths of a standard deviation above the logarithms' mean of the ``earlier`` payments among ``logs``."""
+    if earlier < DEVIATION_PAYMENTS_MIN or 0 in logs:
+        return 0  # A nought is of a row of an earlier version: its payments have no logarithms.
+    total = sum(logs) - logarithm
+    spread = earlier * (sum(squares) - logarithm * logarithm) - total * total
+    deviation = max(sqrt(max(spread, 0)) / earlier, DEVIATION_MIN)
+    return max(-Z_MILLI_MAX, min(Z_MILLI_MAX, round(1000 * (logarithm - total / earlier) / deviation)))
+
+
+def _midnight(hour: int) -> int:
+    """The first hour of the day of ``hour``. Names are forgotten once a day: looking for the oldest takes its time."""
+    return hour - hour % DAY_HOURS
+
+
+def _use(last_hours: dict[str, int], name: str, hour: int, limit: int) -> None:
+    """``name`` was used in ``hour``. Now and then the oldest beyond ``limit`` are forgotten; none of them is counted."""
+    if last_hours.get(name, -1) < hour:
+        last_hours[name] = hour
+        if len(last_hours) > limit + limit // 4:
+            newest = sorted(zip(last_hours.values(), last_hours, strict=True))[-limit:]
+            last_hours.clear()
+            last_hours.update((name, hour) for hour, name in newest)
+
+
+def _last_used(last_hours: dict[str, int], limit: int) -> list[int]:
+    """The hours, ascending; the last ``limit``, whatever is remembered beyond."""
+    hours = sorted(last_hours.values())
+    return hours if len(hours) <= limit else hours[-limit:]
+
+
+#: Lists that are parallel to ``hours``.
+_Columns = tuple[list[int], list[int], list[int], list[int], list[int]]
+
+
+def _payer_columns(profile: PayerProfile) -> _Columns:
+    return profile.counts, profile.amounts, profile.smalls, profile.logs, profile.squares
+
+
+def _payee_columns(profile: PayeeProfile) -> _Columns:
+    return profile.counts, profile.amounts, profile.smalls, profile.chargebacks, profile.new_payers
+
+
+def _bucket(profile: Profile, columns: _Columns, hour: int, keep_hours: int) -> int | None:
     """Index of the bucket of ``hour``, made if need be; None when the hour is no longer kept."""
     hours = profile.hours
-    if not hours:
-        _insert(profile, 0, hour)
+    length = len(hours)
+    if len(columns[-1]) != length:
+        for column in columns:  # A row of an earlier version lacks some.
+            column.extend([0] * (length - len(column)))
+    if not length:
+        _insert(hours, columns, 0, hour)
         return 0
     newest = hours[-1]
     if hour == newest:
-        return len(hours) - 1
+        return length - 1
     if hour > newest:
-        _insert(profile, len(hours), hour)
-        _forget(profile, hour - keep_hours)
+        hours.append(hour)
+        for column in columns:
+            column.append(0)
+        _forget(profile, columns, newest, keep_hours)
         return len(hours) - 1
     if hour <= newest - keep_hours:
         return None
     at = bisect_left(hours, hour)
     if hours[at] != hour:
-        _insert(profile, at, hour)
+        _insert(hours, columns, at, hour)
     return at
 
 
-def _insert(profile: Profile, at: int, hour: int) -> None:
-    profile.hours.insert(at, hour)
-    profile.counts.insert(at, 0)
-    profile.amounts.insert(at, 0)
-    profile.chargebacks.insert(at, 0)
+def _insert(hours: list[int], columns: _Columns, at: int, hour: int) -> None:
+    hours.insert(at, hour)
+    for column in columns:
+        column.insert(at, 0)
 
 
-def _forget(profile: Profile, last_hour: int) -> None:
-    """Drop everything up to and with ``last_hour``."""
+def _forget(profile: Profile, columns: _Columns, newest_before: int, keep_hours: int) -> None:
+    """Drop what is too old, ``hours`` having a new last one."""
     hours = profile.hours
-    if hours[0] <= last_hour:
-        gone = bisect_right(hours, last_hour)
-        del hours[:gone], profile.counts[:gone], profile.amounts[:gone], profile.chargebacks[:gone]
-    if profile.terminals and min(profile.terminals.values()) <= last_hour:
-        profile.terminals = {terminal: hour for terminal, hour in profile.terminals.items() if hour > last_hour}
-    if profile.charged_back and min(profile.charged_back.values()) <= last_hour:
-        profile.charged_back = {payment: hour for payment, hour in profile.charged_back.items() if hour > last_hour}
+    newest = hours[-1]
+    if hours[0] <= newest - keep_hours:
+        gone = bisect_right(hours, newest - keep_hours)
+        del hours[:gone]
+        for column in columns:
+            del column[:gone]
+    if profile.charged_back:
+        _drop(profile.charged_back, newest - keep_hours)
+    midnight = _midnight(newest)
+    if midnight > newest_before:
+        _drop(profile.terminals, midnight - keep_hours)
+        _drop(profile.cards, midnight - min(WEEK_HOURS, keep_hours))
+        if isinstance(profile, PayerProfile):
+            _drop(profile.countries, midnight - keep_hours)
+
+
+def _drop(last_hours: dict[str, int], last_hour: int) -> None:
+    """Forget what is not later than ``last_hour``."""
+    for name in [name for name, hour in last_hours.items() if hour <= last_hour]:
+        del last_hours[name]
 
 
 def _oldest(last_hours: dict[str, int]) -> str:

@@ -16,6 +16,9 @@ from schemas.records import (
     ListPart,
     ListUpdated,
     Locality,
+    ModelPart,
+    ModelPromoted,
+    ModelUpdated,
     Party,
     PartyFlagged,
     PartySeen,
@@ -32,6 +35,7 @@ from schemas.records import (
     ReviewAnswered,
     ReviewDecided,
     ReviewOpened,
+    RuleSnoozed,
     TenantConfigured,
 )
 
@@ -162,6 +166,15 @@ SAMPLES: tuple[Record, ...] = (
         charged_back_at_ms=1_760_900_000_000,
         reason="fraud",
     ),
+    RuleSnoozed(
+        tenant="aurora",
+        debtor_id="d-1",
+        rule="payer_velocity_1h",
+        until_ms=1_760_900_000_000,
+        by="mo@example.org",
+        reason="pays for a whole team",
+        decided_at_ms=1_760_000_000_000,
+    ),
     ListPart(
         list="ofac",
         version="0123456789ab",
@@ -196,6 +209,22 @@ SAMPLES: tuple[Record, ...] = (
         evidence=["spelling_differs", "birth_year_agrees"],
         algorithm="mistakes-1",
         rule_version=7,
+    ),
+    ModelPart(version="0123456789ab", part=1, content=b"\x08\x0a\xff"),
+    ModelUpdated(
+        version="0123456789ab",
+        parts=2,
+        sha256="0123456789ab" + "cd" * 26,
+        feature_set=2,
+        description='{"trees":100}',
+        trained_at_ms=1_760_000_000_000,
+    ),
+    ModelPromoted(
+        role="champion",
+        version="0123456789ab",
+        by="risk.analyst",
+        reason="better in shadow",
+        promoted_at_ms=1_760_000_100_000,
     ),
     ReviewOpened(
         **_IDS,

@@ -13,8 +13,10 @@ from prometheus_client import CollectorRegistry
 
 from pipeline.engine.metrics import Metrics
 from pipeline.settings import Settings
+from pipeline.stages.fraud_library import LIBRARY
 from pipeline.topics import all_topics
 from schemas.reasons import Error, Outcome, Reason
+from schemas.records import RECORDS
 
 SETTINGS = [field.name for field in fields(Settings)]
 ROOT = Path(__file__).parents[2]
@@ -89,6 +91,8 @@ def test_every_metric_is_documented_with_its_labels() -> None:
         ("pipeline/engine/transport.py", "group membership failed", None),
         ("pipeline/app.py", "tenants' configurations are no longer read", None),
         ("pipeline/app.py", "sanctions lists are no longer read", None),
+        ("pipeline/app.py", "fraud models are no longer read", None),
+        ("pipeline/app.py", "snoozed fraud rules are no longer read", None),
         ("pipeline/app.py", "exceptions are no longer read", None),
         ("pipeline/engine/offsets.py", "stop its workers first", "another group reads its topics"),
     ],
@@ -106,7 +110,7 @@ def test_no_end_of_a_worker_is_forgotten() -> None:
     calls = [
         line for file in files for line in file.read_text().splitlines() if re.search(r"(?<!def )end_process\(", line)
     ]
-    assert len(calls) == 12, calls
+    assert len(calls) == 14, calls
 
 
 def test_every_topic_is_documented() -> None:
@@ -127,7 +131,15 @@ def test_every_topic_is_documented() -> None:
     ("headings", "codes"),
     [
         (("Outcomes",), set(Outcome)),
-        (("Reasons of an outcome", "Reasons of a review", "Reasons of an unanswered ask"), set(Reason)),
+        (
+            (
+                "Reasons of an outcome",
+                "Reasons of a payment that goes on",
+                "Reasons of a review",
+                "Reasons of an unanswered ask",
+            ),
+            set(Reason),
+        ),
         (("Errors of dead letters",), set(Error)),
     ],
     ids=["outcomes", "reasons", "errors"],
@@ -139,7 +151,8 @@ def test_every_code_is_documented(headings: tuple[str, ...], codes: set[str]) ->
         rows |= _rows(REASONS, heading)
     assert set(rows) == {str(code) for code in codes}
     if headings[0].startswith("Reasons"):
-        assert {cells[1] for cells in _rows(REASONS, headings[0]).values()} <= set(Outcome)
+        outcomes = {each for cells in _rows(REASONS, headings[0]).values() for each in cells[1].split(", ")}
+        assert outcomes <= set(Outcome)
 
 
 def test_limits_in_the_reference_are_those_of_the_program() -> None:
@@ -161,13 +174,24 @@ def test_the_reference_of_records_is_that_of_the_schemas() -> None:
     rendered = runpy.run_path(str(DOCS / "render_schemas.py"))["render"]()
     assert page == rendered, "run: python docs/render_schemas.py"
     files = sorted((ROOT / "schemas" / "avro").glob("*.avsc"))
-    assert len(files) == 20
+    assert len(files) == len(RECORDS)
     for file in files:
         schema = json.loads(file.read_text())
         section = page.split(f"\n## {schema['name']}\n", 1)[1].split("\n## ", 1)[0]
         assert list(_rows(section)) == [field["name"] for field in schema["fields"]]
         for field in schema["fields"]:
             assert field["doc"].replace("|", "\\|") in section
+
+
+def test_the_table_of_fraud_rules_is_that_of_the_library() -> None:
+    """docs/fraud.md holds what docs/render_fraud.py writes: rules with meaning, weight and thresholds; and the features."""
+    page = (DOCS / "fraud.md").read_text()
+    assert page == runpy.run_path(str(DOCS / "render_fraud.py"))["render"](), "run: python docs/render_fraud.py"
+    rows = _rows(page.split("<!-- end of rules -->")[0])
+    for name, rule in LIBRARY.items():
+        assert rule.about in rows[name][1]
+        assert f"{rule.weight:g}" in rows[name][2]
+        assert all(f"`{each.name}` {each.default:,.10g}: {each.about}" in rows[name][3] for each in rule.thresholds())
 
 
 def test_every_decision_is_listed() -> None:

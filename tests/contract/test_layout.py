@@ -28,7 +28,7 @@ PACKAGES = ("agents", "connectors", "pipeline", "schemas", "tables")
 DECISIONS = {
     "screening": ("screening", "screen"),
     "localization": ("localization", "localize"),
-    "payer": ("profiles", "payer_features"),
+    "payer": ("profiles", "add_payer_payment"),
     "payee": ("fraud", "assess"),
     "reviews": ("reviews", "decide"),
     "dispatch": ("dispatch", "route"),
@@ -74,7 +74,7 @@ def test_every_changelog_is_a_topic() -> None:
     """A table's changelog must have been made, compacted, before a worker starts."""
     tables = {g.table.changelog for groups in groups_by_stage().values() for g in groups if g.table is not None}
     made = {topic.name for topic in topics.all_topics(["simulator"]) if topic.config["cleanup.policy"] == "compact"}
-    assert tables == made - {topics.TENANTS.name, topics.LISTS.name, topics.EXCEPTIONS.name}
+    assert tables == made - {topics.TENANTS.name, topics.LISTS.name, topics.MODELS.name, topics.EXCEPTIONS.name}
 
 
 def test_topics_are_named_by_participle_and_version() -> None:
@@ -89,6 +89,8 @@ def test_topics_are_named_by_participle_and_version() -> None:
             r"tenants\.configured\.v1",
             r"lists\.updated\.v1",
             r"parties\.([a-z]+)\.v1",
+            r"models\.updated\.v1",
+            r"fraud\.snoozed\.v1",
             r"reviews\.([a-z-]+)\.v1",
             r"exceptions\.granted\.v1",
         )

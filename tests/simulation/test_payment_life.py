@@ -33,7 +33,7 @@ DELAYS_S = (1, 5, 30)
 PICS = ("simulator",)
 CARRIED = b"carried"
 
-scored_outcomes = st.sampled_from(["approved", "approved", "approved", "declined", "referred"])
+scored_outcomes = st.sampled_from(["approved", "approved", "challenged", "declined", "referred"])
 ended_outcomes = st.sampled_from(["blocked", "rejected", "refused"])
 answers = st.sampled_from(["paid", "declined", "pending", "pending", "not_found"])
 
@@ -205,7 +205,7 @@ class PaymentLife(RuleBasedStateMachine):
         if kind == "scored" and not begun:
             if fields["outcome"] == "referred":
                 pass
-            elif fields["outcome"] != "approved":
+            elif fields["outcome"] not in ("approved", "challenged"):
                 self.first = fields["outcome"]
             elif fields["pic"] != "simulator":
                 self.first = "refused"
@@ -244,7 +244,12 @@ class PaymentLife(RuleBasedStateMachine):
             "currency": "EUR",
         }
         if kind == "scored":
-            scored = common | facts | {"reason": "", "score": 0.5, "score_reasons": [], "fee_minor": 0} | fields
+            scored = (
+                common
+                | facts
+                | {"reason": "", "score": 0.5, "score_reasons": [], "effects": [], "fee_minor": 0}
+                | fields
+            )
             return route(self.row, scored, CARRIED, pics=PICS, delays_s=DELAYS_S)
         if kind == "ended":
             sender: dict[str, Any] = {"sender_partition": 0, "sender_offset": 1, "stage": "screening"}

@@ -11,8 +11,11 @@ import msgspec
 from agents.context import Context
 from connectors.exceptions.book import ExceptionBook
 from connectors.lists.book import ListBook
+from connectors.models.book import ModelBook
+from connectors.models.scorer import Scorer
 from connectors.pic.ledger import MemoryLedger
 from connectors.pic.simulator import Simulator
+from connectors.snoozes.book import SnoozeBook
 from connectors.tenants.book import TenantBook
 from connectors.tenants.document import document_hash, document_of
 from pipeline import topics
@@ -33,7 +36,15 @@ RULES = TenantRules(tenant="t1", pic="simulator", currencies=["EUR"], fraud=Frau
 class Shell:
     """The group that runs ``stage``; give it records, see what comes out."""
 
-    def __init__(self, stage: str, rules: TenantRules = RULES, codec: Codec = CODEC, **watched: Any) -> None:
+    def __init__(
+        self,
+        stage: str,
+        rules: TenantRules = RULES,
+        codec: Codec = CODEC,
+        *,
+        model_timeout_s: float = 10.0,
+        **watched: Any,
+    ) -> None:
         self.ledger = MemoryLedger()
         self.lists = ListBook(Watchlists([ListEntry("test", "1", "person", (LISTED,))], version="test"))
         self.exceptions = ExceptionBook()
@@ -43,10 +54,15 @@ class Shell:
             TenantConfigured(tenant="t1", version=1, document=document, document_hash=document_hash(document)),
             NOW_MS - 1,
         )
+        self.snoozes = SnoozeBook()
+        self.models = ModelBook()
         context = Context(
             codec=codec,
             tenants=book,
+            snoozes=self.snoozes,
             lists=self.lists,
+            models=self.models,
+            scorer=Scorer(model_timeout_s),
             exceptions=self.exceptions,
             pics={"simulator": Simulator("simulator", self.ledger)},
             **watched,

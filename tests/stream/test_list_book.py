@@ -10,12 +10,11 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from confluent_kafka import Producer
+from confluent_kafka import KafkaError, KafkaException, Producer
 
 from connectors.broker.embedded import EmbeddedBroker, touch_topics
 from connectors.broker.follow import read_to_end
 from connectors.broker.transaction import PublishError
-from connectors.lists import publish as publishing
 from connectors.lists.book import EFFECTIVE_DELAY_MS, ListBook
 from connectors.lists.publish import publish, read_all
 from connectors.lists.reader import ListReader, ListReadError
@@ -150,10 +149,10 @@ def test_an_import_that_fails_before_its_head_publishes_nothing(broker: str, mon
     publish(broker, CODEC, one)
 
     def fail(producer: object) -> None:
-        raise publishing.KafkaException(publishing.KafkaError(publishing.KafkaError._TIMED_OUT, "the broker is gone"))
+        raise KafkaException(KafkaError(KafkaError._TIMED_OUT, "the broker is gone"))
 
     with monkeypatch.context() as patched:
-        patched.setattr(publishing, "_flush", fail)
+        patched.setattr("connectors.broker.parts._flush", fail)
         with pytest.raises(PublishError, match="nothing was published: the broker is gone"):
             publish(broker, CODEC, a_version("B"))
     assert [head.version for head in read_all(broker, CODEC).versions("ofac")] == [one.head.version]

@@ -11,6 +11,7 @@ from connectors.exceptions.book import EFFECTIVE_DELAY_MS
 from connectors.exceptions.evidence import granted_from
 from pipeline import topics
 from pipeline.stages.dispatch import Attempts
+from pipeline.stages.features import FEATURE_SET, PAYER_FEATURES
 from pipeline.stages.profiles import HOUR_MS, Profile
 from pipeline.stages.reviews import Reviews
 from schemas.codec import decode_request, encode_request
@@ -91,6 +92,7 @@ def test_screening_passes_a_request_on() -> None:
     assert (event.sender_partition, event.sender_offset) == (kept.partition, kept.offset)
     assert (event.outcome, event.rule_version, event.received_at_ms) == ("clear", 1, NOW_MS)
     assert event.request == encode_request(request)
+    assert (event.country, event.debtor_country) == (request.locality.country, request.debtor.country)
     assert written_to(shell) == {topics.REQUESTED.name, topics.SCREENED.name, topics.PARTIES_SEEN.name}
 
 
@@ -260,6 +262,19 @@ def test_payer_counts_once_and_passes_on_keyed_by_payee() -> None:
     assert [event.payer_features[0] for _, event in passed] == [1, 2]
     assert [event.sender_offset for _, event in passed] == [0, 2]
     assert shell.rows(profiles.PAYERS, Profile)[key].counts == [2]
+
+
+def test_payer_sees_country_and_card() -> None:
+    """What screening promoted for it: the payer's own country, the place of the payment, the card; passed on as it came."""
+    shell = Shell("payer")
+    for number, token in enumerate(("tok_1", "tok_2")):
+        fact = a_fact(PaymentLocalized, sender_offset=number, country="DE", debtor_country="FR", token=token)
+        shell.give(topics.LOCALIZED.name, fact, payer_key("t1", "d1"))
+    shell.run()
+    events = [event for _, event in shell.out(topics.PROFILED.name, PaymentProfiled)]
+    facts = [dict(zip(PAYER_FEATURES, event.payer_features, strict=True)) for event in events]
+    assert [(each["country_mismatch"], each["payee_new"], each["cards_1d"]) for each in facts] == [(1, 1, 1), (1, 0, 2)]
+    assert {(event.debtor_country, event.feature_set) for event in events} == {("FR", FEATURE_SET)}
 
 
 def test_payee_scores_keyed_by_payment_again() -> None:
@@ -649,6 +664,18 @@ def test_plugin_calls_once_for_each_intent_and_answers_keyed_by_payment() -> Non
     ((key, answer),) = shell.out(topics.ANSWERED.name, PaymentAnswered)
     assert (key, answer.outcome, answer.attempt, answer.ask, answer.called) == (KEY, "paid", 1, 0, True)
     assert {attempt: entry.calls for attempt, entry in shell.ledger.entries().items()} == {attempt_id("t1", "p1", 1): 1}
+
+
+def test_plugin_tells_the_pic_to_challenge() -> None:
+    """The intent's challenge is the call's: a payer who cannot prove who they are is declined."""
+    shell, queue = Shell("plugin"), topics.queue("simulator").name
+    for number, challenge in enumerate((False, True)):
+        token = f"tok_unproved_{number}"
+        queued = a_fact(PaymentQueued, sender_offset=number, payment_id=f"p{number}", token=token, challenge=challenge)
+        shell.give(queue, queued, payment_key("t1", f"p{number}"))
+    shell.run()
+    answers = {event.payment_id: event.outcome for _, event in shell.out(topics.ANSWERED.name, PaymentAnswered)}
+    assert answers == {"p0": "paid", "p1": "declined"}
 
 
 def test_plugin_looks_up_what_an_earlier_owner_may_have_called() -> None:

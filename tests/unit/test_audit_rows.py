@@ -39,6 +39,8 @@ from schemas.records import (
     PaymentScored,
     PaymentScreened,
     Record,
+    RuleHit,
+    RuleSnoozed,
     TenantConfigured,
 )
 from tests.builders import NOON_MS, a_request
@@ -213,6 +215,25 @@ def test_configurations_are_kept_under_their_tenant_version_and_content() -> Non
     assert one[:6] == ("t1", "", "tenant/4/aa", 0, "tenants", "configured")
     assert one.rule_version == 4
     assert other.event_id == "tenant/4/bb"
+
+
+def test_a_snooze_is_kept_under_its_tenant_with_who_and_why() -> None:
+    """Each change of a payer's rule is an event of its own, and its end is told from its beginning."""
+    fields: dict[str, Any] = {"tenant": "t1", "debtor_id": "d1", "rule": "amount_high", "by": "mo", "reason": "known"}
+    begun = row_of(RuleSnoozed(**fields, until_ms=9_000, decided_at_ms=1_000))
+    ended = row_of(RuleSnoozed(**fields, until_ms=2_000, decided_at_ms=2_000))
+    assert begun[:7] == ("t1", "", "snooze/1000/d1/amount_high", 0, "fraud", "snoozed", "amount_high")
+    assert ended[:7] == ("t1", "", "snooze/2000/d1/amount_high", 0, "fraud", "snooze_ended", "amount_high")
+    assert json.loads(begun.payload or "")["by"] == "mo"
+    hidden = row_of(RuleSnoozed(**fields | {"reason": f"card {CARD_NUMBER}"}, until_ms=1, decided_at_ms=0))
+    assert (hidden.outcome, hidden.reason, hidden.payload) == ("unreadable", "card_number", None)
+    assert CARD_NUMBER.encode() not in (hidden.avro or b"")
+
+
+def test_a_refund_is_told_from_a_chargeback() -> None:
+    """Both of one payment at one time are two events."""
+    row = row_of(chargeback(kind="refund"))
+    assert (row.event_id, row.stage, row.outcome) == ("refund/1765000000000", "chargeback", "refunded")
 
 
 def test_every_audited_topic_is_known_by_name() -> None:
@@ -459,6 +480,15 @@ def test_details_name_no_person() -> None:
     payload = json.loads(row_of(screened(evidence=evidence, list_version="2026-11-20")).payload or "")
     assert detail_of("screening", payload) == "debtor ~ ofac 7 0.93, list 2026-11-20"
     assert detail_of("payee", msgspec.to_builtins(scored())) == "score 0.25, new_payer"
+    hits = [
+        RuleHit(rule="payer_velocity_1h", value=7.0, limit=5.0, weight=0.5),
+        RuleHit(rule="amount_high", value=123_456.0, limit=100_000.0, weight=0.0, snoozed=True),
+        RuleHit(rule="of_a_later_program", value=1.0, limit=0.0, weight=0.1),
+    ]
+    assert detail_of("payee", msgspec.to_builtins(scored(rule_hits=hits))) == (
+        "score 0.25, payer_velocity_1h: 7 payments of this payer in one hour, usual limit 5, "
+        "amount_high: an amount of 1234.56 EUR, usual limit 1000.00 EUR (snoozed), of_a_later_program"
+    )
     assert detail_of("plugin", msgspec.to_builtins(answered(1, 2))) == "attempt 1, ask 2, pic simulator, looked up"
     assert detail_of("settlement", msgspec.to_builtins(completed())) == "decided by plugin"
     for stage in (

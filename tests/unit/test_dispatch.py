@@ -46,6 +46,7 @@ def scored(**fields: Any) -> dict[str, Any]:
         "reason": "",
         "score": 0.25,
         "score_reasons": [],
+        "effects": [],
         "fee_minor": 30,
         "pic": "simulator",
         "requested_at_ms": 1_000,
@@ -145,7 +146,7 @@ def test_an_approved_payment_is_queued_once_as_the_first_ask_of_the_first_attemp
     """Approved: attempt 1, ask 0, at once, with the carried bytes; the row waits for that answer."""
     decision = route(None, scored(), CARRIED, pics=PICS)
     assert isinstance(decision, Queue)
-    assert decision.head() == {"attempt": 1, "ask": 0, "not_before_ms": 0, "rule_version": 3}
+    assert decision.head() == {"attempt": 1, "ask": 0, "not_before_ms": 0, "rule_version": 3, "challenge": False}
     assert decision.carried == CARRIED
     assert (decision.row.state, decision.row.attempt, decision.row.ask) == ("queued", 1, 0)
     assert decision.row.queued == CARRIED
@@ -197,6 +198,27 @@ def test_what_is_not_approved_or_has_no_plugin_ends(
     assert (done.outcome, done.reason, done.stage, done.detail) == (outcome, reason, stage, detail)
     assert (done.event_id, done.attempts, done.repeat) == ("aurora|p1|completed", 0, False)
     assert (decision.row.state, decision.row.queued) == ("ended", b"")
+
+
+def test_what_the_model_said_is_in_the_detail() -> None:
+    """Rules first, then the features that raised the score; one that lowered it speaks for the payment."""
+    effects = [
+        {"feature": "amount_z", "value": 9.0, "usual": 0.0, "effect": 0.4},
+        {"feature": "night", "value": 0.0, "usual": 1.0, "effect": -0.1},
+    ]
+    decision = route(None, scored(outcome="declined", score_reasons=["a"], effects=effects), CARRIED, pics=PICS)
+    assert isinstance(decision, End)
+    assert decision.completed.detail == "a,amount_z"
+
+
+def test_a_challenged_payment_goes_on_and_every_ask_says_so() -> None:
+    """Queued as an approved one, with the challenge; after an unknown answer the next ask has it too."""
+    decision = route(None, scored(outcome="challenged", reason="fraud_score_notable"), CARRIED, pics=PICS)
+    assert isinstance(decision, Queue)
+    assert (decision.row.state, decision.head()["challenge"]) == ("queued", True)
+    again = settle(decision.row, answer(outcome="pending"), delays_s=(1, 5))
+    assert isinstance(again, AskAgain)
+    assert again.head()["challenge"] is True
 
 
 def test_an_outcome_that_fraud_does_not_have_is_an_error() -> None:
@@ -302,7 +324,13 @@ def test_an_unknown_answer_is_asked_for_again_after_1_5_30_30_seconds(ask: int, 
     decision = settle(pending_row(ask), unknown, delays_s=(1, 5, 30))
     assert isinstance(decision, AskAgain)
     assert (decision.tier, decision.not_before_ms, decision.carried) == (tier, not_before_ms, CARRIED)
-    assert decision.head() == {"attempt": 1, "ask": ask + 1, "not_before_ms": not_before_ms, "rule_version": 3}
+    assert decision.head() == {
+        "attempt": 1,
+        "ask": ask + 1,
+        "not_before_ms": not_before_ms,
+        "rule_version": 3,
+        "challenge": False,
+    }
     assert (decision.row.state, decision.row.ask) == ("pending", ask + 1)
 
 
@@ -354,7 +382,7 @@ def test_an_early_unknown_answer_is_asked_for_again() -> None:
     row = early_row(outcome="pending", pic_reference="")
     decision = route(row, scored(), CARRIED, pics=PICS, delays_s=(1, 5, 30))
     assert isinstance(decision, AskAgain)
-    assert decision.head() == {"attempt": 1, "ask": 1, "not_before_ms": 51_000, "rule_version": 3}
+    assert decision.head() == {"attempt": 1, "ask": 1, "not_before_ms": 51_000, "rule_version": 3, "challenge": False}
     assert (decision.row.state, decision.row.queued, decision.row.early) == ("pending", CARRIED, None)
 
 

@@ -16,10 +16,11 @@ from connectors.demo.world import PLACES
 from connectors.lists import sample
 from connectors.tenants.book import rule_book
 from connectors.tenants.document import parse_tenants
+from pipeline.stages.features import PAYER_FEATURES
 from pipeline.stages.fraud import Approved, assess
 from pipeline.stages.localization import Accepted as Localized
 from pipeline.stages.localization import Rejected, localize
-from pipeline.stages.profiles import Profile, add_payment, payee_features, payer_features
+from pipeline.stages.profiles import PayeeProfile, PayerProfile, add_payee_payment, add_payer_payment, payee_features
 from pipeline.stages.request_check import Accepted, check_request
 from pipeline.stages.rules.facts import facts_of
 from pipeline.stages.screening import Blocked, Clear, Referred, screen
@@ -179,19 +180,28 @@ def test_conflicts_contradict_a_payment_that_came_before() -> None:
 
 def test_fraud_sees_the_scenes_and_leaves_the_everyday_alone() -> None:
     """Through the real profiles and rules: most card testing and many jumps are stopped, hardly any everyday."""
-    payers: dict[tuple[str, str], Profile] = {}
-    payees: dict[tuple[str, str, str], Profile] = {}
+    payers: dict[tuple[str, str], PayerProfile] = {}
+    payees: dict[tuple[str, str, str], PayeeProfile] = {}
     seen, stopped = Counter[str](), Counter[str]()
     for post in posts(4_000):
         r = post.request
         if post.kind != "first" or r is None or r.tenant not in RULES or post.about in REFUSED:
             continue
-        payer = payers.setdefault((r.tenant, r.debtor.id), Profile())
-        payee = payees.setdefault((r.tenant, r.creditor.id, r.terminal_id), Profile())
-        add_payment(payer, r.requested_at_ms, r.amount_minor, r.terminal_id)
-        add_payment(payee, r.requested_at_ms, r.amount_minor)
+        payer = payers.setdefault((r.tenant, r.debtor.id), PayerProfile())
+        payee = payees.setdefault((r.tenant, r.creditor.id, r.terminal_id), PayeeProfile())
+        facts = add_payer_payment(
+            payer,
+            r.requested_at_ms,
+            r.amount_minor,
+            terminal=r.creditor.id + r.terminal_id,
+            card=r.instrument.token,
+            country=r.locality.country,
+            home=r.debtor.country,
+        )
+        new = bool(facts[PAYER_FEATURES.index("payee_new")])
+        add_payee_payment(payee, r.requested_at_ms, r.amount_minor, card=r.instrument.token, new_payer=new)
         at = r.requested_at_ms
-        found = assess(payer_features(payer, at), payee_features(payee, at), r.amount_minor, RULES[r.tenant].fraud)
+        found = assess(facts, payee_features(payee, at), r.amount_minor, at, RULES[r.tenant].fraud)
         seen[post.about] += 1
         stopped[post.about] += not isinstance(found, Approved)
     assert stopped["everyday"] <= 0.02 * seen["everyday"]

@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 REFERENCE_OF_P1 = "sim_5b14d289e452ccc4babb8086"
 
 
-def call(payment_id: str = "p1", token: str = "tok_p1") -> Call:
+def call(payment_id: str = "p1", token: str = "tok_p1", challenge: bool = False) -> Call:
     return Call(
         attempt_id=f"aurora|{payment_id}|1",
         tenant="aurora",
@@ -32,6 +32,7 @@ def call(payment_id: str = "p1", token: str = "tok_p1") -> Call:
         currency="EUR",
         token=token,
         method="card",
+        challenge=challenge,
     )
 
 
@@ -40,6 +41,18 @@ def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[MemoryLed
     made = MemoryLedger() if request.param == "memory" else SqliteLedger(tmp_path / "ledger.db")
     yield made
     made.close()
+
+
+@pytest.mark.parametrize(("challenge", "outcome"), [(False, "paid"), (True, "declined")])
+def test_a_payer_who_cannot_prove_who_they_are(
+    ledger: MemoryLedger | SqliteLedger, challenge: bool, outcome: str
+) -> None:
+    """Declined where they are challenged, and a look-up says the same; otherwise nobody asks."""
+    simulator = Simulator("simulator", ledger)
+    asked = [call(token="tok_unproved_1", challenge=challenge)]
+    answers = asyncio.run(simulator.authorize(asked)) + asyncio.run(simulator.look_up(["aurora|p1|1"]))
+    reason = "authentication_failed" if challenge else ""
+    assert [(answer.outcome, answer.reason) for answer in answers if answer] == [(outcome, reason)] * 2
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,6 @@ import logging
 from contextlib import suppress
 from pathlib import Path
 
-import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -22,8 +21,19 @@ from connectors.tenants.document import (
     document_of,
     parse_tenants,
 )
+from pipeline.stages.fraud_library import LIBRARY
 from schemas.records import TenantConfigured
-from schemas.tenant_rules import METHODS, FeeRules, FraudRules, MethodRules, ScreeningRules, TenantRules
+from schemas.tenant_rules import (
+    METHODS,
+    MOVED_THRESHOLDS,
+    FeeRules,
+    FraudRules,
+    MethodRules,
+    RuleTuning,
+    ScreeningRules,
+    TenantRules,
+    rules_of,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 PICS = ("simulator",)
@@ -64,13 +74,11 @@ def test_every_field_is_read() -> None:
     fraud:
       refer_at: 0.5
       decline_at: 1
-      payer_count_1d_max: 1
-      amount_to_mean_max: 2
-      payer_terminals_1d_max: 3
-      payee_count_1h_max: 4
-      payee_chargeback_bp_max: 5
-      card_testing_count_1d_max: 6
-      card_testing_mean_minor_max: 7
+      rules:
+        payer_velocity_1d: {enabled: false}
+        card_testing_1d:
+          weight: 0.75
+          thresholds: {count_max: 6, mean_minor_max: 1_000}
     """
     assert parsed(text) == [
         TenantRules(
@@ -87,13 +95,10 @@ def test_every_field_is_read() -> None:
             fraud=FraudRules(
                 refer_at=0.5,
                 decline_at=1.0,
-                payer_count_1d_max=1,
-                amount_to_mean_max=2.0,
-                payer_terminals_1d_max=3,
-                payee_count_1h_max=4,
-                payee_chargeback_bp_max=5,
-                card_testing_count_1d_max=6,
-                card_testing_mean_minor_max=7,
+                rules={
+                    "payer_velocity_1d": RuleTuning(enabled=False),
+                    "card_testing_1d": RuleTuning(weight=0.75, thresholds={"count_max": 6, "mean_minor_max": 1000}),
+                },
             ),
         )
     ]
@@ -131,7 +136,7 @@ def test_a_file_is_refused_whole_with_every_mistake_and_its_line() -> None:
   fraud:
     refer_at: 0.6
     decline_at: 0.4
-    payer_count_1d_max: "5"
+    rules: {amount_high: {weight: "5"}}
 - tenant: good
   pic:
   curencies: [EUR]
@@ -148,7 +153,7 @@ def test_a_file_is_refused_whole_with_every_mistake_and_its_line() -> None:
         "12: fee.fixed_minor.EUR: must be between 0 and 10000000000000 minor units, is -1",
         "13: screening.refer_at: must be between 0 and 1, is 1.5",
         "16: fraud.decline_at: must be between refer_at (0.6) and 1, is 0.4",
-        "17: fraud.payer_count_1d_max: must be a whole number, is '5'",
+        "17: fraud.rules.amount_high.weight: must be a number, is '5'",
         "18: currencies: is missing",
         "18: tenant: good is configured already, at line 1",
         "19: pic: must be text, is empty",
@@ -185,12 +190,38 @@ def test_a_file_is_refused_whole_with_every_mistake_and_its_line() -> None:
         (LEAST + "fraud: {refer_at: 0.9}", ["4: fraud.decline_at: must be between refer_at (0.9) and 1, is 0.8"]),
         (LEAST + "screening: {block_at: 0.5}", ["4: screening.block_at: must be between refer_at (0.9) and 1, is 0.5"]),
         (
-            LEAST + "fraud: {amount_to_mean_max: 0}",
-            ["4: fraud.amount_to_mean_max: must be above 0 and at most 1000000000, is 0"],
+            LEAST + "fraud:\n  rules:\n    payer_velocty_1d:\n      enabled: false",
+            ["6: fraud.rules.payer_velocty_1d: unknown rule; did you mean payer_velocity_1d?"],
         ),
         (
-            LEAST + "fraud: {payee_count_1h_max: -1}",
-            ["4: fraud.payee_count_1h_max: must be between 0 and 1000000000, is -1"],
+            LEAST + "fraud: {rules: {zzz: {}}}",
+            [
+                "4: fraud.rules.zzz: unknown rule; there are payer_velocity_1h, payer_velocity_1d, payer_velocity_7d, "
+                "payer_amount_1d, payer_rise_1d, payee_burst_1h, payee_velocity_1d, payee_rise_1d, "
+                "payee_amount_rise_1d, card_testing_1d, small_amounts_1h, probe_then_purchase_1h and 26 more"
+            ],
+        ),
+        (
+            LEAST + "fraud: {rules: {card_testing_1d: {wight: 1}}}",
+            ["4: fraud.rules.card_testing_1d.wight: unknown field; did you mean weight?"],
+        ),
+        (
+            LEAST + "fraud: {rules: {card_testing_1d: {enabled: yes, weight: 1.01}}}",
+            [
+                "4: fraud.rules.card_testing_1d.enabled: must be true or false, is yes",
+                "4: fraud.rules.card_testing_1d.weight: must be between 0 and 1, is 1.01",
+            ],
+        ),
+        (
+            LEAST + "fraud: {rules: {card_testing_1d: {thresholds: {count_mx: 1, mean_minor_max: -1}}}}",
+            [
+                "4: fraud.rules.card_testing_1d.thresholds.count_mx: unknown threshold; did you mean count_max?",
+                "4: fraud.rules.card_testing_1d.thresholds.mean_minor_max: must be between 0 and 10000000000000, is -1.0",
+            ],
+        ),
+        (
+            LEAST + "fraud: {payee_count_1h_max: 5}",
+            ["4: fraud.payee_count_1h_max: is now fraud.rules.payee_burst_1h.thresholds.count_max"],
         ),
         (LEAST + "review: {hours: 0}", ["4: review.hours: must be above 0 and at most 720, is 0"]),
         (LEAST + "review: {hours: 721}", ["4: review.hours: must be above 0 and at most 720, is 721"]),
@@ -244,7 +275,12 @@ def test_the_example_is_right_and_its_first_tenant_spells_out_the_defaults() -> 
     """docs/tenants-example.yaml parses; what its comments call defaults are those of the program."""
     acme, kiosk = parse_tenants((ROOT / "docs" / "tenants-example.yaml").read_text(), "example", pics=PICS)
     assert (acme.tenant, kiosk.tenant) == ("acme", "kiosk")
-    assert acme.fraud == FraudRules()
+    assert (acme.fraud.refer_at, acme.fraud.decline_at) == (FraudRules().refer_at, FraudRules().decline_at)
+    for name, tuning in acme.fraud.rules.items():
+        rule = LIBRARY[name]
+        assert tuning.enabled
+        assert tuning.weight in (None, rule.weight)
+        assert tuning.thresholds.items() <= {(threshold.name, threshold.default) for threshold in rule.thresholds()}
     assert acme.screening == ScreeningRules() == kiosk.screening
     assert set(acme.currencies).isdisjoint(kiosk.currencies)
 
@@ -287,9 +323,46 @@ def test_the_document_is_canonical() -> None:
     same = TenantRules(tenant="a", pic="p", currencies=["EUR", "USD"], fee=FeeRules(fixed_minor={"EUR": 2, "USD": 1}))
     assert document_of(one) == document_of(same)
     assert list(json.loads(document_of(one))) == sorted(TenantRules.__struct_fields__)
-    assert msgspec.json.decode(document_of(one), type=TenantRules) == one
+    assert rules_of(document_of(one)) == one
     # RFC 7693 leaves digest sizes open; the value is b2sum -l 128 of the empty input.
     assert document_hash("") == "cae66941d9efbd404e4d88758ea67670"
+
+
+#: As a program wrote it before the rules became a library (version 0.1.0), every field set.
+OLD_DOCUMENT = (
+    '{"countries":[],"currencies":["EUR"],"fee":{"fixed_minor":{},"percent_bp":0},"fraud":{"amount_to_mean_max":12.5,'
+    '"card_testing_count_1d_max":6,"card_testing_mean_minor_max":150,"decline_at":0.9,"payee_chargeback_bp_max":300,'
+    '"payee_count_1h_max":80,"payer_count_1d_max":30,"payer_terminals_1d_max":4,"refer_at":0.5},'
+    '"methods":{"card":{"max_minor":{},"min_minor":{}}},"pic":"simulator",'
+    '"screening":{"block_at":1.0,"refer_at":0.9},"tenant":"acme"}'
+)
+
+
+def test_a_document_of_an_earlier_program_is_read() -> None:
+    """Limits that were fields are thresholds of the rules that they belonged to, and the version comes into force."""
+    fraud = rules_of(OLD_DOCUMENT).fraud
+    assert (fraud.refer_at, fraud.decline_at) == (0.5, 0.9)
+    assert {name: tuning.thresholds for name, tuning in fraud.rules.items()} == {
+        "payer_velocity_1d": {"count_max": 30},
+        "amount_unusual_30d": {"ratio_max": 12.5},
+        "payer_terminals_1d": {"terminals_max": 4},
+        "payee_burst_1h": {"count_max": 80},
+        "payee_chargebacks_30d": {"share_bp_max": 300},
+        "card_testing_1d": {"count_max": 6, "mean_minor_max": 150},
+    }
+    assert all(tuning.enabled and tuning.weight is None for tuning in fraud.rules.values())
+    book = TenantBook()
+    record = TenantConfigured(
+        tenant="acme", version=1, document=OLD_DOCUMENT, document_hash=document_hash(OLD_DOCUMENT)
+    )
+    assert book.apply(record, 0)
+    assert book.refused == 0
+
+
+def test_what_was_moved_is_in_the_library() -> None:
+    """Each field became a threshold that there is."""
+    for rule, threshold in MOVED_THRESHOLDS.values():
+        assert threshold in {each.name for each in LIBRARY[rule].thresholds()}
 
 
 def a_version(version: int, /, tenant: str = "acme", **named: object) -> TenantConfigured:

@@ -8,7 +8,16 @@ import msgspec
 import pytest
 
 from pipeline.stages.dispatch import Attempts, EarlyAnswer
-from pipeline.stages.profiles import HOUR_MS, PAYEE_FEATURES, PAYER_FEATURES, Profile, add_chargeback, add_payment
+from pipeline.stages.features import PAYEE_FEATURES, PAYER_FEATURES
+from pipeline.stages.profiles import (
+    HOUR_MS,
+    PAYER_WINDOWS,
+    PayeeProfile,
+    PayerProfile,
+    add_chargeback,
+    add_payee_payment,
+    add_payer_payment,
+)
 from tables.payments import PaymentRow
 from tables.views import BUCKETS_SHOWN_MAX, VIEWS, attempts_view, page, payee_view, payer_view, payment_view
 
@@ -41,20 +50,20 @@ def test_an_attempt_shows_times_for_people_and_hides_the_ptr() -> None:
 
 def test_a_payers_buckets_and_features() -> None:
     """Newest first, with the features at the newest hour."""
-    row = Profile(version=3)
-    add_payment(row, HOUR * HOUR_MS, 100, "t")
-    add_payment(row, (HOUR - 1) * HOUR_MS, 50, "u")
+    row = PayerProfile(version=3)
+    add_payer_payment(row, HOUR * HOUR_MS, 100, terminal="t")
+    add_payer_payment(row, (HOUR - 1) * HOUR_MS, 50, terminal="u")
     shown = payer_view(row)
     assert shown["newest_hour"] == "2025-10-09T08:00:00.000+00:00"
-    assert tuple(shown["features_at_newest_hour"]) == PAYER_FEATURES
+    assert tuple(shown["features_at_newest_hour"]) == PAYER_FEATURES[:PAYER_WINDOWS]
     assert shown["features_at_newest_hour"]["amount_1d"] == 150
     assert [bucket["amount_minor"] for bucket in shown["buckets"]] == [100, 50]
 
 
 def test_a_payees_chargebacks() -> None:
     """In the bucket in which they were paid."""
-    row = Profile()
-    add_payment(row, HOUR * HOUR_MS, 100)
+    row = PayeeProfile()
+    add_payee_payment(row, HOUR * HOUR_MS, 100)
     add_chargeback(row, "p1", HOUR * HOUR_MS)
     shown = payee_view(row)
     assert tuple(shown["features_at_newest_hour"]) == PAYEE_FEATURES
@@ -63,14 +72,14 @@ def test_a_payees_chargebacks() -> None:
 
 def test_a_new_row_is_shown_too() -> None:
     """Empty, without a year 1970."""
-    assert payer_view(Profile())["newest_hour"] == ""
+    assert payer_view(PayerProfile())["newest_hour"] == ""
 
 
 def test_only_so_many_buckets_are_shown() -> None:
     """And how many there are."""
-    row = Profile()
+    row = PayerProfile()
     for hour in range(100):
-        add_payment(row, (HOUR + hour) * HOUR_MS, 1)
+        add_payer_payment(row, (HOUR + hour) * HOUR_MS, 1, terminal="t")
     shown = payer_view(row)
     assert (len(shown["buckets"]), shown["buckets_total"]) == (BUCKETS_SHOWN_MAX, 100)
 

@@ -40,7 +40,7 @@ def explain(facts: Facts, book: RuleBook, decision: Accepted | Rejected) -> list
         ranked = [rule for rule in book.rules if rule.effect == effect]
         if over or (effect == "cash_rounding" and facts.method != CASH):
             why = "the payment was rejected before" if over else "it is not paid in cash"
-            views += [_view(rule, "not_reached", why) for rule in ranked]
+            views += _of_effect(ranked, facts, one=False, unreached=why)
             continue
         of_effect = list(_of_effect(ranked, facts, one=effect not in ALL_APPLY))
         if rejecting and any(rule.id == rejecting for rule in ranked):
@@ -57,7 +57,7 @@ def applied(views: Sequence[RuleView]) -> list[str]:
     return [view.rule for view in views if view.what == "applied"]
 
 
-def _of_effect(ranked: Sequence[Ready], facts: Facts, *, one: bool) -> Iterator[RuleView]:
+def _of_effect(ranked: Sequence[Ready], facts: Facts, *, one: bool, unreached: str = "") -> Iterator[RuleView]:
     winner = ""
     for rule in ranked:
         filtered = misfit(rule, facts.country, facts.method, facts.currency, facts.received_at_ms)
@@ -65,6 +65,9 @@ def _of_effect(ranked: Sequence[Ready], facts: Facts, *, one: bool) -> Iterator[
             filtered = "region or postcode"
         if filtered:
             yield _view(rule, "filtered", filtered)
+            continue
+        if unreached:
+            yield _view(rule, "not_reached", unreached)
             continue
         if winner:
             yield _view(rule, "not_needed", f"{winner} applied")

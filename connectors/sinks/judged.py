@@ -1,0 +1,158 @@
+"""Scored payments with what became known of them, out of the audit tables: the one reader of labels.
+
+Read in pages in the order of the primary key, so memory does not grow with the tables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import groupby
+from typing import Any, Final
+
+import msgspec
+
+from connectors.sinks.database import Database
+from pipeline.stages.labels import Evidence, Label, Source, is_fraud, label_of
+from schemas.reasons import Outcome
+
+#: Rows that are asked for at once: a scored payment takes some 2 KiB.
+PAGE_ROWS: Final = 2_000
+#: What is not a word on who paid: a time that ran out.
+_EXPIRED: Final = "expired"
+
+#: The first decision of fraud has this event id; one that a review gave has another.
+_SCORED_ID: Final = "payee"
+_PAGE = (
+    "SELECT e.tenant, e.payment_id, e.event_id, e.stage, e.outcome, e.reason, e.recorded_at_ms, CAST(e.payload AS TEXT)"
+    " FROM payment_events e JOIN payments p ON p.tenant = e.tenant AND p.payment_id = e.payment_id"
+    " WHERE (e.tenant, e.payment_id, e.event_id) > (?, ?, ?) AND e.tenant <= ?"
+    " AND p.requested_at_ms >= ? AND p.requested_at_ms < ?"
+    " AND e.stage IN ('payee', 'settlement', 'chargeback', 'reviews') AND e.outcome <> 'dead_letter'"
+    " ORDER BY e.tenant, e.payment_id, e.event_id LIMIT ?"
+)
+#: Sorts after every tenant.
+_LAST_TENANT: Final = "~"
+
+
+class Hit(msgspec.Struct, frozen=True):
+    """A rule that fired, as the event has it."""
+
+    rule: str
+    value: float
+    limit: float
+    weight: float
+    snoozed: bool = False
+
+
+class Scored(msgspec.Struct, frozen=True):
+    """What ``payments.scored.v1`` said of a payment."""
+
+    requested_at_ms: int
+    amount_minor: int
+    currency: str
+    score: float
+    payer_features: list[int]
+    payee_features: list[int]
+    token: str
+    rule_hits: list[Hit] = []
+    rule_score: float = 0.0
+    model: str = ""
+    model_score: float = 0.0
+    challenger: str = ""
+    challenger_score: float = 0.0
+
+
+class Judged(msgspec.Struct, frozen=True):
+    """A scored payment and its label. ``outcome`` is fraud's own decision, before any review."""
+
+    tenant: str
+    payment_id: str
+    outcome: str
+    scored: Scored
+    label: Label
+
+
+class _Dispute(msgspec.Struct, frozen=True):
+    charged_back_at_ms: int
+    reason: str = "fraud"
+    kind: str = Source.CHARGEBACK.value
+
+
+class _Review(msgspec.Struct, frozen=True):
+    stage: str
+    decision: str
+    result: str
+    decided_at_ms: int
+    ignored: str = ""
+
+
+_scored = msgspec.json.Decoder(Scored)
+_dispute = msgspec.json.Decoder(_Dispute)
+_review = msgspec.json.Decoder(_Review)
+
+
+def judged_payments(
+    database: Database, *, tenant: str = "", from_ms: int, until_ms: int, as_of_ms: int
+) -> Iterator[Judged]:
+    """Scored payments that were requested in [from_ms, until_ms), of one tenant or of all, with what was known of them at
+    ``as_of_ms``; in the order of their ids. Raises ``DatabaseError``.
+    """
+    rows = _rows(database, tenant, from_ms, until_ms)
+    for (owner, payment_id), events in groupby(rows, key=lambda row: row[:2]):
+        judged = _judged(owner, payment_id, events, as_of_ms)
+        if judged is not None:
+            yield judged
+
+
+def _rows(database: Database, tenant: str, from_ms: int, until_ms: int) -> Iterator[tuple[Any, ...]]:
+    after: tuple[Any, ...] = (tenant, "", "")
+    while True:
+        page = database.query(_PAGE, (*after, tenant or _LAST_TENANT, from_ms, until_ms, PAGE_ROWS))
+        yield from page
+        if len(page) < PAGE_ROWS:
+            return
+        after = page[-1][:3]
+
+
+def _judged(tenant: str, payment_id: str, events: Iterator[tuple[Any, ...]], as_of_ms: int) -> Judged | None:
+    scored: Scored | None = None
+    decided, went_through = "", False
+    evidence: dict[tuple[Source, bool], Evidence] = {}
+    for _, _, event_id, stage, outcome, _, _, payload in events:
+        if not payload:
+            continue
+        if event_id == _SCORED_ID:
+            scored, decided = _scored.decode(payload), outcome
+        elif stage == "settlement":
+            went_through = went_through or outcome == Outcome.PAID
+        else:
+            found = _disputed(payload) if stage == "chargeback" else _reviewed(payload)
+            if found is not None:
+                # The earliest of each kind is enough, and there may be any number of them.
+                kind = found.source, is_fraud(found.reason)
+                if kind not in evidence or found.at_ms < evidence[kind].at_ms:
+                    evidence[kind] = found
+    if scored is None:
+        return None
+    label = label_of(evidence.values(), paid_at_ms=scored.requested_at_ms, went_through=went_through, as_of_ms=as_of_ms)
+    return Judged(tenant, payment_id, decided, scored, label)
+
+
+def _disputed(payload: str) -> Evidence | None:
+    read = _dispute.decode(payload)
+    kinds = {source.value: source for source in (Source.CHARGEBACK, Source.REFUND)}
+    source = kinds.get(read.kind)
+    return Evidence(source, read.charged_back_at_ms, read.reason) if source else None
+
+
+def _reviewed(payload: str) -> Evidence | None:
+    """A person's word on a payment that fraud had referred; None for screening's reviews, and for a time that ran out."""
+    try:
+        read = _review.decode(payload)
+    except msgspec.ValidationError:  # another event of reviews
+        return None
+    if read.ignored or read.decision == _EXPIRED or read.stage == "screening":
+        return None
+    sources = {"approved": Source.REVIEW_APPROVED, "rejected": Source.REVIEW_REJECTED}
+    source = sources.get(read.result)
+    return Evidence(source, read.decided_at_ms) if source else None

@@ -1,0 +1,134 @@
+"""Fraud rules that are switched off for single payers, and until when: what the payee stage asks."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection
+from itertools import pairwise
+from typing import Final, NamedTuple
+
+from pipeline.stages.fraud_library import LIBRARY
+from schemas.card_numbers import holds_card_number
+from schemas.identity import ID_PATTERN, TENANT_PATTERN
+from schemas.limits import TEXT_CHARS_MAX
+from schemas.records import RuleSnoozed
+
+log = logging.getLogger(__name__)
+
+#: A record counts from this long after its timestamp: by then every worker has read it, so that all of them, and a repeat
+#: after a crash, decide a payment by the same ones.
+EFFECTIVE_DELAY_MS: Final = 3_000
+#: What was replaced or is over stays known this long, for payments that were received before: as long as a worker may take
+#: to come back after a crash and still repeat its decisions.
+KEPT_MS: Final = 10 * 60 * 1000
+#: Payers and rules together, of all tenants, that one worker holds: bounds its memory (some 50 MB).
+SNOOZES_MAX: Final = 100_000
+BY_CHARS_MAX: Final = 80
+REASON_CHARS_MAX: Final = TEXT_CHARS_MAX
+#: Longer than this is not a snooze: switch the rule off or raise its threshold.
+DAYS_MAX: Final = 366
+UNTIL_MS_MAX: Final = 253_402_300_800_000  # the year 10000: every later number is a mistake
+
+#: Nothing is snoozed: the usual answer.
+NONE: Final[frozenset[str]] = frozenset()
+
+Payer = tuple[str, str]
+
+
+class Snooze(NamedTuple):
+    """One record: from when on it counts, and until when the rule is off. What ended it early is a later one."""
+
+    from_ms: int
+    until_ms: int
+
+
+def fault(record: RuleSnoozed) -> str:
+    """Why a record cannot be used; empty when it can."""
+    texts = {"by": (record.by, BY_CHARS_MAX), "reason": (record.reason, REASON_CHARS_MAX)}
+    if not TENANT_PATTERN.match(record.tenant) or not ID_PATTERN.match(record.debtor_id):
+        return "tenant or payer is not a valid id"
+    if record.rule not in LIBRARY:
+        return "there is no rule of that name"
+    for name, (text, longest) in texts.items():
+        if not text.strip() or len(text) > longest or not text.isprintable():
+            return f"{name} must be 1 to {longest} printable characters"
+    if any(holds_card_number(text) for text in (record.debtor_id, record.by, record.reason)):
+        return "a text holds what looks like a card number"
+    if not 0 <= record.until_ms <= UNTIL_MS_MAX:
+        return "until_ms is not a time"
+    return ""
+
+
+class SnoozeBook:
+    """Every snooze that may still matter. One thread takes in, any thread asks: what they see is replaced, not changed."""
+
+    def __init__(self) -> None:
+        #: Per payer and rule, oldest first.
+        self._snoozes: dict[Payer, dict[str, tuple[Snooze, ...]]] = {}
+        self._count = 0
+        #: Records that cannot be used, and were ignored.
+        self.refused = 0
+
+    def snoozed(self, tenant: str, debtor_id: str, at_ms: int) -> Collection[str]:
+        """The rules that are switched off for a payer, for a payment that Kafka received at ``at_ms``."""
+        rules = self._snoozes.get((tenant, debtor_id))
+        if rules is None:
+            return NONE
+        return [rule for rule, snoozes in rules.items() if _is_off(snoozes, at_ms)]
+
+    def take(self, record: RuleSnoozed, timestamp_ms: int) -> bool:
+        """Take in a record; False when it is refused: then what was before it stays."""
+        why = fault(record)
+        if not why and self._count >= SNOOZES_MAX and record.rule not in self._snoozes.get(_payer(record), {}):
+            why = f"{SNOOZES_MAX} are known, more are not held"
+        if why:
+            self.refuse(f"tenant {record.tenant if TENANT_PATTERN.match(record.tenant) else '?'}", why)
+            return False
+        rules = self._snoozes.get(_payer(record), {})
+        before = rules.get(record.rule, ())
+        # Never before the one that it replaces, even if clocks of brokers differ.
+        from_ms = max(timestamp_ms + EFFECTIVE_DELAY_MS, before[-1].from_ms if before else 0)
+        new = Snooze(from_ms, record.until_ms)
+        kept = [each for each, later in pairwise((*before, new)) if later.from_ms >= from_ms - KEPT_MS]
+        self._count += not before
+        self._snoozes[_payer(record)] = {**rules, record.rule: (*kept, new)}
+        return True
+
+    def forget(self, tenant: str, debtor_id: str, rule: str) -> None:
+        """A record was removed: it was over long ago."""
+        rules = dict(self._snoozes.get((tenant, debtor_id), {}))
+        if rules.pop(rule, None) is not None:
+            self._replace((tenant, debtor_id), rules)
+
+    def tidy(self, now_ms: int) -> None:
+        """Let go of what was over long ago."""
+        for payer, rules in list(self._snoozes.items()):
+            left = {rule: each for rule, each in rules.items() if each[-1].until_ms > now_ms - KEPT_MS}
+            if len(left) < len(rules):
+                self._replace(payer, left)
+
+    def refuse(self, where: str, why: str) -> None:
+        """Count and log a record that is no snooze."""
+        self.refused += 1
+        log.error("a snooze is ignored (%s): %s", where, why)
+
+    def _replace(self, payer: Payer, rules: dict[str, tuple[Snooze, ...]]) -> None:
+        self._count += len(rules) - len(self._snoozes[payer])
+        if rules:
+            self._snoozes[payer] = rules
+        else:
+            del self._snoozes[payer]
+
+    def __len__(self) -> int:
+        return self._count
+
+
+def _payer(record: RuleSnoozed) -> Payer:
+    return record.tenant, record.debtor_id
+
+
+def _is_off(snoozes: tuple[Snooze, ...], at_ms: int) -> bool:
+    for snooze in reversed(snoozes):
+        if at_ms >= snooze.from_ms:
+            return at_ms < snooze.until_ms
+    return False

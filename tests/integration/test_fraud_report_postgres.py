@@ -1,0 +1,32 @@
+"""The fraud report is the same from PostgreSQL as from SQLite."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from connectors.sinks.database import open_database
+from tests.integration import postgres as pg
+from tests.unit.test_fraud_report import report_of, some_events, write
+
+pytestmark = pytest.mark.postgres
+
+
+def test_the_report_does_not_depend_on_the_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages, the order of keys and JSON are read alike; tenants' and payments' names sort by bytes in both."""
+    if reason := pg.available():
+        pytest.skip(reason)
+    monkeypatch.setattr("connectors.sinks.judged.PAGE_ROWS", 100)
+    events = some_events(11, 600)
+    reports = []
+    with pg.postgres() as running:
+        for url in (f"sqlite:///{tmp_path}/audit.db", running.url):
+            with closing(open_database(url, create=True)) as database:
+                database.lock()
+                database.migrate()
+                write(database, events)
+                reports.append((report_of(database, tenant=""), report_of(database)))
+    assert reports[0] == reports[1]
+    assert reports[0][0]["total"]["payments"] == 600
