@@ -112,6 +112,11 @@ class Codec:
             self._headers[record] = CONFLUENT + schema_id.to_bytes(4, "big")
         return self._headers[record]
 
+    @staticmethod
+    def own_header(record: type[Record]) -> bytes:
+        """The header of ``record`` in single-object encoding, today's schema: what stands before a body of this project's."""
+        return _FORMATS[record].header
+
     def encoder(self, record: type[T]) -> Callable[[T], bytes]:
         """A function that encodes ``record``s: the fast way for a stage that writes one kind."""
         return self._writer(record)

@@ -19,3 +19,21 @@ class Body:
     def read(self, value: bytes, start: int) -> Any: ...
     def split(self, value: bytes, start: int) -> tuple[dict[str, Any], bytes]: ...
     def write(self, header: bytes, value: Any, carried: bytes = b"") -> bytes: ...
+
+class Transcript:
+    """One kind of record as JSON, as msgspec writes it, and some of its fields; raises what :class:`Body` raises.
+
+    ``read`` gives the JSON as text, then the fields ``picked``, in that order. ``body``, the last field, of bytes, is left
+    out, or shown as the record of schema ``of`` that its bytes begin with. Raises :class:`ValueError` for fields that are
+    not there or not of that kind.
+    """
+
+    def __new__(
+        cls,
+        schema: Mapping[str, Any],
+        classes: Mapping[str, type],
+        picked: tuple[str, ...],
+        body: str = "",
+        of: Mapping[str, Any] | None = None,
+    ) -> Transcript: ...
+    def read(self, value: bytes, start: int) -> tuple[Any, ...]: ...

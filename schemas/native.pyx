@@ -16,6 +16,8 @@ from cpython.sequence cimport PySequence_Fast_GET_ITEM, PySequence_Fast_GET_SIZE
 from libc.stdint cimport INT32_MAX, INT32_MIN, INT64_MIN, int64_t, uint64_t
 from libc.string cimport memcpy
 
+from msgspec.json import Encoder
+
 cdef extern from "Python.h":
     object PyObject_Vectorcall(object callable, PyObject **args, size_t nargsf, object kwnames)
     PyObject *PyDict_GetItemWithError(object mapping, object key) except? NULL
@@ -26,6 +28,9 @@ cdef extern from "Python.h":
     double PyFloat_Unpack8(const char *at, int little_endian) except? -1.0
     int PyFloat_Pack4(double value, char *at, int little_endian) except -1
     int PyFloat_Pack8(double value, char *at, int little_endian) except -1
+
+
+cdef object _encode_json = Encoder().encode
 
 
 class UnsupportedSchemaError(ValueError):
@@ -210,6 +215,54 @@ cdef inline double real(object value) except? -1.0:
     raise TypeError(f"a float is expected, not {type(value).__name__}")
 
 
+cdef inline int put_digits(Sink *sink, int64_t value) except -1:
+    """A number in decimal."""
+    cdef char digits[20]
+    cdef int at = 20
+    cdef uint64_t left = <uint64_t> value if value >= 0 else -<uint64_t> value
+    while True:
+        at -= 1
+        digits[at] = <char> (48 + left % 10)
+        left //= 10
+        if left == 0:
+            break
+    if value < 0:
+        put_raw(sink, b"-", 1)
+    return put_raw(sink, digits + at, 20 - at)
+
+
+cdef inline uint64_t may_be_special(uint64_t bytes) noexcept nogil:
+    """Not 0 when one of eight bytes is a control character, a quote, a backslash or no ASCII (or, rarely, when none is)."""
+    cdef uint64_t ones = 0x0101010101010101
+    cdef uint64_t quote = bytes ^ (ones * 0x22)
+    cdef uint64_t backslash = bytes ^ (ones * 0x5C)
+    return (bytes | (bytes - ones * 0x20) | (quote - ones) | (backslash - ones)) & (ones * 0x80)
+
+
+cdef int is_plain(const char *text, Py_ssize_t size) noexcept nogil:
+    """Whether JSON writes ``text`` as it is: nothing to escape. That it is UTF-8 is seen when the whole becomes text."""
+    cdef uint64_t bytes
+    cdef Py_ssize_t at = 0
+    cdef unsigned char c
+    while size - at >= 8:
+        memcpy(&bytes, text + at, 8)
+        if may_be_special(bytes):
+            break
+        at += 8
+    while at < size:
+        c = <unsigned char> text[at]
+        if c < 0x20 or c == 0x22 or c == 0x5C:
+            return False
+        at += 1
+    return True
+
+
+cdef inline int put_json(Sink *sink, object value) except -1:
+    """A value as msgspec writes it."""
+    text = _encode_json(value)
+    return put_raw(sink, PyBytes_AS_STRING(text), PyBytes_GET_SIZE(text))
+
+
 # -- the schema as a tree ---------------------------------------------------------------------------------------------
 
 cdef class Node:
@@ -222,6 +275,10 @@ cdef class Node:
 
     cdef int write(self, Sink *sink, object value) except -1:
         raise NotImplementedError
+
+    cdef int transcribe(self, Source *source, Sink *sink) except -1:
+        """Read a value and write it as JSON: what msgspec makes of what :meth:`read` gives."""
+        return put_json(sink, self.read(source))
 
 
 cdef class NullNode(Node):
@@ -244,6 +301,11 @@ cdef class BooleanNode(Node):
         take(sink, 1)[0] = value is True
         return 0
 
+    cdef int transcribe(self, Source *source, Sink *sink) except -1:
+        if get_fixed(source, 1)[0] != 0:
+            return put_raw(sink, b"true", 4)
+        return put_raw(sink, b"false", 5)
+
 
 cdef class LongNode(Node):
     cdef object read(self, Source *source):
@@ -251,6 +313,9 @@ cdef class LongNode(Node):
 
     cdef int write(self, Sink *sink, object value) except -1:
         return put_long(sink, integer(value))
+
+    cdef int transcribe(self, Source *source, Sink *sink) except -1:
+        return put_digits(sink, get_long(source))
 
 
 cdef class IntNode(Node):
@@ -265,6 +330,12 @@ cdef class IntNode(Node):
         if number < INT32_MIN or number > INT32_MAX:
             raise OverflowError("an int of more than 32 bits")
         return put_long(sink, number)
+
+    cdef int transcribe(self, Source *source, Sink *sink) except -1:
+        cdef int64_t number = get_long(source)
+        if number < INT32_MIN or number > INT32_MAX:
+            raise MalformedError("an int of more than 32 bits")
+        return put_digits(sink, number)
 
 
 cdef class FloatNode(Node):
@@ -304,6 +375,17 @@ cdef class StringNode(Node):
 
     cdef int write(self, Sink *sink, object value) except -1:
         return put_text(sink, value)
+
+    cdef int transcribe(self, Source *source, Sink *sink) except -1:
+        cdef Py_ssize_t size
+        cdef const char *start = get_bytes(source, &size)
+        cdef char *at
+        if not is_plain(start, size):
+            return put_json(sink, PyUnicode_DecodeUTF8(start, size, NULL))
+        at = take(sink, size + 2)
+        at[0] = at[size + 1] = 0x22
+        memcpy(at + 1, start, size)
+        return 0
 
 
 cdef class FixedNode(Node):
@@ -363,6 +445,22 @@ cdef class ArrayNode(Node):
             self.item.write(sink, <object> PySequence_Fast_GET_ITEM(value, i))
         return put_long(sink, 0)
 
+    cdef int transcribe(self, Source *source, Sink *sink) except -1:
+        cdef const unsigned char *end
+        cdef Py_ssize_t before = 0
+        cdef int64_t count = get_count(source, self.item.smallest, 0, &end)
+        put_raw(sink, b"[", 1)
+        while count:
+            while count:
+                if before:
+                    put_raw(sink, b",", 1)
+                self.item.transcribe(source, sink)
+                before += 1
+                count -= 1
+            check_block(source, end)
+            count = get_count(source, self.item.smallest, before, &end)
+        return put_raw(sink, b"]", 1)
+
 
 cdef class MapNode(Node):
     cdef Node value
@@ -421,6 +519,14 @@ cdef class NullableNode(Node):
         put_long(sink, 1 - self.null_at)
         return self.other.write(sink, value)
 
+    cdef int transcribe(self, Source *source, Sink *sink) except -1:
+        cdef int64_t at = get_long(source)
+        if at == self.null_at:
+            return put_raw(sink, b"null", 4)
+        if at != 1 - self.null_at:
+            raise MalformedError("no such member of the union")
+        return self.other.transcribe(source, sink)
+
 
 cdef object _MISSING = object()
 
@@ -434,6 +540,8 @@ cdef class RecordNode(Node):
     cdef tuple defaults
     #: All fields without values: a copy of it has its final size and order.
     cdef dict empty
+    #: The names as JSON, each with what stands before and behind it.
+    cdef tuple json_names
 
     cdef object read(self, Source *source):
         if self.record_class is None:
@@ -483,6 +591,20 @@ cdef class RecordNode(Node):
         else:
             raise TypeError(f"a record is expected, not {type(value).__name__}")
         return 0
+
+    cdef int transcribe(self, Source *source, Sink *sink) except -1:
+        cdef Py_ssize_t i
+        for i in range(len(self.nodes)):
+            self.put_name(sink, i)
+            (<Node> self.nodes[i]).transcribe(source, sink)
+        return self.put_end(sink, len(self.nodes))
+
+    cdef inline int put_name(self, Sink *sink, Py_ssize_t number) except -1:
+        cdef bytes name = self.json_names[number]
+        return put_raw(sink, PyBytes_AS_STRING(name), PyBytes_GET_SIZE(name))
+
+    cdef inline int put_end(self, Sink *sink, Py_ssize_t fields) except -1:
+        return put_raw(sink, b"}", 1) if fields else put_raw(sink, b"{}", 2)
 
 
 _PRIMITIVES = {
@@ -594,6 +716,7 @@ cdef class Compiler:
         node.nodes = tuple(nodes)
         node.names = tuple(_interned(each["name"]) for each in fields)
         node.defaults = tuple(_default(each) for each in fields)
+        node.json_names = tuple((b"," if i else b"{") + _encode_json(name) + b":" for i, name in enumerate(node.names))
         node.empty = dict.fromkeys(node.names)
         if len(node.empty) != len(node.names):
             raise UnsupportedSchemaError("two fields of one name")
@@ -623,6 +746,17 @@ def _full_name(name, namespace):
     return f"{namespace}.{name}" if namespace and "." not in name else name
 
 
+cdef RecordNode compiled(dict schema, dict classes):
+    cdef Node root
+    try:
+        root = Compiler(classes).node(schema, "", 0)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UnsupportedSchemaError(f"not a schema: {type(error).__name__}") from None
+    if not isinstance(root, RecordNode):
+        raise UnsupportedSchemaError("not a record")
+    return root
+
+
 cdef class Body:
     """One kind of record, without what comes before it on the wire. See the stub for what is promised."""
 
@@ -630,14 +764,7 @@ cdef class Body:
     cdef Py_ssize_t at
 
     def __cinit__(self, dict schema not None, dict classes not None, Py_ssize_t at=0):
-        cdef Node root
-        try:
-            root = Compiler(classes).node(schema, "", 0)
-        except (KeyError, TypeError, AttributeError) as error:
-            raise UnsupportedSchemaError(f"not a schema: {type(error).__name__}") from None
-        if not isinstance(root, RecordNode):
-            raise UnsupportedSchemaError("not a record")
-        self.root = root
+        self.root = compiled(schema, classes)
         if not 0 <= at <= len(self.root.nodes):
             raise ValueError(f"no field number {at}")
         self.at = at
@@ -676,3 +803,61 @@ cdef Source open_at(bytes value, Py_ssize_t start) except *:
         raise TruncatedError("it ends before its header does")
     source.at, source.end = data + start, data + PyBytes_GET_SIZE(value)
     return source
+
+
+cdef class Transcript:
+    """One kind of record as JSON. See the stub for what is promised."""
+
+    cdef RecordNode root
+    #: By field: where its value stands in what is given, -1 when it is only in the JSON.
+    cdef int places[FIELDS_MAX]
+    cdef Py_ssize_t size
+    #: The last field shown; the one after it is left out or, with ``inner``, shown as the record that is in its bytes.
+    cdef Py_ssize_t shown
+    cdef RecordNode inner
+
+    def __cinit__(self, dict schema not None, dict classes not None, tuple picked not None, str body not None="", dict of=None):
+        self.root = compiled(schema, classes)
+        self.shown = len(self.root.nodes)
+        self.size = 1 + len(picked)
+        for i, name in enumerate(self.root.names):
+            self.places[i] = 1 + picked.index(name) if name in picked else -1
+        if len(set(picked) & set(self.root.names)) != len(picked):
+            raise ValueError("a field that is not there, or named twice")
+        if body:
+            self.shown -= 1
+            if body in picked or self.root.names[self.shown] != body or not isinstance(self.root.nodes[self.shown], BytesNode):
+                raise ValueError(f"{body} must be the last field, of bytes, and only shown")
+            self.inner = None if of is None else compiled(of, {})
+
+    def read(self, bytes value not None, Py_ssize_t start):
+        cdef char room[STACK_BYTES]
+        cdef Source source = open_at(value, start)
+        cdef Source inside
+        cdef const unsigned char *at
+        cdef Py_ssize_t i, length
+        cdef Node node
+        cdef Sink sink
+        cdef list found = [None] * self.size
+        sink.data, sink.size, sink.room, sink.on_heap = room, 0, STACK_BYTES, False
+        try:
+            for i in range(self.shown):
+                node = <Node> self.root.nodes[i]
+                self.root.put_name(&sink, i)
+                if self.places[i] >= 0:
+                    at = source.at
+                    found[self.places[i]] = node.read(&source)
+                    source.at = at
+                node.transcribe(&source, &sink)
+            if self.shown < len(self.root.nodes):
+                inside.at = <const unsigned char *> get_bytes(&source, &length)
+                inside.end = inside.at + length
+                if self.inner is not None:
+                    self.root.put_name(&sink, self.shown)
+                    self.inner.transcribe(&inside, &sink)
+            self.root.put_end(&sink, self.shown)
+            found[0] = PyUnicode_DecodeUTF8(sink.data, sink.size, NULL)
+            return tuple(found)
+        finally:
+            if sink.on_heap:
+                PyMem_Free(sink.data)

@@ -15,17 +15,21 @@ from schemas.codec import Codec
 from schemas.records import PaymentLocalized, PaymentRequested
 from schemas.tenant_rules import TenantRules
 
-_ONE = """
-SELECT CAST(l.payload AS TEXT), l.avro, CAST(s.payload AS TEXT), CAST(p.payload AS TEXT)
-FROM payment_events l
-JOIN payment_events s ON s.tenant = l.tenant AND s.payment_id = l.payment_id AND s.event_id = 'screening'
-LEFT JOIN payment_events p ON p.tenant = l.tenant AND p.payment_id = l.payment_id AND p.event_id = 'payer'
-WHERE l.tenant = ? AND l.event_id = 'localization'"""
 _IN_ORDER = ' ORDER BY l.recorded_at_ms, l."partition", l."offset"'
 _CONFIGURATIONS = """
 SELECT CAST(payload AS TEXT) FROM payment_events
 WHERE tenant = ? AND payment_id = '' AND stage = 'tenants' AND rule_version = ?
 ORDER BY "partition", "offset" LIMIT 1"""
+
+
+def _decisions(database: Database, where: str) -> str:
+    """A SELECT of localization's decisions ``l``, each with what screening saw and what the payer's profile said."""
+    return (
+        "SELECT CAST(l.payload AS TEXT), l.avro, CAST(s.payload AS TEXT), CAST(p.payload AS TEXT) FROM payment_events l"  # noqa: S608
+        f" JOIN payment_events s ON {database.same_payment('s', 'l')} AND s.event_id = 'screening'"
+        f" LEFT JOIN payment_events p ON {database.same_payment('p', 'l')} AND p.event_id = 'payer'"
+        f" WHERE l.event_id = 'localization' AND {where}"
+    )
 
 
 class NotRecordedError(LookupError):
@@ -47,7 +51,7 @@ class RecordedDecision(msgspec.Struct, frozen=True, kw_only=True):
 
 def recorded_decision(database: Database, tenant: str, payment_id: str) -> RecordedDecision:
     """What was decided of a payment. Raises :class:`NotRecordedError`."""
-    rows = database.query(f"{_ONE} AND l.payment_id = ?", (tenant, payment_id))
+    rows = database.query(_decisions(database, database.events_of("l")), (tenant, payment_id))
     if not rows:
         raise NotRecordedError(f"localization has decided no payment {payment_id} of {tenant} that is recorded")
     return _decision(rows[0])
@@ -55,7 +59,8 @@ def recorded_decision(database: Database, tenant: str, payment_id: str) -> Recor
 
 def recorded_decisions(database: Database, tenant: str, since_ms: int = 0) -> Iterator[RecordedDecision]:
     """All decisions of a tenant from ``since_ms`` on (the time at which they were recorded), in their order."""
-    for row in database.stream(f"{_ONE} AND l.recorded_at_ms >= ?{_IN_ORDER}", (tenant, since_ms)):
+    sql = _decisions(database, "l.tenant = ? AND l.recorded_at_ms >= ?") + _IN_ORDER
+    for row in database.stream(sql, (tenant, since_ms)):
         yield _decision(row)
 
 

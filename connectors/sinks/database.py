@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 from urllib.parse import unquote, urlsplit
 
-from connectors.sinks.rows import EventRow, PaymentState
+from connectors.sinks.rows import Columns, EventRow, PaymentState
 
 EVENT_COLUMNS = ", ".join(f'"{name}"' for name in EventRow._fields)
 STATE_COLUMNS = ", ".join(f'"{name}"' for name in PaymentState._fields)
@@ -41,7 +41,8 @@ class DatabaseBusyError(DatabaseError):
 class Batch:
     """What goes into one transaction."""
 
-    events: list[EventRow] = field(default_factory=list)
+    #: Columns of :class:`EventRow`.
+    events: list[Columns] = field(default_factory=list)
     states: list[PaymentState] = field(default_factory=list)
     #: By topic and partition: the offset that must be stored now (None: none), and the next one to read.
     offsets: dict[Partition, tuple[int | None, int]] = field(default_factory=dict)
@@ -52,6 +53,8 @@ class Database(Protocol):
 
     #: The URL without password.
     shown: str
+    #: Checks of what only this kind of database has: the name, and a SELECT of tenant and payment id of what is wrong.
+    own_checks: ClassVar[dict[str, str]]
 
     def lock(self) -> None:
         """Become the only sink of this database, until closed. Raises :class:`DatabaseBusyError`."""
@@ -69,6 +72,20 @@ class Database(Protocol):
         when it may or may not have been written (ask :meth:`offsets` after opening again), :class:`DatabaseError` when
         it cannot be written; then nothing was.
         """
+
+    # Conditions in SQL that find by an index, which differs; they take names of tables in the query.
+
+    @staticmethod
+    def events_of(events: str) -> str:
+        """``events``, of ``payment_events``, are a payment's. With two parameters, tenant and payment id."""
+
+    @staticmethod
+    def same_payment(one: str, other: str) -> str:
+        """Two of ``payment_events``, which tell their payments' states, are of one payment."""
+
+    @staticmethod
+    def tells_of(event: str, payment: str) -> str:
+        """``event``, of ``payment_events``, tells the state of ``payment``, of ``payments``."""
 
     def query(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
         """Rows of a SELECT whose parameters are written ``?``."""
@@ -134,11 +151,10 @@ def upsert_sql(values: str) -> str:
     )
 
 
-def insert_sql(values: str) -> str:
+def insert_sql(values: str, *more_columns: str) -> str:
     """``INSERT INTO payment_events <values>``: an event that is there already is left as it is."""
-    return (
-        f"INSERT INTO payment_events ({EVENT_COLUMNS}) {values} ON CONFLICT (tenant, payment_id, event_id) DO NOTHING"
-    )
+    columns = ", ".join((EVENT_COLUMNS, *more_columns))
+    return f"INSERT INTO payment_events ({columns}) {values} ON CONFLICT DO NOTHING"
 
 
 def read_offsets(database: Database) -> dict[Partition, int]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any, NoReturn, get_args, get_type_hints
+from typing import Any, ClassVar, NoReturn, get_args, get_type_hints
 
 import psycopg
 from psycopg import errors
@@ -72,6 +72,8 @@ _EVENT_TYPES, _STATE_TYPES = _types(EventRow), _types(PaymentState)
 class PostgresDatabase:
     """See :class:`connectors.sinks.database.Database`."""
 
+    own_checks: ClassVar[dict[str, str]] = {}
+
     def __init__(self, url: str, *, create: bool) -> None:
         self.shown = shown_url(url)
         self._url = url
@@ -129,6 +131,21 @@ class PostgresDatabase:
                     _copy(cursor, _COPY_STATES, _STATE_TYPES, batch.states)
                     cursor.execute(_UPSERT_PAYMENTS)
         return inserted
+
+    @staticmethod
+    def events_of(events: str) -> str:
+        """By tenant and payment id."""
+        return f"{events}.tenant = ? AND {events}.payment_id = ?"
+
+    @staticmethod
+    def same_payment(one: str, other: str) -> str:
+        """By tenant and payment id."""
+        return f"{one}.tenant = {other}.tenant AND {one}.payment_id = {other}.payment_id"
+
+    @staticmethod
+    def tells_of(event: str, payment: str) -> str:
+        """By tenant and payment id."""
+        return f"{event}.tenant = {payment}.tenant AND {event}.payment_id = {payment}.payment_id"
 
     def query(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
         """Rows of a SELECT; ``sql`` holds no other question mark or percent sign."""

@@ -38,7 +38,7 @@ def open_reviews(
     rows = database.query(
         "SELECT CAST(o.payload AS TEXT) FROM payment_events o WHERE o.stage = 'reviews' AND o.outcome = 'referred'"  # noqa: S608
         f" AND o.recorded_at_ms > ?{conditions} AND NOT EXISTS (SELECT 1 FROM payment_events e"
-        " WHERE e.tenant = o.tenant AND e.payment_id = o.payment_id AND e.event_id = o.event_id || '|ended')",
+        f" WHERE {database.same_payment('e', 'o')} AND e.event_id = o.event_id || '|ended')",
         (now_ms - OPEN_MS_MAX, *named.values()),
     )
     found = [_open_review(json.loads(text)) for (text,) in rows]
@@ -53,7 +53,8 @@ def _open_review(payload: dict[str, Any]) -> OpenReview:
 def screened_of(database: Database, tenant: str, payment_id: str) -> dict[str, Any] | None:
     """Screening's first event about a payment, as JSON data with the PTR: personal data. None when there is none."""
     rows = database.query(
-        "SELECT CAST(payload AS TEXT) FROM payment_events WHERE tenant = ? AND payment_id = ? AND event_id = 'screening'",
+        "SELECT CAST(e.payload AS TEXT) FROM payment_events e"  # noqa: S608
+        f" WHERE {database.events_of('e')} AND e.event_id = 'screening'",
         (tenant, payment_id),
     )
     return json.loads(rows[0][0]) if rows and rows[0][0] else None

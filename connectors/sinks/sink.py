@@ -27,11 +27,10 @@ from connectors.sinks.database import (
     Partition,
     open_database,
 )
-from connectors.sinks.rows import EventRow, Mapper, PaymentState, RegistryAwayError, expired_row, state_of
+from connectors.sinks.rows import Columns, Mapper, PaymentState, RegistryAwayError, expired_row, state_of
 from pipeline.settings import BrokerAccess, client_config
 from pipeline.topics import COMPLETED
 from schemas.codec import Codec
-from schemas.records import Record
 
 #: Rows and bytes of one transaction: large enough that a payment's events share one change of its row and pages of the
 #: index are written once for several events, small enough for memory (about 4 KB a row).
@@ -82,7 +81,7 @@ class _Work:
     """A batch while it is collected."""
 
     batch: Batch = field(default_factory=Batch)
-    payments: dict[tuple[str, str], list[tuple[EventRow, Record]]] = field(default_factory=dict)
+    payments: dict[tuple[str, str], list[Columns]] = field(default_factory=dict)
     #: What comes after the batch, by partition.
     next_offsets: dict[Partition, int] = field(default_factory=dict)
     size_bytes: int = 0
@@ -241,7 +240,8 @@ class AuditSink:
         if not work.next_offsets:
             return True
         batch.offsets = {at: (self._stored.get(at), next_offset) for at, next_offset in work.next_offsets.items()}
-        batch.states = [state for events in work.payments.values() if (state := state_of(events)) is not None]
+        record_of = self._mapper.record_of
+        batch.states = [state for rows in work.payments.values() if (state := state_of(rows, record_of)) is not None]
         assert self._database is not None
         started = time.monotonic()
         try:
@@ -367,7 +367,7 @@ class AuditSink:
         """Take what waits and write it, in as many transactions as its size asks for."""
         work = _Work()
         checked: set[Partition] = set()
-        next_offsets, make_row, ended = self._next, self._mapper.row, self._ended
+        next_offsets, make_row, ended = self._next, self._mapper.columns, self._ended
         for message in self._waiting():
             if message.error() is not None:
                 self._on_message_error(message)
@@ -383,17 +383,19 @@ class AuditSink:
                         return
                     work = _Work()
             try:
-                row, record = make_row(topic, number, offset, message.timestamp()[1], value)
+                row = make_row(topic, number, offset, message.timestamp()[1], value)
             except RegistryAwayError as error:
                 found = self._wait_for_registry(error, message, stop)
                 if found is None:
                     break
-                row, record = found
+                row = found
             work.batch.events.append(row)
-            if record is None:
+            if row[1]:
+                payment = row[:2]
+                if payment not in ended:
+                    work.payments.setdefault(payment, []).append(row)
+            elif row[-1] is None:  # no payload
                 work.unreadable += 1
-            elif row[1] and row[:2] not in ended:
-                work.payments.setdefault(row[:2], []).append((row, record))
             next_offsets[partition] = work.next_offsets[partition] = offset + 1
             work.size_bytes += len(value) if value else 0
             if work.size_bytes >= BATCH_BYTES_MAX:
@@ -414,9 +416,7 @@ class AuditSink:
             for payment in list(islice(ended, over)):
                 del ended[payment]
 
-    def _wait_for_registry(
-        self, error: RegistryAwayError, message: Any, stop: Event
-    ) -> tuple[EventRow, Record | None] | None:
+    def _wait_for_registry(self, error: RegistryAwayError, message: Any, stop: Event) -> Columns | None:
         """Ask again until it answers; None when stopped meanwhile."""
         at = (message.topic(), message.partition(), message.offset(), message.timestamp()[1])
         until = time.monotonic() + self._give_up_after_s
@@ -427,7 +427,7 @@ class AuditSink:
                 return None
             delay_s = min(delay_s * 2, DELAY_MAX_S)
             try:
-                return self._mapper.row(*at, message.value())
+                return self._mapper.columns(*at, message.value())
             except RegistryAwayError as again:
                 error = again
         raise SinkError(

@@ -82,8 +82,8 @@ class CountCheck:
 def story(database: Database, tenant: str, payment_id: str) -> Story:
     """Everything about one payment, in order; ``found`` is False when there is nothing."""
     rows = database.query(
-        'SELECT event_id, sequence, stage, outcome, reason, rule_version, trace_id, topic, "partition", "offset",'
-        " recorded_at_ms, CAST(payload AS TEXT) FROM payment_events WHERE tenant = ? AND payment_id = ?"
+        'SELECT event_id, sequence, stage, outcome, reason, rule_version, trace_id, topic, "partition", "offset",'  # noqa: S608
+        f" recorded_at_ms, CAST(payload AS TEXT) FROM payment_events WHERE {database.events_of('payment_events')}"
         ' ORDER BY sequence, recorded_at_ms, topic, "partition", "offset"',
         (tenant, payment_id),
     )
@@ -190,39 +190,37 @@ def outcome_counts(database: Database) -> list[tuple[str, str, str, int]]:
 
 
 #: Settlement's own words about a payment; refusals of other requests under its id are none.
-_OUTCOMES = (
-    "SELECT tenant, payment_id FROM payment_events WHERE stage = 'settlement'"
-    " AND outcome <> 'dead_letter' AND reason <> 'conflicting_request'"
-)
+_IS_OUTCOME = "e.stage = 'settlement' AND e.outcome <> 'dead_letter' AND e.reason <> 'conflicting_request'"
+_OUTCOMES = f"SELECT e.tenant, e.payment_id FROM payment_events e WHERE {_IS_OUTCOME}"  # noqa: S608
+_STAGES_OF_PAID = ("screening", "localization", "payer", "payee", "dispatch", "plugin")
 
 
-def _lacks(stage: str) -> str:
-    return (
-        "SELECT tenant, payment_id FROM payments p WHERE p.outcome = 'paid' AND NOT EXISTS"  # noqa: S608
-        " (SELECT 1 FROM payment_events e"
-        f" WHERE e.tenant = p.tenant AND e.payment_id = p.payment_id AND e.stage = '{stage}')"
-    )
+def _checks(database: Database) -> dict[str, str]:
+    """What may be wrong, and a SELECT of tenant and payment id of each case."""
 
+    def without(payments: str, events: str) -> str:
+        return (
+            f"SELECT p.tenant, p.payment_id FROM payments p WHERE {payments} AND NOT EXISTS"  # noqa: S608
+            f" (SELECT 1 FROM payment_events e WHERE {database.tells_of('e', 'p')} AND {events})"
+        )
 
-_ANOMALIES = {
-    "payments with more than one outcome": f"{_OUTCOMES} GROUP BY tenant, payment_id HAVING COUNT(*) > 1",
-    "outcomes that the payment's row does not show": (
-        f"SELECT o.tenant, o.payment_id FROM ({_OUTCOMES}) o LEFT JOIN payments p"  # noqa: S608
-        " ON p.tenant = o.tenant AND p.payment_id = o.payment_id WHERE p.outcome IS NULL AND o.payment_id <> ''"
-    ),
-    "events under coordinates that another event has": (
-        "SELECT MIN(tenant) AS tenant, MIN(payment_id) AS payment_id FROM payment_events WHERE outcome <> 'expired'"
-        ' GROUP BY topic, "partition", "offset" HAVING COUNT(*) > 1'
-    ),
-    "payments with an outcome that no event gave": (
-        "SELECT p.tenant, p.payment_id FROM payments p WHERE p.outcome IS NOT NULL AND NOT EXISTS"  # noqa: S608
-        f" (SELECT 1 FROM ({_OUTCOMES}) o WHERE o.tenant = p.tenant AND o.payment_id = p.payment_id)"
-    ),
-    **{
-        f"paid without an event of {stage}": _lacks(stage)
-        for stage in ("screening", "localization", "payer", "payee", "dispatch", "plugin")
-    },
-}
+    return {
+        "payments with more than one outcome": f"{_OUTCOMES} GROUP BY e.tenant, e.payment_id HAVING COUNT(*) > 1",
+        "outcomes that the payment's row does not show": (
+            f"SELECT o.tenant, o.payment_id FROM ({_OUTCOMES}) o LEFT JOIN payments p"  # noqa: S608
+            " ON p.tenant = o.tenant AND p.payment_id = o.payment_id WHERE p.outcome IS NULL AND o.payment_id <> ''"
+        ),
+        "events under coordinates that another event has": (
+            "SELECT MIN(tenant) AS tenant, MIN(payment_id) AS payment_id FROM payment_events WHERE outcome <> 'expired'"
+            ' GROUP BY topic, "partition", "offset" HAVING COUNT(*) > 1'
+        ),
+        "payments with an outcome that no event gave": without("p.outcome IS NOT NULL", _IS_OUTCOME),
+        **{
+            f"paid without an event of {stage}": without("p.outcome = 'paid'", f"e.stage = '{stage}'")
+            for stage in _STAGES_OF_PAID
+        },
+        **database.own_checks,
+    }
 
 
 def count_check(database: Database) -> CountCheck:
@@ -232,7 +230,7 @@ def count_check(database: Database) -> CountCheck:
         return int(database.query(sql)[0][0])
 
     anomalies = []
-    for what, sql in _ANOMALIES.items():
+    for what, sql in _checks(database).items():
         found = count(f"SELECT COUNT(*) FROM ({sql}) anomalies")  # noqa: S608
         if found:
             examples = database.query(f"{sql} LIMIT {EXAMPLES_MAX}")

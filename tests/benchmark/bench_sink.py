@@ -24,7 +24,7 @@ from typing import Any
 import psycopg
 
 from connectors.sinks.database import Batch, Database, Partition, open_database
-from connectors.sinks.rows import EventRow, Mapper, record_of_topic, state_of
+from connectors.sinks.rows import Columns, Mapper, record_of_topic, state_of
 from connectors.sinks.sink import BATCH_ROWS_MAX, AuditSink
 from pipeline import topics
 from schemas.codec import Codec, encode_request
@@ -159,14 +159,14 @@ def batches(all_messages: list[Message], codec: Codec) -> Iterator[Batch]:
     """What the sink makes of the messages."""
     mapper, stored = Mapper(codec), dict[Partition, int]()
     for start in range(0, len(all_messages), BATCH_ROWS_MAX):
-        batch, payments = Batch(), dict[tuple[str, str], list[tuple[EventRow, Record]]]()
+        batch, payments = Batch(), dict[tuple[str, str], list[Columns]]()
         for topic, partition, offset, timestamp_ms, _, value in all_messages[start : start + BATCH_ROWS_MAX]:
-            row, record = mapper.row(topic, partition, offset, timestamp_ms, value)
-            assert record is not None
+            row = mapper.columns(topic, partition, offset, timestamp_ms, value)
+            assert row[14] is not None
             batch.events.append(row)
-            payments.setdefault((row.tenant, row.payment_id), []).append((row, record))
+            payments.setdefault(row[:2], []).append(row)
             batch.offsets[topic, partition] = (stored.get((topic, partition)), offset + 1)
-        batch.states = [state for events in payments.values() if (state := state_of(events))]
+        batch.states = [state for events in payments.values() if (state := state_of(events, mapper.record_of))]
         stored |= {partition: next_offset for partition, (_, next_offset) in batch.offsets.items()}
         yield batch
 
@@ -265,7 +265,7 @@ def main() -> None:
     decoders = {topic: codec.decoder(record) for topic, record in known.items() if record is not None}
     mapper = Mapper(codec)
     measure("decoding", rows, lambda: [decoders[m[0]](m[5]) for m in all_messages])
-    measure("rows, with decoding and JSON", rows, lambda: [mapper.row(*m[:4], m[5]) for m in all_messages])
+    measure("rows, with decoding and JSON", rows, lambda: [mapper.columns(*m[:4], m[5]) for m in all_messages])
     measure("batches: rows, and states of payments", rows, lambda: [None for _ in batches(all_messages, codec)])
     ready = list(batches(all_messages, codec))
     # Topic after topic, as from a broker that gives a whole topic first: no two events of a payment in one batch.

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from connectors.sinks.database import Batch, open_database
-from connectors.sinks.rows import event_row
+from connectors.sinks.rows import Mapper, state_of
 from connectors.tenants.document import document_hash, document_of
 from pipeline import topics
 from pipeline.cli import main
@@ -90,7 +90,9 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> str:
     opened = open_database(url, create=True)
     opened.lock()
     opened.migrate()
-    opened.write(Batch(events=[event_row(*record, CODEC) for record in records]))
+    mapper = Mapper(CODEC)
+    rows = [mapper.columns(*record) for record in records]
+    opened.write(Batch(rows, [state for row in rows if (state := state_of([row], mapper.record_of)) is not None]))
     opened.close()
     return url
 

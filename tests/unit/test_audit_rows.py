@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from connectors.sinks import rows as rows_module
 from connectors.sinks.database import DatabaseError, open_database, shown_url, sqlite_path
 from connectors.sinks.rows import (
     EventRow,
@@ -20,7 +21,6 @@ from connectors.sinks.rows import (
     dispatch_sequence,
     event_row,
     payment_state,
-    state_of,
 )
 from connectors.sinks.story import detail_of
 from pipeline import topics
@@ -161,8 +161,12 @@ def row_of(record: Record, topic: str = "any.topic", at: int = 9) -> EventRow:
     return event_row(topic, 3, at, NOON_MS + 100, CODEC.encode(record), CODEC)
 
 
-def event(record: Record, at_ms: int = NOON_MS + 100) -> tuple[EventRow, Record]:
-    return row_of(record)._replace(recorded_at_ms=at_ms), record
+def event(record: Record, at_ms: int = NOON_MS + 100) -> EventRow:
+    return row_of(record)._replace(recorded_at_ms=at_ms)
+
+
+def state_of(rows: list[EventRow]) -> PaymentState | None:
+    return rows_module.state_of(list(rows), Mapper(CODEC).record_of)
 
 
 @pytest.mark.parametrize(
@@ -347,11 +351,12 @@ def test_dead_letters_of_keys_that_are_no_payments_have_no_ids() -> None:
 def test_any_bytes_make_a_row(junk: bytes, topic: str) -> None:
     """Whatever stands behind a valid header, there is a row that both databases can store."""
     for head in (b"", CODEC.header(PaymentQueued), CODEC.header(ChargebackReceived), CODEC.header(PaymentScored)):
-        row, record = Mapper(CODEC).row(topic, 0, 1, 2, head + junk)
+        mapper = Mapper(CODEC)
+        row = mapper.row(topic, 0, 1, 2, head + junk)
         assert len(row) == len(EventRow._fields)
         texts = [text for text in row if isinstance(text, str)]
         numbers = [number for number in row if isinstance(number, int)]
-        state = payment_state(row, record) if record is not None else None
+        state = payment_state(row, mapper.record_of(row)) if row.payload is not None else None
         if state is not None:
             texts += [text for text in state if isinstance(text, str)]
             numbers += [number for number in state if isinstance(number, int)]
@@ -468,9 +473,9 @@ def test_a_registry_that_is_away_makes_no_record_unreadable() -> None:
     with pytest.raises(RegistryAwayError):
         mapper.row(topics.SCREENED.name, 0, 1, 2, value)
     registry.away = False
-    row, record = mapper.row(topics.SCREENED.name, 0, 1, 2, value)
-    assert (row.event_id, row.avro, record) == ("screening", value, screened())
-    unknown, _ = mapper.row(topics.SCREENED.name, 0, 1, 2, b"\x00\x00\x00\x00\x63" + value[5:])
+    row = mapper.row(topics.SCREENED.name, 0, 1, 2, value)
+    assert (row.event_id, row.avro, mapper.record_of(row)) == ("screening", value, screened())
+    unknown = mapper.row(topics.SCREENED.name, 0, 1, 2, b"\x00\x00\x00\x00\x63" + value[5:])
     assert unknown.reason == "unknown_schema"
 
 

@@ -401,9 +401,9 @@ def test_large_records_give_their_memory_back() -> None:
 
 
 def test_the_codec_is_the_same_without_it() -> None:
-    """All tests of the codec and the schemas pass in a process that cannot import the compiled module."""
+    """All tests of the codec, the schemas and the audit rows pass in a process that cannot import the compiled module."""
     hide = "import sys; sys.modules['schemas.native'] = None; from schemas.codec import COMPILED; assert not COMPILED; "
-    tests = ["tests/unit/test_codec.py", "tests/contract/test_schemas.py"]
+    tests = ["tests/unit/test_codec.py", "tests/contract/test_schemas.py", "tests/unit/test_audit_rows.py"]
     run = f"import pytest; sys.exit(pytest.main(['-q', '-p', 'no:cacheprovider', *{tests!r}]))"
     environment = {name: value for name, value in os.environ.items() if name != "CI"}
     ended = subprocess.run(

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from connectors.sinks.database import Batch, Database, open_database
 from connectors.sinks.reviews import evidence_of, open_reviews
-from connectors.sinks.rows import EventRow, Mapper, state_of
+from connectors.sinks.rows import Columns, Mapper, state_of
 from connectors.sinks.story import count_check, story
 from pipeline.cli import main
 from schemas.codec import Codec
@@ -101,13 +101,12 @@ def database(tmp_path: Path) -> Iterator[Database]:
 
 def write(database: Database, *records: Record, first: int = 0) -> None:
     mapper, batch = Mapper(CODEC), Batch()
-    known: dict[tuple[str, str], list[tuple[EventRow, Record]]] = {}
+    known: dict[tuple[str, str], list[Columns]] = {}
     for offset, record in enumerate(records, first):
-        row, read = mapper.row("t", 0, offset, NOW_MS + offset, CODEC.encode(record))
-        assert read is not None
+        row = mapper.columns("t", 0, offset, NOW_MS + offset, CODEC.encode(record))
         batch.events.append(row)
-        known.setdefault(row[:2], []).append((row, read))
-    batch.states = [state for events in known.values() if (state := state_of(events)) is not None]
+        known.setdefault(row[:2], []).append(row)
+    batch.states = [state for events in known.values() if (state := state_of(events, mapper.record_of)) is not None]
     database.write(batch)
 
 
