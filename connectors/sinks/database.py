@@ -87,6 +87,10 @@ class Database(Protocol):
     def tells_of(event: str, payment: str) -> str:
         """``event``, of ``payment_events``, tells the state of ``payment``, of ``payments``."""
 
+    @staticmethod
+    def is_about(event: str, payment: str) -> str:
+        """``event``, of ``payment_events``, is under the ids of ``payment``, of ``payments``, whatever it tells."""
+
     def query(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
         """Rows of a SELECT whose parameters are written ``?``."""
 

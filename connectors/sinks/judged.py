@@ -1,6 +1,6 @@
 """Scored payments with what became known of them, out of the audit tables: the one reader of labels.
 
-Read in pages in the order of the primary key, so memory does not grow with the tables.
+Read in pages of payments, in the order of their ids, so memory does not grow with the tables.
 """
 
 from __future__ import annotations
@@ -15,20 +15,16 @@ from connectors.sinks.database import Database
 from pipeline.stages.labels import Evidence, Label, Source, is_fraud, label_of
 from schemas.reasons import Outcome
 
-#: Rows that are asked for at once: a scored payment takes some 2 KiB.
-PAGE_ROWS: Final = 2_000
+#: Payments whose events are asked for at once.
+PAGE_PAYMENTS: Final = 500
 #: What is not a word on who paid: a time that ran out.
 _EXPIRED: Final = "expired"
 
 #: The first decision of fraud has this event id; one that a review gave has another.
 _SCORED_ID: Final = "payee"
 _PAGE = (
-    "SELECT e.tenant, e.payment_id, e.event_id, e.stage, e.outcome, e.reason, e.recorded_at_ms, CAST(e.payload AS TEXT)"
-    " FROM payment_events e JOIN payments p ON p.tenant = e.tenant AND p.payment_id = e.payment_id"
-    " WHERE (e.tenant, e.payment_id, e.event_id) > (?, ?, ?) AND e.tenant <= ?"
-    " AND p.requested_at_ms >= ? AND p.requested_at_ms < ?"
-    " AND e.stage IN ('payee', 'settlement', 'chargeback', 'reviews') AND e.outcome <> 'dead_letter'"
-    " ORDER BY e.tenant, e.payment_id, e.event_id LIMIT ?"
+    "SELECT tenant, payment_id FROM payments WHERE (tenant, payment_id) > (?, ?) AND tenant <= ?"
+    " AND requested_at_ms >= ? AND requested_at_ms < ? ORDER BY tenant, payment_id LIMIT ?"
 )
 #: Sorts after every tenant.
 _LAST_TENANT: Final = "~"
@@ -104,14 +100,28 @@ def judged_payments(
             yield judged
 
 
+def _events_sql(database: Database) -> str:
+    """What is told of a page of payments, from one tenant and payment to another, requested from one time until another."""
+    return (
+        "SELECT e.tenant, e.payment_id, e.event_id, e.stage, e.outcome, e.reason, e.recorded_at_ms, CAST(e.payload AS TEXT)"  # noqa: S608
+        f" FROM payments p JOIN payment_events e ON {database.is_about('e', 'p')}"
+        " WHERE (p.tenant, p.payment_id) >= (?, ?) AND (p.tenant, p.payment_id) <= (?, ?)"
+        " AND p.requested_at_ms >= ? AND p.requested_at_ms < ?"
+        " AND e.stage IN ('payee', 'settlement', 'chargeback', 'reviews') AND e.outcome <> 'dead_letter'"
+        " ORDER BY p.tenant, p.payment_id, e.event_id"
+    )
+
+
 def _rows(database: Database, tenant: str, from_ms: int, until_ms: int) -> Iterator[tuple[Any, ...]]:
-    after: tuple[Any, ...] = (tenant, "", "")
+    after, events_sql = (tenant, ""), _events_sql(database)
     while True:
-        page = database.query(_PAGE, (*after, tenant or _LAST_TENANT, from_ms, until_ms, PAGE_ROWS))
-        yield from page
-        if len(page) < PAGE_ROWS:
+        page = database.query(_PAGE, (*after, tenant or _LAST_TENANT, from_ms, until_ms, PAGE_PAYMENTS))
+        if page:
+            # Of one payment there may be any number of events.
+            yield from database.stream(events_sql, (*page[0], *page[-1], from_ms, until_ms))
+        if len(page) < PAGE_PAYMENTS:
             return
-        after = page[-1][:3]
+        after = page[-1]
 
 
 def _judged(tenant: str, payment_id: str, events: Iterator[tuple[Any, ...]], as_of_ms: int) -> Judged | None:

@@ -147,6 +147,11 @@ class PostgresDatabase:
         """By tenant and payment id."""
         return f"{event}.tenant = {payment}.tenant AND {event}.payment_id = {payment}.payment_id"
 
+    @staticmethod
+    def is_about(event: str, payment: str) -> str:
+        """By tenant and payment id."""
+        return f"{event}.tenant = {payment}.tenant AND {event}.payment_id = {payment}.payment_id"
+
     def query(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
         """Rows of a SELECT; ``sql`` holds no other question mark or percent sign."""
         with self._translated():

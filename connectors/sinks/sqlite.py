@@ -211,6 +211,14 @@ class SqliteDatabase:
         """By the payment's number."""
         return f"{event}.payment_number = {payment}.number"
 
+    @staticmethod
+    def is_about(event: str, payment: str) -> str:
+        """By the payment's number; what has none by tenant and payment id."""
+        return (
+            f"({event}.payment_number = {payment}.number OR ({event}.payment_number IS NULL"
+            f" AND {event}.tenant = {payment}.tenant AND {event}.payment_id = {payment}.payment_id))"
+        )
+
     def query(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
         """Rows of a SELECT."""
         with self._translated():

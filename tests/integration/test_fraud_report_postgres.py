@@ -18,7 +18,7 @@ def test_the_report_does_not_depend_on_the_database(tmp_path: Path, monkeypatch:
     """Pages, the order of keys and JSON are read alike; tenants' and payments' names sort by bytes in both."""
     if reason := pg.available():
         pytest.skip(reason)
-    monkeypatch.setattr("connectors.sinks.judged.PAGE_ROWS", 100)
+    monkeypatch.setattr("connectors.sinks.judged.PAGE_PAYMENTS", 100)
     events = some_events(11, 600)
     reports = []
     with pg.postgres() as running:

@@ -13,6 +13,7 @@ import pytest
 import yoyo
 
 from connectors.rules import recorded
+from connectors.sinks import judged
 from connectors.sinks import sqlite as sqlite_module
 from connectors.sinks.database import EVENT_COLUMNS, STATE_COLUMNS, Batch, Database, DatabaseError, open_database
 from connectors.sinks.rows import Columns, Mapper, PaymentState, state_of
@@ -236,6 +237,17 @@ def test_what_is_asked_of_a_payment_is_found_by_index(database: Database) -> Non
     ):
         plan = [step for *_, step in database.query(f"EXPLAIN QUERY PLAN {sql}", ("t", "p"))]
         assert sum("SCAN" in step or "AUTOMATIC" in step for step in plan) == read, plan
+
+
+def test_a_page_of_judged_payments_reads_no_more_than_a_page(database: Database) -> None:
+    """It begins where the last one ended and reads its own events only: all pages together read the tables once."""
+    for sql, parameters in (
+        (judged._PAGE, ("t", "p", "~", 0, 9, 100)),
+        (judged._events_sql(database), ("t", "p", "t", "q", 0, 9)),
+    ):
+        plan = [step for *_, step in database.query(f"EXPLAIN QUERY PLAN {sql}", parameters)]
+        assert plan[0].split()[0] == "SEARCH", plan
+        assert not [step for step in plan if "SCAN" in step or "AUTOMATIC" in step], plan
 
 
 def test_databases_of_the_first_version_are_brought_up_to_date(tmp_path: Path) -> None:

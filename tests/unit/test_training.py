@@ -171,7 +171,7 @@ def write(url: str, events: list[Any]) -> None:
     batch = Batch()
     topics = {PaymentScored: SCORED.name, ChargebackReceived: CHARGEBACKS.name, PaymentCompleted: COMPLETED.name}
     for offset, event in enumerate(events):
-        row = mapper.row(topics[type(event)], 0, offset, START_MS, CODEC.encode(event))[0]
+        row = mapper.row(topics[type(event)], 0, offset, START_MS, CODEC.encode(event))
         batch.events.append(row)
         if state := payment_state(row, event):
             batch.states.append(state)
@@ -197,7 +197,7 @@ def test_what_nobody_heard_of_is_not_learnt(tmp_path: Path) -> None:
 
 def test_a_user_trains_on_the_audit_tables(database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Page by page; the file is a model that says what it was trained on."""
-    monkeypatch.setattr("connectors.sinks.judged.PAGE_ROWS", 300)
+    monkeypatch.setattr("connectors.sinks.judged.PAGE_PAYMENTS", 300)
     tables = open_database(database)
     recorded = Recorded(START_MS, START_MS + 30 * DAY_MS)
     from_database(recorded, tables)
