@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -17,6 +18,33 @@ from schemas.codec import Codec
 
 #: As PTR_FRAUD_MODEL_TIMEOUT_S, where nobody sets it.
 MODEL_TIMEOUT_S = 1.0
+
+
+class RescreeningWatch(Protocol):
+    """Who wants to know how rescreening goes: metrics."""
+
+    def stepped(self, partition: int, parties: int, seconds: float, *, finished: bool) -> None:
+        """A step looked at so many parties of a partition, and was the last one or not."""
+
+    def flagged(self, list_id: str) -> None:
+        """A known party is like somebody on this list."""
+
+    def failed(self, error: str) -> None:
+        """A party could not be screened."""
+
+
+class Nobody:
+    """Wants to know nothing."""
+
+    def stepped(self, partition: int, parties: int, seconds: float, *, finished: bool) -> None: ...
+
+    def flagged(self, list_id: str) -> None: ...
+
+    def failed(self, error: str) -> None: ...
+
+
+def _now_ms() -> int:
+    return int(time.time() * 1000)
 
 
 class RulesWatch(Protocol):
@@ -53,6 +81,9 @@ class Context:
     rules_watch: RulesWatch = _NOBODY
     #: The plugins, by the name of their PIC.
     pics: Mapping[str, Pic]
+    rescreening: RescreeningWatch = field(default_factory=Nobody)
+    #: The time for work that no record brings a time for, epoch milliseconds.
+    now_ms: Callable[[], int] = _now_ms
     snoozes: SnoozeBook = field(default_factory=SnoozeBook)
     models: ModelBook = field(default_factory=ModelBook)
     scorer: Scorer = field(default_factory=lambda: Scorer(MODEL_TIMEOUT_S))

@@ -13,14 +13,15 @@ from msgspec.structs import asdict
 from agents.context import Context
 from pipeline import topics
 from pipeline.engine.stage import RawRecord, Stage, Work
+from pipeline.stages.parties import Sightings
 from pipeline.stages.request_check import Refused, check_request, content_of, differing_fields
 from pipeline.stages.screening import Blocked, Clear, Referred, screen
 from schemas.card_numbers import DIGITS_MIN, holds_card_number, may_hold_card_number
 from schemas.codec import UndecodableError, encode_request
-from schemas.identity import ID_PATTERN, TENANT_PATTERN, partition_of, payment_key
+from schemas.identity import ID_PATTERN, TENANT_PATTERN, partition_of, party_key, payment_key
 from schemas.limits import VALUE_BYTES_MAX
 from schemas.reasons import Error, Outcome, Reason
-from schemas.records import PaymentEnded, PaymentRequested, PaymentScreened
+from schemas.records import Party, PartySeen, PaymentEnded, PaymentRequested, PaymentScreened
 from tables.payments import PaymentRow
 
 NAME = "screening"
@@ -34,6 +35,7 @@ def make(context: Context) -> Stage:
     header = codec.header(PaymentRequested)
     header_length = len(header)
     screened_topic, ended_topic, referred_topic = topics.SCREENED.name, topics.ENDED.name, topics.REFERRED.name
+    sightings, encode_seen, seen_topic = Sightings(), codec.encoder(PartySeen), topics.PARTIES_SEEN.name
 
     def handle(record: RawRecord, work: Work) -> None:
         value = record.value
@@ -68,6 +70,10 @@ def make(context: Context) -> Stage:
             work.emit(screened_topic, event, key)
             if screened["outcome"] == Outcome.REFERRED:
                 work.emit(referred_topic, event, key)  # It waits for a person; localization passes it over.
+            for party in (request.debtor, request.creditor):
+                if sightings.is_news(request.tenant, party):
+                    seen = _seen(request.tenant, party, screened)
+                    work.emit(seen_topic, encode_seen(seen), party_key(request.tenant, party.id))
         if ended_first is not None:
             row.outcome, row.reason = ended_first.outcome, ended_first.reason
             if screened is None:
@@ -198,6 +204,18 @@ def _ended(
         payment_id=request.payment_id,
         received_at_ms=record.timestamp,
         trace_id=_trace_id(record),
+    )
+
+
+def _seen(tenant: str, party: Party, screened: dict[str, Any]) -> PartySeen:
+    return PartySeen(
+        tenant=tenant,
+        party_id=party.id,
+        name=party.name,
+        country=party.country,
+        birth_date=party.birth_date,
+        list_version=screened["list_version"],
+        seen_at_ms=screened["received_at_ms"],
     )
 
 

@@ -25,6 +25,8 @@ NAMES = (
     "rule_snoozed",
     "list_part",
     "list_updated",
+    "party_seen",
+    "party_flagged",
     "model_part",
     "model_updated",
     "model_promoted",

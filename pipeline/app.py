@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from functools import cache
 
-from agents import dispatch, localization, payee, payer, plugin, reviews, screening
+from agents import dispatch, localization, parties, payee, payer, plugin, reviews, screening
 from agents.context import Context
 from agents.web import WebServer
 from connectors.exceptions.book import ExceptionBook
@@ -27,16 +27,19 @@ from connectors.tenants.book import TenantBook
 from connectors.tenants.reader import TenantReader
 from pipeline import topics
 from pipeline.engine.app import PipelineApp, SideInput, end_process, make_app
-from pipeline.engine.metrics import ListMetrics, Metrics, ModelMetrics, RuleMetrics
+from pipeline.engine.metrics import ListMetrics, Metrics, ModelMetrics, RescreeningMetrics, RuleMetrics
 from pipeline.engine.stage import Group, Table
 from pipeline.engine.worker import use_uvloop
 from pipeline.settings import Settings, load
+from pipeline.stages.watchlist import Watchlists
 from schemas.codec import Codec
 from tables import attempts, payments, profiles
+from tables import parties as known_parties
 
 
 def flow(context: Context) -> dict[str, list[Group]]:
     """Every stage by its name in ``PTR_STAGES``, from the request to its outcome."""
+    rescreening = parties.Rescreening(context)
     return {
         # payments.requested.v1 -> payments.screened.v1 (or payments.ended.v1)
         "screening": [
@@ -77,6 +80,15 @@ def flow(context: Context) -> dict[str, list[Group]]:
         ],
         # payments.queue.<pic>.v1, payments.retry.<pic>.<delay>.v1 -> payments.answered.v1
         "plugin": plugin.groups(context),
+        # parties.seen.v1 -> parties.flagged.v1, whenever a sanctions list changes
+        "parties": [
+            Group(
+                name="parties",
+                stages=(parties.make(context, rescreening),),
+                table=Table(name=known_parties.NAME, changelog=known_parties.CHANGELOG, row_type=known_parties.ROW),
+                background=rescreening,
+            )
+        ],
     }
 
 
@@ -89,8 +101,8 @@ def create(settings: Settings) -> PipelineApp:
         TenantReader(settings.access, topics.TENANTS.name, codec, book, on_failure=_tenants_unread)
     ]
     # Files named in PTR_LISTS win, for development; otherwise the topic's lists, and while it has none the sample.
-    screens = "screening" in settings.stages
-    watchlists = load_watchlists(settings.lists if screens else ())
+    screens = not {"screening", "parties"}.isdisjoint(settings.stages)
+    watchlists = load_watchlists(settings.lists) if screens else Watchlists(())
     list_metrics = ListMetrics(metrics, age_limit_s)
     lists = ListBook(watchlists, list_metrics)
     if screens:
@@ -117,6 +129,7 @@ def create(settings: Settings) -> PipelineApp:
         codec=codec,
         tenants=book,
         lists=lists,
+        rescreening=RescreeningMetrics(metrics),
         snoozes=snoozes,
         models=models,
         scorer=Scorer(settings.fraud_model_timeout_s, model_metrics),

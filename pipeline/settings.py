@@ -15,7 +15,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar
 
-STAGES: tuple[str, ...] = ("screening", "localization", "payer", "payee", "reviews", "dispatch", "plugin")
+STAGES: tuple[str, ...] = ("screening", "localization", "payer", "payee", "reviews", "dispatch", "plugin", "parties")
 
 LOG_LEVELS: tuple[str, ...] = ("debug", "info", "warning", "error")
 

@@ -71,6 +71,11 @@ COMPLETED = _log(
     message_timestamp_type="LogAppendTime",
 )
 CHARGEBACKS = _log("payments.chargebacks.v1", "disputes, and refunds for fraud; keyed by payee", retention_days=30)
+# Personal data: kept no longer than a stage may be away.
+PARTIES_SEEN = _log("parties.seen.v1", "parties of payments, new or changed; keyed by party")
+PARTIES_FLAGGED = _log(
+    "parties.flagged.v1", "known parties that are like somebody on a new list; keyed by party", retention_days=30
+)
 DEAD_LETTERS = _log("payments.dead-letter.v1", "records that no stage can handle", retention_days=30)
 TENANTS = Topic(
     "tenants.configured.v1",
@@ -126,6 +131,7 @@ EXCEPTIONS = Topic(
 TABLE_PAYMENTS = _table("payments", "what was asked and answered, by payment")
 TABLE_PAYER_PROFILES = _table("payer_profiles", "hourly buckets of payers")
 TABLE_PAYEE_PROFILES = _table("payee_profiles", "hourly buckets of payees")
+TABLE_PARTIES = _table("parties", "known parties, to screen them again")
 TABLE_REVIEWS = _table("reviews", "payments that wait for a person, and how their reviews ended")
 TABLE_ATTEMPTS = _table("attempts", "the state machine of each payment")
 
@@ -162,6 +168,8 @@ def all_topics(pics: Iterable[str]) -> list[Topic]:
         ENDED,
         COMPLETED,
         CHARGEBACKS,
+        PARTIES_SEEN,
+        PARTIES_FLAGGED,
         DEAD_LETTERS,
         TENANTS,
         SNOOZES,
@@ -171,6 +179,7 @@ def all_topics(pics: Iterable[str]) -> list[Topic]:
         TABLE_PAYMENTS,
         TABLE_PAYER_PROFILES,
         TABLE_PAYEE_PROFILES,
+        TABLE_PARTIES,
         TABLE_REVIEWS,
         TABLE_ATTEMPTS,
         *[table_intents(pic) for pic in sorted(pics)],
@@ -181,6 +190,6 @@ def audited(pics: Iterable[str]) -> list[Topic]:
     """What the audit sink reads. Not requests and reviewers' decisions as they
     come: what is refused may hold what must not be kept."""
     queues = [topic for pic in sorted(pics) for topic in (queue(pic), *retries(pic))]
-    reviews = [REVIEWS_OPENED, REVIEWS_ANSWERED]
+    reviews = [REVIEWS_OPENED, REVIEWS_ANSWERED, PARTIES_FLAGGED]
     ends = [ANSWERED, COMPLETED, CHARGEBACKS, DEAD_LETTERS, TENANTS, EXCEPTIONS, SNOOZES]
     return [SCREENED, LOCALIZED, PROFILED, SCORED, *reviews, *queues, *ends]

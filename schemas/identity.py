@@ -24,6 +24,11 @@ def payer_key(tenant: str, debtor_id: str) -> bytes:
     return f"{tenant}|{debtor_id}".encode()
 
 
+def party_key(tenant: str, party_id: str) -> bytes:
+    """Key of a party, whether it pays or is paid."""
+    return f"{tenant}|{party_id}".encode()
+
+
 def payee_key(tenant: str, creditor_id: str, terminal_id: str) -> bytes:
     """Key of a payee's profile: the creditor's terminal, or the creditor where there is no terminal."""
     return f"{tenant}|{creditor_id}|{terminal_id}".encode() if terminal_id else f"{tenant}|{creditor_id}".encode()

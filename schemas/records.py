@@ -441,6 +441,36 @@ class ListUpdated(Record, frozen=True, kw_only=True):
     imported_at_ms: int
 
 
+class PartySeen(Record, frozen=True, kw_only=True):
+    """A party of a screened payment, new or changed: what the table ``parties`` is filled from. Personal data."""
+
+    tenant: str
+    party_id: str
+    name: str
+    country: str
+    birth_date: str | None = None
+    list_version: str
+    seen_at_ms: int
+
+
+#: A field of the next record is called list.
+_Texts = list[str]
+
+
+class PartyFlagged(Record, frozen=True, kw_only=True):
+    """A known party is like somebody on a new version of a sanctions list; it names no person."""
+
+    tenant: str
+    party_id: str
+    list: str
+    version: str
+    entry_id: str
+    score: float
+    evidence: _Texts
+    algorithm: str
+    rule_version: int
+
+
 class ModelPart(Record, frozen=True, kw_only=True):
     """A part of one version of a fraud model. It counts only once a ModelUpdated names its version."""
 
@@ -552,6 +582,8 @@ RECORDS: tuple[type[Record], ...] = (
     RuleSnoozed,
     ListPart,
     ListUpdated,
+    PartySeen,
+    PartyFlagged,
     ModelPart,
     ModelUpdated,
     ModelPromoted,

@@ -20,8 +20,9 @@ from pipeline.stages.profiles import (
     payer_windows,
 )
 from pipeline.stages.reviews import Reviews
-from schemas.identity import payee_key, payer_key, payment_key
-from tables import attempts, payments, profiles, reviews
+from schemas.identity import party_key, payee_key, payer_key, payment_key
+from tables import attempts, parties, payments, profiles, reviews
+from tables.parties import PartyRow
 from tables.payments import PaymentRow
 
 #: Buckets shown, newest first.
@@ -103,6 +104,12 @@ def payee_view(row: PayeeProfile) -> dict[str, Any]:
     return _profile_view(row, PAYEE_FEATURES, facts, chargebacks=row.chargebacks, new_payers=row.new_payers)
 
 
+def party_view(row: PartyRow) -> dict[str, Any]:
+    """What is known of a party, but for its name and birth date: nobody needs them here."""
+    flagged = [dict(zip(("list", "version", "entry"), mark.split(":", 2), strict=True)) for mark in row.flagged]
+    return {"version": row.version, "country": row.country, "seen_at": _iso(row.seen_at_ms), "flagged": flagged}
+
+
 class View(msgspec.Struct, frozen=True):
     """One table as the web shows it."""
 
@@ -141,6 +148,13 @@ VIEWS: Mapping[str, View] = {
         ("tenant", "creditor", "[terminal]"),
         _payee_key,
         payee_view,
+    ),
+    parties.NAME: View(
+        "a known party, and which list entries it was flagged for",
+        parties.CHANGELOG,
+        ("tenant", "party"),
+        party_key,
+        party_view,
     ),
 }
 

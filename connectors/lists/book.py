@@ -8,8 +8,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from connectors.lists.version import UnusableListError, content_of, entries_of
-from pipeline.stages.screening import Watchlists
+from connectors.lists.difference import compare
+from connectors.lists.version import UnusableListError, content_of, entries_of, is_retired
+from pipeline.stages.watchlist import ListEntry, Watchlists
 from schemas.records import ListPart, ListUpdated
 
 log = logging.getLogger(__name__)
@@ -87,6 +88,27 @@ class ListBook:
             if at_ms >= in_force_at_ms:
                 return lists
         return in_force[0][1]
+
+    # -- asked by rescreening -----------------------------------------------------------------------------------------
+
+    def changes(self, since: str, lists: Watchlists) -> Watchlists:
+        """What of ``lists`` is new or changed against those of version ``since``; all of it when those are not known here.
+
+        Takes up to some seconds, in the thread that asks.
+        """
+        before, changed, known = versions_of(since), list[ListEntry](), False
+        for list_id, version in versions_of(lists.version).items():
+            new = self._usable.get(list_id, {}).get(version)
+            if new is None:
+                return lists  # The sample, or files.
+            old = self._usable.get(list_id, {}).get(before.get(list_id, ""))
+            known = known or old is not None
+            if old is new:
+                continue
+            after = _entries(new)
+            difference = compare(_entries(old) if old is not None else (), after)
+            changed += [*difference.added, *(change.after for change in difference.changed)]
+        return Watchlists(changed, version=lists.version) if known else lists
 
     # -- fed by the reader --------------------------------------------------------------------------------------------
 
@@ -170,6 +192,8 @@ class ListBook:
             self._broken.add(head.list)
             self.refuse(head.list, f"version {head.version}", str(error))
             return
+        if is_retired(head):
+            log.warning("sanctions list %s is taken out of use: nobody is screened against it any more", head.list)
         # Never before the version that it replaces, even if clocks of brokers differ.
         before = [each.in_force_at_ms for each in versions.values()]
         versions[head.version] = _Usable(head, max([in_force_at_ms, *before]), zlib.compress(content, 1))
@@ -190,5 +214,14 @@ class ListBook:
 
     def _made_of(self, together: _Together) -> Watchlists:
         usable = [self._usable[list_id][version] for list_id, version in together]
-        entries = [e for each in usable for e in entries_of(each.head, zlib.decompress(each.compressed))]
+        entries = [entry for each in usable for entry in _entries(each)]
         return Watchlists(entries, version=",".join(f"{list_id}:{version}" for list_id, version in together))
+
+
+def versions_of(version: str) -> dict[str, str]:
+    """The version of each list in ``Watchlists.version`` as a book makes it; empty for the sample and for files."""
+    return dict(each.split(":", 1) for each in version.split(",") if ":" in each)
+
+
+def _entries(usable: _Usable) -> tuple[ListEntry, ...]:
+    return entries_of(usable.head, zlib.decompress(usable.compressed))

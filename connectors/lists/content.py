@@ -10,7 +10,7 @@ from datetime import date
 from typing import Final
 
 from connectors.lists.countries import country_code
-from pipeline.stages.screening import ListEntry
+from pipeline.stages.watchlist import ListEntry
 
 #: "Circa 1966" may be this many years off, either way; sources do not say how many they mean.
 CIRCA_YEARS: Final = 2

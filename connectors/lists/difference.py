@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from pipeline.stages.screening import ListEntry
+from pipeline.stages.watchlist import ListEntry
 
 #: Fields of an entry that may change; list and entry id say which entry it is.
 FIELDS: Final = ("kind", "names", "weak_names", "birth_dates", "countries")

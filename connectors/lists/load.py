@@ -9,7 +9,7 @@ from typing import Final
 from connectors.lists import ofac, sample, un
 from connectors.lists.content import ListContent
 from connectors.lists.errors import ListError
-from pipeline.stages.screening import ListEntry, Watchlists
+from pipeline.stages.watchlist import ListEntry, Watchlists
 
 __all__ = ["AGE_LIMITS_S", "READERS", "ListError", "age_limit_s", "load_watchlists", "sample_watchlists"]
 

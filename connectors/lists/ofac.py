@@ -15,7 +15,7 @@ from typing import Final
 from connectors.lists.content import Facts, ListContent
 from connectors.lists.errors import ListError
 from connectors.lists.ofac_remarks import read_remarks
-from pipeline.stages.screening import ListEntry
+from pipeline.stages.watchlist import ListEntry
 
 LIST: Final = "ofac"
 FILES: Final = ("sdn.csv", "alt.csv", "add.csv")

@@ -17,7 +17,7 @@ from connectors.broker.parts import TIMEOUT_S, remove, write_in_parts
 from connectors.broker.transaction import PublishError, id_for, no_topic, open_producer
 from connectors.lists.version import ListVersion, UnusableListError, content_of, entries_of, head_key, part_key
 from pipeline.settings import BrokerAccess
-from pipeline.stages.screening import ListEntry
+from pipeline.stages.watchlist import ListEntry
 from pipeline.topics import LISTS
 from schemas.codec import Codec, UndecodableError
 from schemas.records import ListPart, ListUpdated

@@ -6,7 +6,7 @@ import csv
 from importlib import resources
 from typing import Final
 
-from pipeline.stages.screening import ListEntry
+from pipeline.stages.watchlist import ListEntry
 
 LIST: Final = "sample"
 VERSION: Final = "sample"

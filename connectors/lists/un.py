@@ -11,7 +11,7 @@ from typing import Final
 from connectors.lists.content import Facts, ListContent, day, years
 from connectors.lists.errors import ListError
 from connectors.lists.un_file import Entry, read_file
-from pipeline.stages.screening import ListEntry
+from pipeline.stages.watchlist import ListEntry
 
 LIST: Final = "un"
 _NAME_PARTS: Final = ("FIRST_NAME", "SECOND_NAME", "THIRD_NAME", "FOURTH_NAME")

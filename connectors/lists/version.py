@@ -9,7 +9,7 @@ from hashlib import sha256
 import msgspec
 
 from connectors.broker.parts import PART_BYTES_MAX, VERSION_CHARS, IncompleteError, whole
-from pipeline.stages.screening import KINDS, ListEntry
+from pipeline.stages.watchlist import KINDS, ListEntry
 from schemas.records import ListPart, ListUpdated
 
 
@@ -58,6 +58,16 @@ def pack(list_id: str, entries: Sequence[ListEntry], *, source_at_ms: int, impor
     return ListVersion(head, tuple(contents))
 
 
+def retired(before: ListUpdated, *, at_ms: int) -> ListVersion:
+    """The version that takes a list out of use: one without entries, of the same day as ``before``."""
+    return pack(before.list, (), source_at_ms=before.source_at_ms, imported_at_ms=at_ms)
+
+
+def is_retired(head: ListUpdated) -> bool:
+    """Whether a version says that its list is out of use; no import makes one without entries."""
+    return head.entries == 0
+
+
 def content_of(head: ListUpdated, parts: Mapping[int, bytes]) -> bytes:
     """The content that ``head`` names, whole. Raises :class:`UnusableListError` when ``parts`` are not all of it."""
     try:
@@ -69,7 +79,9 @@ def content_of(head: ListUpdated, parts: Mapping[int, bytes]) -> bytes:
 def entries_of(head: ListUpdated, content: bytes) -> tuple[ListEntry, ...]:
     """The entries in ``content``. Raises :class:`UnusableListError` when they are not those of ``head``'s list."""
     try:
-        entries = msgspec.json.Decoder(ListEntry).decode_lines(content)
+        # Line by line: decoding all of them at once would hold up every other thread meanwhile.
+        decode = msgspec.json.Decoder(ListEntry).decode
+        entries = [decode(line) for line in content.split(b"\n") if line]
     except msgspec.MsgspecError as error:
         raise UnusableListError(f"its content cannot be read: {error}") from error
     if len(entries) != head.entries:

@@ -20,6 +20,7 @@ from schemas.records import (
     ChargebackReceived,
     DeadLetter,
     ExceptionGranted,
+    PartyFlagged,
     PaymentAnswered,
     PaymentCompleted,
     PaymentLocalized,
@@ -128,6 +129,7 @@ _RECORDS: dict[str, type[Record]] = {
     topics.ANSWERED.name: PaymentAnswered,
     topics.COMPLETED.name: PaymentCompleted,
     topics.CHARGEBACKS.name: ChargebackReceived,
+    topics.PARTIES_FLAGGED.name: PartyFlagged,
     topics.DEAD_LETTERS.name: DeadLetter,
     topics.TENANTS.name: TenantConfigured,
     topics.SNOOZES.name: RuleSnoozed,
@@ -214,6 +216,13 @@ def _charged_back(_: str, tenant: str, payment: str, kind: str, charged_back_at_
     return (tenant, payment, f"{kind}/{charged_back_at_ms}", CHARGEBACK, "chargeback", outcome, reason, None, None)
 
 
+def _flagged(_: str, tenant: str, party_id: str, list_id: str, version: str, entry_id: str, rule_version: int) -> _Told:
+    # Once for each party, version and entry, whatever is repeated.
+    event_id = f"flagged/{party_id}/{list_id}/{version}/{entry_id}"
+    reason = Reason.PARTY_RESEMBLES_LISTED.value
+    return (tenant, "", event_id, 0, "parties", "flagged", reason, rule_version, None)
+
+
 def _dead(_: str, key: bytes | None, topic: str, partition: int, offset: int, stage: str, error: str) -> _Told:
     event_id = f"dead-letter/{topic}/{partition}/{offset}"
     return (*_ids_of_key(key), event_id, DEAD_LETTER, stage, "dead_letter", error, None, None)
@@ -288,6 +297,7 @@ _KINDS: dict[type[Record], _Kind] = {
         _has_ids_of_event,
     ),
     ChargebackReceived: _Kind(("tenant", "payment_id", "kind", "charged_back_at_ms", "reason"), _charged_back),
+    PartyFlagged: _Kind(("tenant", "party_id", "list", "version", "entry_id", "rule_version"), _flagged, _has_tenant),
     DeadLetter: _Kind(("key", "topic", "partition", "offset", "stage", "error"), _dead, _has_event_id),
     TenantConfigured: _Kind(("tenant", "version", "document_hash"), _configured, _has_tenant),
     RuleSnoozed: _Kind(("tenant", "debtor_id", "rule", "until_ms", "decided_at_ms"), _snoozed, _has_tenant),

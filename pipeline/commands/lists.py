@@ -9,18 +9,20 @@ from pathlib import Path
 from typing import Any, Final, NoReturn
 
 import click
+import msgspec
 
 from connectors.broker.transaction import PublishError
 from connectors.lists import ofac
 from connectors.lists.difference import compare
+from connectors.lists.hits import HitsError, read_hits
 from connectors.lists.load import READERS, ListError
 from connectors.lists.publish import Contents, publish, read_all
-from connectors.lists.version import pack
+from connectors.lists.version import is_retired, pack, retired
 from connectors.registry import RegistryError
-from pipeline.commands.lists_report import counts_of, data_of, lines_of, say, summary_of, time_of, words_of
+from pipeline.commands.lists_report import counts_of, data_of, hit_lines, lines_of, say, summary_of, time_of, words_of
 from pipeline.commands.shared import broker_option, codec_of, json_option, print_json, settings_with
 from pipeline.settings import Settings
-from pipeline.stages.screening import ListEntry
+from pipeline.stages.watchlist import ListEntry
 from pipeline.topics import LISTS
 from schemas.records import ListUpdated
 
@@ -28,6 +30,8 @@ from schemas.records import ListUpdated
 LOST_SHARE_MAX: Final = 0.1
 #: Clocks and time zones differ; a list from later than this was misdated.
 SOURCE_AHEAD_S: Final = 24 * 60 * 60
+#: Hits that are shown when no number is given.
+HITS_SHOWN: Final = 50
 
 
 @click.group()
@@ -145,17 +149,59 @@ def list_(broker: str | None, as_json: bool) -> None:
         for each in found:
             days = [f"{each[key] / 86_400:.1f} d" for key in ("age_s", "age_limit_s")]
             dates = [time_of(each["source_at_ms"]), time_of(each["imported_at_ms"])]
-            state = "STALE: import a new one" if each["stale"] else "fresh"
+            state = "STALE: import a new one" if each["stale"] else "RETIRED" if each["retired"] else "fresh"
             rows.append((each["list"], each["version"], str(each["entries"]), *dates, *days, state))
         widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
         for row in rows:
             click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    in_use = [each for each in found if not each["retired"]]
+    if found and not in_use:
+        click.echo("Every list is out of use; payments are screened against nobody.", err=True)
     if not found:
         click.echo(
             "There is no list; workers screen against a made-up sample. Begin with 'ptr lists import'.", err=True
         )
-    if not found or lacking or any(each["stale"] for each in found):
+    if not in_use or lacking or any(each["stale"] for each in found):
         raise click.exceptions.Exit(1)
+
+
+@lists.command()
+@click.argument("name", metavar="LIST")
+@click.option("--force", is_flag=True, help="Also the last one: payments are then screened against nobody.")
+@broker_option
+@json_option
+def retire(name: str, force: bool, broker: str | None, as_json: bool) -> None:
+    """Take a list out of use: nobody is screened against it any more, 10 s from now on all workers.
+
+    It is a version without entries, an event like others; to use the list again, import it. The last list is refused.
+
+    \b
+    Examples:
+      ptr lists retire un
+      ptr lists retire un --force --json
+    """
+    loaded = settings_with(broker=broker)
+    contents = _read(loaded)
+    in_use = {each: heads[-1] for each in contents.lists() if (heads := contents.versions(each))}
+    in_use = {each: head for each, head in in_use.items() if not is_retired(head)}
+    before = in_use.get(name)
+    if before is None:
+        _fail(f"{name} is not in use; in use are {', '.join(in_use) or 'none'}")
+    if len(in_use) == 1 and not force:
+        _fail(
+            f"{name} is the last list: without it payments are screened against nobody. Nothing was changed; see --force."
+        )
+    version = retired(before, at_ms=int(time.time() * 1000))
+    try:
+        publish(loaded.access, codec_of(loaded), version)
+    except (PublishError, RegistryError) as error:
+        _refuse(name, str(error), before)
+    if as_json:
+        print_json({"list": name, "change": "retired", "before": before.version, "entries_before": before.entries})
+        return
+    click.echo(
+        f"{name}: OUT OF USE, {before.entries} entries of version {before.version} screen nobody any more", err=True
+    )
 
 
 @lists.command()
@@ -186,6 +232,40 @@ def diff(before: str, after: str, broker: str | None, as_json: bool) -> None:
     for line in lines_of(difference):
         click.echo(line)
     click.echo(f"{list_a}: {words_of(difference)}")
+
+
+@lists.command()
+@click.option("--tenant", default="", metavar="TENANT", help="Only parties of this tenant.")
+@click.option("--list", "list_id", type=click.Choice(list(READERS)), help="Only entries of this list.")
+@click.option(
+    "--limit", type=click.IntRange(1, 100_000), default=HITS_SHOWN, show_default=True, help="The newest so many."
+)
+@broker_option
+@json_option
+def hits(tenant: str, list_id: str | None, limit: int, broker: str | None, as_json: bool) -> None:
+    """Show known parties that a new version of a list names: each once for a version and entry, oldest first.
+
+    When a list changes, all workers hold what is new in it against everybody who paid or was paid before. Who is flagged is
+    not blocked by that: the next payment is screened by the new list. Names are not shown; the tenant knows its parties.
+
+    \b
+    Examples:
+      ptr lists hits
+      ptr lists hits --tenant aurora --list ofac
+      ptr lists hits --json --limit 1000
+    """
+    loaded = settings_with(broker=broker)
+    try:
+        found = read_hits(loaded.access, codec_of(loaded), tenant=tenant, list_id=list_id or "")
+    except (HitsError, RegistryError) as error:
+        _fail(str(error))
+    shown = found[-limit:]
+    if as_json:
+        print_json([{"flagged_at_ms": hit.flagged_at_ms} | msgspec.to_builtins(hit.event) for hit in shown])
+        return
+    for line in hit_lines(shown):
+        click.echo(line)
+    click.echo(f"{len(found)} hits" + (f", the newest {limit} are shown" if len(found) > limit else ""))
 
 
 # -- what a command needs -------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -10,7 +11,9 @@ import click
 from connectors.lists.book import EFFECTIVE_DELAY_MS
 from connectors.lists.content import ListContent
 from connectors.lists.difference import Difference
+from connectors.lists.hits import Hit
 from connectors.lists.load import age_limit_s
+from connectors.lists.version import is_retired
 from schemas.records import ListUpdated
 
 #: Of the changed entries that an import shows; ``ptr lists diff`` shows all.
@@ -28,7 +31,8 @@ def summary_of(head: ListUpdated, now_ms: int) -> dict[str, Any]:
         "imported_at_ms": head.imported_at_ms,
         "age_s": age_s,
         "age_limit_s": limit_s,
-        "stale": age_s > limit_s,
+        "retired": is_retired(head),
+        "stale": age_s > limit_s and not is_retired(head),
     }
 
 
@@ -99,6 +103,20 @@ def lines_of(difference: Difference) -> list[str]:
             values = [f"-{value}" for value in field.removed] + [f"+{value}" for value in field.added]
             lines.append(f"    {field.field}: {'; '.join(values) or 'in another order'}")
     return lines
+
+
+def hit_lines(hits: Sequence[Hit]) -> list[str]:
+    """Hits as a table for people; none without any."""
+    if not hits:
+        return []
+    rows = [("FLAGGED", "TENANT", "PARTY", "LIST", "VERSION", "ENTRY", "SCORE", "EVIDENCE")]
+    for hit in hits:
+        event = hit.event
+        said = ", ".join(event.evidence) or "the same name"
+        place = (event.list, event.version, event.entry_id)
+        rows.append((time_of(hit.flagged_at_ms), event.tenant, event.party_id, *place, f"{event.score:.2f}", said))
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
 def time_of(at_ms: int) -> str:

@@ -34,7 +34,7 @@ def worker(
     \b
     Examples:
       ptr worker
-      ptr worker --stages screening,localization,reviews,dispatch,plugin --datadir var/front
+      ptr worker --stages screening,localization,reviews,dispatch,plugin,parties --datadir var/front
       ptr worker --stages payer,payee --datadir var/fraud
     """
     given = {

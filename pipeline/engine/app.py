@@ -273,7 +273,7 @@ class PipelineApp(faust.App):
             partitions = {partition for topic, partition in assigned if topic in sources}
             # In a thread: heartbeats go on however many rows there are.
             await asyncio.get_running_loop().run_in_executor(None, runner.recover_alarms, partitions)
-            runner.resume(ends, await self._ends_of_first(runner, assigned))
+            runner.resume(ends, await self._ends_of_first(runner, assigned), partitions)
         self._committed.clear()
         if self.ready_at is None:
             gc.collect()

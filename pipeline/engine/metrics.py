@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
@@ -33,6 +34,20 @@ class Metrics:
         self.list_entries = Gauge("ptr_list_entries", "Entries of the list", ["list"], registry=registry)
         self.list_age = Gauge("ptr_list_age_seconds", "Time since its source made it", ["list"], registry=registry)
         self.list_stale = Gauge("ptr_list_stale", "1 when it is older than its limit", ["list"], registry=registry)
+        self.rescreened = Counter("ptr_parties_rescreened", "Known parties screened again", registry=registry)
+        self.flagged = Counter("ptr_parties_flagged", "Known parties like a new entry", ["list"], registry=registry)
+        self.rescreening_failed = Counter(
+            "ptr_rescreening_failures", "Known parties that could not be screened again", ["error"], registry=registry
+        )
+        self.rescreening = Gauge(
+            "ptr_rescreening_partitions", "Partitions whose parties are being screened again", registry=registry
+        )
+        self.rescreening_step = Histogram(
+            "ptr_rescreening_step_seconds",
+            "Time that a step of rescreening holds everything else up",
+            buckets=(0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5),
+            registry=registry,
+        )
         self.rules_failed = Counter("ptr_rules_failed", "Conditions not evaluated", ["tenant"], registry=registry)
         self.rules_shadowed = Counter(
             "ptr_rules_shadowed", "Payments that shadow rules decided too", ["tenant", "result"], registry=registry
@@ -85,6 +100,29 @@ class GroupMetrics:
         self._metrics.reposted.labels(stage).inc()
 
 
+class RescreeningMetrics:
+    """How rescreening goes (agents/parties.py)."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self._under_way: set[int] = set()
+
+    def stepped(self, partition: int, parties: int, seconds: float, *, finished: bool) -> None:
+        """A step looked at so many parties of a partition, and was the last one or not."""
+        self._metrics.rescreened.inc(parties)
+        self._metrics.rescreening_step.observe(seconds)
+        (self._under_way.discard if finished else self._under_way.add)(partition)
+        self._metrics.rescreening.set(len(self._under_way))
+
+    def flagged(self, list_id: str) -> None:
+        """A known party is like somebody on this list."""
+        self._metrics.flagged.labels(list_id).inc()
+
+    def failed(self, error: str) -> None:
+        """A party could not be screened."""
+        self._metrics.rescreening_failed.labels(error).inc()
+
+
 class ListMetrics:
     """What becomes of sanctions lists: told by a ListBook (connectors/lists/book.py), in the thread that reads."""
 
@@ -105,6 +143,11 @@ class ListMetrics:
         for head in heads:
             metrics.list_info.labels(head.list, head.version).set(1)
             metrics.list_entries.labels(head.list).set(head.entries)
+            if head.entries == 0:  # Out of use: it does not grow stale.
+                for gauge in (metrics.list_age, metrics.list_stale):
+                    with suppress(KeyError):
+                        gauge.remove(head.list)
+                continue
             # Asked when somebody looks: a list grows old without anything happening.
             metrics.list_age.labels(head.list).set_function(partial(_age_s, head.source_at_ms))
             metrics.list_stale.labels(head.list).set_function(

@@ -37,6 +37,9 @@ class Store(Protocol):
     def get(self, key: bytes) -> bytes | None:
         """The stored row."""
 
+    def keys_after(self, key: bytes, count: int) -> list[bytes]:
+        """The next ``count`` stored keys after ``key``, in order; fewer at the end."""
+
     def items(self) -> Iterable[tuple[bytes, bytes]]:
         """Every stored row by key; reads all of them."""
 
@@ -60,7 +63,8 @@ class Rows(Generic[R]):
         self._new: Callable[[], R] = row_type
         self._decode: Callable[[bytes], R] = msgspec.msgpack.Decoder(row_type, strict=False).decode
         self._cache: dict[bytes, R] = {}
-        self._changed: set[bytes] = set()
+        #: Keys of rows that are not published yet, the one saved last at the end.
+        self._changed: dict[bytes, None] = {}
         self._published: dict[bytes, bytes] = {}
 
     def get(self, key: bytes) -> R:
@@ -77,7 +81,8 @@ class Rows(Generic[R]):
         """``row`` is the row of ``key`` from now on; once per applied record."""
         row.version += 1
         self._cache[key] = row
-        self._changed.add(key)
+        self._changed.pop(key, None)
+        self._changed[key] = None
 
     def peek(self, key: bytes) -> R | None:
         """The row as it is now, for a view; nothing is cached."""
@@ -86,9 +91,19 @@ class Rows(Generic[R]):
             row = self._decode(stored)
         return row
 
+    def keys_after(self, key: bytes, count: int) -> tuple[list[bytes], bool]:
+        """At least the next ``count`` keys after ``key``, in order, also of rows that are not stored yet; and whether those
+        are all."""
+        stored = self._store.keys_after(key, count)
+        last = len(stored) < count
+        waiting = [each for each in {**self._changed, **self._published} if each > key and (last or each <= stored[-1])]
+        return sorted({*stored, *waiting}), last
+
     def publish(self, changelog: Changelog) -> bool:
         """Queue every changed row for the changelog, as it is now, one record per key; tell whether there was any.
 
+        In the order in which they were last saved: after a kill the changelog has the first of them, so that a row that tells
+        how far others are is never ahead of them.
         What they say must be durable already. :meth:`store` them when the changelog has them, before publishing again.
         """
         cache, topic, partition = self._cache, self.changelog, self.partition

@@ -49,6 +49,10 @@ HELD_PAUSE_S = 0.02
 ALARMS_INTERVAL_S = 0.5
 #: A rebalance or a stop waits this long for the cycle under way.
 DRAIN_TIMEOUT_S = 6.0
+#: Between two steps of background work when nothing else is to do: it takes a fraction of a core, never all of it.
+BACKGROUND_PAUSE_S = 0.005
+#: How often an idle group looks whether there is background work.
+BACKGROUND_LOOK_S = 1.0
 REPOSTED = "ptr-reposted"
 
 
@@ -74,6 +78,15 @@ class Batch(Protocol):
     previous: int | None
 
     def ack(self) -> None: ...
+
+
+class _Step:
+    """A step of background work, among the batches whose rows are recorded together."""
+
+    records: Sequence[RawRecord] = ()
+
+    def ack(self) -> None:
+        """Nothing to acknowledge: the row that holds its place is recorded."""
 
 
 class _Work:
@@ -160,6 +173,8 @@ class Runner:
         self.dead_letter_topic = dead_letter_topic
         #: For each source partition the log's end when it was assigned: records before it may have been called.
         self.owned_from: dict[tuple[str, int], int] = {}
+        #: Partitions of the table that this worker owns, for background work.
+        self.partitions_owned: tuple[int, ...] = ()
         self.draining = False
         #: Monotonic time of the last sign of progress, for the watchdog.
         self.progress_at = time.monotonic()
@@ -175,11 +190,14 @@ class Runner:
         self._room.set()
         self._rows: dict[int, Rows[Any]] = {}
         #: What was decided and delivered, and is not recorded yet.
-        self._before: list[Batch] = []
+        self._before: list[Batch | _Step] = []
         self._before_records = 0
         self._before_at = 0.0
         self._stages = {stage.source: stage for stage in group.stages}
         self._work = {stage.source: _Work(self, stage) for stage in group.stages}
+        self._background_work = _Work(self, group.stages[0])
+        #: Whether the last cycle did background work.
+        self._in_background = False
         self._checkpoint_at = time.monotonic() + CHECKPOINT_INTERVAL_S
         self._task: asyncio.Task[None] | None = None
         self._alarms_task: asyncio.Task[None] | None = None
@@ -246,7 +264,7 @@ class Runner:
                 await self._rest()
             self._idle.clear()
             taken = self._take()
-            if taken or self._before:
+            if taken or self._before or self.group.background is not None:
                 await self.step(taken, record=self._due())
             if taken and sum(len(batch.records) for batch in taken) < SMALL_CYCLE_RECORDS:
                 await asyncio.sleep(SMALL_CYCLE_PAUSE_S)
@@ -261,13 +279,17 @@ class Runner:
         self._wake.clear()
         if self._waiting and not self._before and not self.draining:
             await asyncio.sleep(HELD_PAUSE_S)
-        elif not self._before:
+            return
+        if not self._before:
             self._idle.set()
-            await self._wake.wait()
-        elif not self.draining:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._before_at + ROWS_LINGER_S - time.monotonic()):
-                    await self._wake.wait()
+        elif self.draining:
+            return
+        waits_s = [] if not self._before else [self._before_at + ROWS_LINGER_S - time.monotonic()]
+        if self.group.background is not None and not self.draining:
+            waits_s.append(BACKGROUND_PAUSE_S if self._in_background else BACKGROUND_LOOK_S)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(min(waits_s, default=None)):
+                await self._wake.wait()
 
     def _take(self) -> list[Batch]:
         if self._held_until and self._waiting:
@@ -307,10 +329,12 @@ class Runner:
         if record:
             await self.lease.hold()
             recording = [rows for rows in self._rows.values() if rows.publish(self.output)]
+        done: list[Batch | _Step] = [*taken]
         try:
             await self._decide(taken)
+            done += await self._step_background()
         except Abandoned:
-            taken = []  # Not acknowledged; the next owner begins there.
+            done = []  # Not acknowledged; the next owner begins there.
         await self.lease.hold()
         await self.output.delivered()
         if record:
@@ -319,11 +343,11 @@ class Runner:
             for rows in recording:
                 rows.store(ends.get((rows.changelog, rows.partition)))
             self._acknowledge()
-        if taken:
+        if done:
             if not self._before:
                 self._before_at = time.monotonic()
-            self._before += taken
-            self._before_records += sum(len(batch.records) for batch in taken)
+            self._before += done
+            self._before_records += sum(len(batch.records) for batch in done)
             if self.group.table is None:
                 self._acknowledge()  # There are no rows to come first.
         self.progress_at = time.monotonic()
@@ -350,6 +374,22 @@ class Runner:
             self.metrics.handled(
                 stage.name, len(batch.records), time.perf_counter() - started, time.thread_time() - cpu
             )
+
+    async def _step_background(self) -> list[_Step]:
+        """A step of background work in each partition."""
+        background, work, steps = self.group.background, self._background_work, list[_Step]()
+        if background is None:
+            return steps
+        for partition in self.partitions_owned:
+            if self.draining:
+                break
+            await self.lease.hold()
+            work.rows = self.rows(partition)
+            if await background.step(work):
+                steps.append(_Step())
+                await asyncio.sleep(0)
+        self._in_background = bool(steps)
+        return steps
 
     async def _ends_when_due(self, recording: list[Rows[Any]]) -> dict[tuple[str, int], int]:
         # Exact only now: what was published is delivered, and it is what is about to be stored.
@@ -396,14 +436,24 @@ class Runner:
             await self._idle.wait()
         self._rows.clear()
 
-    def resume(self, owned_from: dict[tuple[str, int], int], held_until: dict[int, int] | None = None) -> None:
-        """Partitions were assigned and recovered. ``held_until`` are the ends of the group's first source, by partition."""
+    def resume(
+        self,
+        owned_from: dict[tuple[str, int], int],
+        held_until: dict[int, int] | None = None,
+        partitions: Iterable[int] = (),
+    ) -> None:
+        """Partitions were assigned and recovered. ``held_until`` are the ends of the group's first source, by partition;
+        ``partitions`` those of its table.
+        """
+        self.partitions_owned = tuple(sorted(partitions))
         self._rows.clear()
         self._held_until = dict(held_until or {})
         self._last.clear()
         self.owned_from = owned_from
         self.progress_at = time.monotonic()
         self.draining = False
+        if self.group.background is not None:
+            self._wake.set()
 
 
 def _where(error: BaseException) -> str:

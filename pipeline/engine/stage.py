@@ -66,6 +66,16 @@ Handle = Callable[[Any, Work], None]
 HandleBatch = Callable[[Sequence[Any], Work], Awaitable[None]]
 
 
+class Background(Protocol):
+    """Work on the rows of a table that no record asks for, done in short steps between the cycles of its group."""
+
+    async def step(self, work: Work) -> bool:
+        """Do a little for the partition of ``work.rows``, some milliseconds of it at once; whether anything was done.
+
+        What it emits and saves is durable as in a handler: outputs before rows. After a crash a step is repeated.
+        """
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
     """One stage: which topic, and what is done with each record, or with a whole batch where calls leave the process."""
@@ -92,6 +102,8 @@ class Group:
     name: str
     stages: tuple[Stage, ...]
     table: Table | None = None
+    #: What goes through the rows beside the records; only with a table.
+    background: Background | None = None
     #: Records may wait in it on purpose, so lag is not a sign of a stall.
     waits: bool = False
     #: A source of which, after partitions were assigned, all that was there is handled before the group's other sources of

@@ -30,6 +30,18 @@ class PartitionStore:
         self._offset_key = offset_key
         self.get = database.get
 
+    def keys_after(self, key: bytes, count: int) -> list[bytes]:
+        """The next ``count`` keys after ``key``, in order; fewer at the end."""
+        found: list[bytes] = []
+        cursor = self._database.iter()
+        cursor.seek(key + b"\0")
+        while len(found) < count and cursor.valid():
+            each: bytes = cursor.key()
+            if each != self._offset_key:
+                found.append(each)
+            cursor.next()
+        return found
+
     def items(self) -> Iterator[tuple[bytes, bytes]]:
         """Every row by key."""
         return ((key, row) for key, row in self._database.items() if key != self._offset_key)

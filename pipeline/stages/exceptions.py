@@ -12,7 +12,7 @@ from typing import Final, Protocol
 
 import msgspec
 
-from pipeline.stages.watchlist import ListEntry
+from pipeline.stages.watchlist import ListEntry, Match
 from schemas.card_numbers import holds_card_number
 from schemas.identity import ID_PATTERN, SEPARATOR, TENANT_PATTERN
 from schemas.limits import BY_CHARS_MAX, TEXT_CHARS_MAX
@@ -65,6 +65,17 @@ def covers(granted: ExceptionGranted, *, entry: str, name: str, at_ms: int) -> b
     """Whether it holds for this content of the entry and this name of the party (hashes), at ``at_ms``."""
     same = granted.entry_hash == entry and granted.name_hash == name
     return same and not granted.revoked and at_ms < granted.until_ms
+
+
+def applying(
+    exceptions: Exceptions, tenant: str, party_id: str, match: Match, content: str, at_ms: int
+) -> ExceptionGranted | None:
+    """The exception by which a party's match with an entry of this ``content`` (its hash) does not count at ``at_ms``."""
+    found = exceptions.in_force(tenant, match.list, match.entry_id, party_id, at_ms)
+    if found is None:
+        return None
+    name = name_hash(tenant, party_id, match.party_name)
+    return found if covers(found, entry=content, name=name, at_ms=at_ms) else None
 
 
 def mistake_in(granted: ExceptionGranted) -> tuple[Error, str] | None:

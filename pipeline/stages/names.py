@@ -58,11 +58,6 @@ class Name:
 NOBODY: Final = Name((), "")
 
 
-def tokens_of(name: str) -> tuple[str, ...]:
-    """The tokens of ``name``, sorted, repeats kept; empty when there is no letter or digit in it."""
-    return tuple(sorted(parse(name).tokens))
-
-
 def parse(name: str) -> Name:
     """What is compared of ``name``; :data:`NOBODY` when there is no letter or digit in it.
 

@@ -7,14 +7,12 @@ from typing import Final
 
 import msgspec
 
-from pipeline.stages.exceptions import Exceptions, NoExceptions, covers, entry_hash, exception_id, name_hash
+from pipeline.stages.exceptions import Exceptions, NoExceptions, applying, entry_hash, exception_id
 from pipeline.stages.support import Support
-from pipeline.stages.watchlist import KINDS, ListEntry, Match, Watchlists
+from pipeline.stages.watchlist import Match, Watchlists
 from schemas.reasons import Reason
 from schemas.records import ListEvidence, Party
 from schemas.tenant_rules import ScreeningRules
-
-__all__ = ["KINDS", "Blocked", "Clear", "ListEntry", "Match", "Referred", "Support", "Watchlists", "screen"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,13 +67,8 @@ def screen(
             if match.score < rules.refer_at:
                 break
             evidence = _evidence(role, match, entry_hash(entry))
-            found = exceptions.in_force(tenant, match.list, match.entry_id, party.id, received_at_ms)
-            if found is not None and covers(
-                found,
-                entry=evidence.entry_hash,
-                name=name_hash(tenant, party.id, match.party_name),
-                at_ms=received_at_ms,
-            ):
+            found = applying(exceptions, tenant, party.id, match, evidence.entry_hash, received_at_ms)
+            if found is not None:
                 excepted = excepted or msgspec.structs.replace(evidence, exception_id=exception_id(found))
                 continue
             if strongest is None or match.score > strongest.score:

@@ -19,7 +19,7 @@ from pipeline import topics
 from pipeline.app import flow
 from pipeline.engine.stage import Group
 from pipeline.settings import STAGES
-from pipeline.stages.screening import Watchlists
+from pipeline.stages.watchlist import Watchlists
 from schemas.codec import Codec
 
 ROOT = Path(__file__).parents[2]
@@ -33,6 +33,7 @@ DECISIONS = {
     "reviews": ("reviews", "decide"),
     "dispatch": ("dispatch", "route"),
     "plugin": ("dispatch", "settle"),
+    "parties": ("parties", "flag"),
 }
 
 
@@ -78,7 +79,7 @@ def test_every_changelog_is_a_topic() -> None:
 
 def test_topics_are_named_by_participle_and_version() -> None:
     """payments.<participle>.v1; tables, queues and retries in their own way."""
-    plain = {"dead-letter", "chargebacks"}  # things that are kept, not what happened to a payment
+    plain = {"dead-letter", "chargebacks", "seen"}  # things that are kept, not what happened to a payment
     for topic in topics.all_topics(["simulator"]):
         kinds = (
             r"payments\.([a-z-]+)\.v1",
@@ -87,6 +88,7 @@ def test_topics_are_named_by_participle_and_version() -> None:
             r"payments\.retry\.simulator\.\d+s\.v1",
             r"tenants\.configured\.v1",
             r"lists\.updated\.v1",
+            r"parties\.([a-z]+)\.v1",
             r"models\.updated\.v1",
             r"fraud\.snoozed\.v1",
             r"reviews\.([a-z-]+)\.v1",

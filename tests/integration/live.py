@@ -55,7 +55,9 @@ def empty(address: str) -> None:
         return [
             name
             for name in client.list_topics(timeout=10).topics
-            if name.startswith(("payments.", "tenants.", "lists.", "reviews.", "exceptions.", "fraud.", "models."))
+            if name.startswith(
+                ("payments.", "tenants.", "lists.", "reviews.", "exceptions.", "fraud.", "models.", "parties.")
+            )
         ]
 
     def groups() -> list[str]:

@@ -22,7 +22,7 @@ from connectors.lists.book import EFFECTIVE_DELAY_MS
 from pipeline import topics
 from pipeline.bench.recount import read_all
 from pipeline.rig import Rig, Worker
-from pipeline.stages.screening import ListEntry
+from pipeline.stages.watchlist import ListEntry
 from schemas.codec import Codec
 from schemas.identity import payment_key
 from schemas.records import PaymentScreened
@@ -152,6 +152,29 @@ def test_an_import_decides_soon_on_a_running_worker(live: Live) -> None:
     assert 0 <= float(live.metric("ptr_list_age_seconds")[0].split()[1]) < TIMEOUT_S
 
 
+def test_a_list_that_is_retired_screens_nobody(live: Live) -> None:
+    """The last one only by force, loudly; who was blocked is clear then, the state is told, and an import ends it."""
+    listing = live.take(LISTING + END)
+    until("the list is in force", lambda: live.pay().outcome == "blocked", pause_s=0.1)
+    refused = live.ptr("retire", "ofac")
+    assert refused.returncode == 1
+    assert "the last list" in refused.stderr
+    assert live.ptr("retire", "un").stderr == "Error: un is not in use; in use are ofac\n"
+    done = live.ptr("retire", "ofac", "--force")
+    assert done.returncode == 0
+    assert f"ofac: OUT OF USE, 12 entries of version {listing}" in done.stderr
+    until("nobody is screened against it", lambda: live.pay().outcome == "clear", pause_s=0.2)
+    listed = live.ptr("list", "--json")
+    assert listed.returncode == 1
+    assert [(each["retired"], each["stale"]) for each in json.loads(listed.stdout)] == [(True, False)]
+    assert "screened against nobody" in listed.stderr
+    assert live.metric("ptr_list_entries") == ['ptr_list_entries{list="ofac"} 0.0']
+    assert live.metric("ptr_list_stale{") == []
+    again = live.take(LISTING + END)
+    assert again == listing
+    until("the list is in force again", lambda: live.pay().outcome == "blocked", pause_s=0.2)
+
+
 def test_a_list_that_is_cut_off_leaves_the_old_one_in_force(live: Live) -> None:
     """The user is told what is wrong, where, and what stays; decisions stay."""
     listing = live.take(LISTING + END)
@@ -217,7 +240,7 @@ KILLED = """
 import os, signal, sys
 from connectors.broker import parts
 from connectors.lists import publish, version
-from pipeline.stages.screening import ListEntry
+from pipeline.stages.watchlist import ListEntry
 from schemas.codec import Codec
 
 def die(producer):

@@ -24,7 +24,7 @@ from pipeline.app import flow
 from pipeline.engine.stage import Group
 from pipeline.stages.dispatch import Attempts
 from pipeline.stages.profiles import HOUR_MS, Profile
-from pipeline.stages.screening import ListEntry, Watchlists
+from pipeline.stages.watchlist import ListEntry, Watchlists
 from schemas.codec import Codec
 from schemas.identity import attempt_id, payee_key, payer_key, payment_key
 from schemas.records import PaymentCompleted, PaymentRequested, TenantConfigured

@@ -107,7 +107,9 @@ class Process:
         if table is not None:
             self.runner.recover_alarms(range(PARTITIONS))
         ends = {tp: len(world.broker.logs[tp]) for tp in self.position}
-        self.runner.resume(ends, {tp[1]: end for tp, end in ends.items() if tp[0] == group.first and end})
+        self.runner.resume(
+            ends, {tp[1]: end for tp, end in ends.items() if tp[0] == group.first and end}, range(PARTITIONS)
+        )
 
     def _recover(self, changelog: str, disk: Disk, partition: int) -> None:
         later = self.world.broker.logs[changelog, partition][disk.offset + 1 :]
@@ -122,6 +124,10 @@ class Process:
         class Store:
             get = staticmethod(disk.get)
             items = staticmethod(lambda: list(disk.rows.items()))
+
+            @staticmethod
+            def keys_after(key: bytes, count: int) -> list[bytes]:
+                return sorted(each for each in disk.rows if each > key)[:count]
 
             @staticmethod
             def write(rows: dict[bytes, bytes], changelog_offset: int | None) -> None:

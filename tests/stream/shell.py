@@ -20,7 +20,7 @@ from connectors.tenants.book import TenantBook
 from connectors.tenants.document import document_hash, document_of
 from pipeline import topics
 from pipeline.app import flow
-from pipeline.stages.screening import ListEntry, Watchlists
+from pipeline.stages.watchlist import ListEntry, Watchlists
 from schemas.codec import Codec
 from schemas.identity import payment_key
 from schemas.records import DeadLetter, PaymentRequested, Record, TenantConfigured

@@ -20,7 +20,7 @@ from connectors.lists.publish import publish, read_all
 from connectors.lists.reader import ListReader, ListReadError
 from connectors.lists.version import ListVersion, head_key, pack, part_key
 from pipeline.commands.lists import lists
-from pipeline.stages.screening import ListEntry, Watchlists
+from pipeline.stages.watchlist import ListEntry, Watchlists
 from pipeline.topics import LISTS, SCREENED
 from schemas.codec import Codec
 from schemas.records import PaymentScreened

@@ -18,6 +18,8 @@ from schemas.codec import decode_request, encode_request
 from schemas.identity import attempt_id, partition_of, payee_key, payer_key, payment_key
 from schemas.records import (
     ChargebackReceived,
+    PartyFlagged,
+    PartySeen,
     PaymentAnswered,
     PaymentCompleted,
     PaymentEnded,
@@ -31,7 +33,7 @@ from schemas.records import (
     ReviewDecided,
     ReviewOpened,
 )
-from tables import attempts, profiles, reviews
+from tables import attempts, parties, profiles, reviews
 from tables.payments import NAME as PAYMENTS
 from tables.payments import PaymentRow
 from tests.builders import a_request
@@ -91,7 +93,22 @@ def test_screening_passes_a_request_on() -> None:
     assert (event.outcome, event.rule_version, event.received_at_ms) == ("clear", 1, NOW_MS)
     assert event.request == encode_request(request)
     assert (event.country, event.debtor_country) == (request.locality.country, request.debtor.country)
-    assert written_to(shell) == {topics.REQUESTED.name, topics.SCREENED.name}
+    assert written_to(shell) == {topics.REQUESTED.name, topics.SCREENED.name, topics.PARTIES_SEEN.name}
+
+
+def test_screening_tells_of_parties_once() -> None:
+    """Payer and payee of a payment that was screened, under their own keys; of the next payment only who changed."""
+    shell = Shell("screening")
+    shell.ask(a_request())
+    shell.ask(a_request(payment_id="p2", creditor_name="Corner Shop Ltd"))
+    shell.ask(a_request(payment_id="p3", amount_minor=0, debtor_id="d9"))
+    shell.run()
+    told = sorted(shell.out(topics.PARTIES_SEEN.name, PartySeen), key=lambda each: (each[1].party_id, each[1].name))
+    assert [(key, event.name, event.list_version, event.seen_at_ms) for key, event in told] == [
+        (b"t1|c1", "Corner Shop", "test", NOW_MS),
+        (b"t1|c1", "Corner Shop Ltd", "test", NOW_MS),
+        (b"t1|d1", "Ada Lovelace", "test", NOW_MS),
+    ]
 
 
 def test_screening_ends_who_is_listed() -> None:
@@ -697,3 +714,49 @@ def test_a_request_decodes_from_what_travels() -> None:
     ((_, event),) = shell.out(topics.SCREENED.name, PaymentScreened)
     decoded: PaymentRequested = decode_request(event.request)
     assert decoded == a_request(metadata={"k": "ü"})
+
+
+# -- parties ----------------------------------------------------------------------------------------------------------
+
+
+def a_sighting(name: str, list_version: str = "test", seen_at_ms: int = NOW_MS) -> PartySeen:
+    return PartySeen(
+        tenant="t1", party_id="d1", name=name, country="DE", list_version=list_version, seen_at_ms=seen_at_ms
+    )
+
+
+def test_a_party_screened_by_other_lists_is_screened_at_once() -> None:
+    """Its payment came before the list, its sighting after: one event, that names nobody; a repeat is none."""
+    shell = Shell("parties")
+    shell.run()  # The lists in force are known to be held against everybody.
+    shell.give(topics.PARTIES_SEEN.name, a_sighting(LISTED, "before"), b"t1|d1")
+    shell.run()
+    ((key, event),) = shell.out(topics.PARTIES_FLAGGED.name, PartyFlagged)
+    assert key == b"t1|d1"
+    assert (event.tenant, event.party_id, event.list, event.entry_id, event.score) == ("t1", "d1", "test", "1", 1.0)
+    assert LISTED not in repr(event)
+    shell.give(topics.PARTIES_SEEN.name, a_sighting(LISTED, "before"), b"t1|d1")
+    shell.again()
+    assert len(shell.out(topics.PARTIES_FLAGGED.name, PartyFlagged)) == 1
+
+
+def test_a_party_screened_by_the_lists_in_force_is_only_kept() -> None:
+    """Its payment was blocked or referred already."""
+    shell = Shell("parties")
+    shell.run()
+    shell.give(topics.PARTIES_SEEN.name, a_sighting(LISTED), b"t1|d1")
+    shell.run()
+    assert shell.out(topics.PARTIES_FLAGGED.name, PartyFlagged) == []
+    rows = shell.rows(parties.NAME, parties.PartyRow)
+    assert rows[b"t1|d1"].name == LISTED
+    assert rows[parties.PROGRESS].progress == parties.Progress(done="test")
+
+
+def test_a_party_that_cannot_be_read_is_a_dead_letter() -> None:
+    """Empty or no record; the table stays as it is."""
+    shell = Shell("parties")
+    shell.give(topics.PARTIES_SEEN.name, None, b"t1|d1")
+    shell.give(topics.PARTIES_SEEN.name, b"garbage", b"t1|d1")
+    shell.run()
+    assert [letter.stage for letter in shell.letters()] == ["parties", "parties"]
+    assert set(shell.rows(parties.NAME, parties.PartyRow)) == {parties.PROGRESS}

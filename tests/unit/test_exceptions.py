@@ -21,7 +21,8 @@ from pipeline.stages.exceptions import (
     mistake_in,
     name_hash,
 )
-from pipeline.stages.screening import Blocked, Clear, ListEntry, Referred, Watchlists, screen
+from pipeline.stages.screening import Blocked, Clear, Referred, screen
+from pipeline.stages.watchlist import ListEntry, Watchlists
 from schemas.reasons import Error
 from schemas.records import ExceptionGranted, ListEvidence, Party
 from schemas.tenant_rules import ScreeningRules

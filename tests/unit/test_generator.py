@@ -23,7 +23,8 @@ from pipeline.stages.localization import Rejected, localize
 from pipeline.stages.profiles import PayeeProfile, PayerProfile, add_payee_payment, add_payer_payment, payee_features
 from pipeline.stages.request_check import Accepted, check_request
 from pipeline.stages.rules.facts import facts_of
-from pipeline.stages.screening import Blocked, Clear, Referred, Watchlists, screen
+from pipeline.stages.screening import Blocked, Clear, Referred, screen
+from pipeline.stages.watchlist import Watchlists
 from schemas.codec import Codec, UndecodableError
 from schemas.limits import VALUE_BYTES_MAX
 from schemas.records import PaymentRequested

@@ -15,9 +15,9 @@ from connectors.lists import version as versions
 from connectors.lists.book import EFFECTIVE_DELAY_MS, HEADLESS_MAX, KEPT_MAX, KEPT_MS, ListBook
 from connectors.lists.difference import FieldChange, compare
 from connectors.lists.load import age_limit_s
-from connectors.lists.version import ListVersion, UnusableListError, content_of, entries_of, pack
+from connectors.lists.version import ListVersion, UnusableListError, content_of, entries_of, is_retired, pack, retired
 from pipeline.engine.metrics import ListMetrics, Metrics
-from pipeline.stages.screening import ListEntry, Watchlists
+from pipeline.stages.watchlist import ListEntry, Watchlists
 from schemas.records import ListPart, ListUpdated
 
 NOW_MS = 1_760_000_000_000
@@ -332,3 +332,46 @@ def test_metrics_tell_which_list_and_how_old() -> None:
     assert (value("ptr_list_stale", "ofac"), value("ptr_list_stale", "un")) == (0, 1)
     assert value("ptr_list_age_seconds", "un") == pytest.approx(3 * 24 * 3600, abs=60)
     assert value("ptr_lists_refused_total", "ofac") == 1
+
+
+def test_a_retired_list_is_in_force_without_entries(caplog: pytest.LogCaptureFixture) -> None:
+    """After the usual delay nobody is found on it, the other list stays, and the same list again is in force again; it is
+    told loudly, and a list out of use does not grow stale."""
+    registry = CollectorRegistry()
+    book = ListBook(NONE, ListMetrics(Metrics(registry), age_limit_s))
+    ofac, un = a_version(), a_version(an_entry(7, "Tobias Bramble", "un"), list_id="un")
+    give(book, ofac, NOW_MS)
+    give(book, un, NOW_MS)
+    later_ms = NOW_MS + EFFECTIVE_DELAY_MS
+    empty = retired(ofac.head, at_ms=later_ms)
+    assert (is_retired(empty.head), is_retired(ofac.head), empty.head.source_at_ms) == (True, False, NOW_MS)
+    give(book, empty, later_ms)
+    before, after = book.in_force(later_ms), book.in_force(later_ms + EFFECTIVE_DELAY_MS)
+    assert before.best_match("Ignatius Blackwood") is not None
+    assert after.best_match("Ignatius Blackwood") is None
+    assert after.best_match("Tobias Bramble") is not None
+    assert "ofac is taken out of use" in caplog.text
+    assert registry.get_sample_value("ptr_list_entries", {"list": "ofac"}) == 0
+    assert registry.get_sample_value("ptr_list_stale", {"list": "ofac"}) is None
+    assert registry.get_sample_value("ptr_list_stale", {"list": "un"}) == 1
+    give(book, ofac, later_ms + EFFECTIVE_DELAY_MS)
+    assert book.in_force(later_ms + 2 * EFFECTIVE_DELAY_MS).best_match("Ignatius Blackwood") is not None
+
+
+def test_changes_are_what_is_new_or_changed_of_any_list() -> None:
+    """Against a version that is known; all of it against one that is not."""
+    book = ListBook(NONE)
+    old = a_version(an_entry(1), an_entry(2, "Tobias Bramble"), an_entry(3, "Zebulon Quillfeather"))
+    new = a_version(an_entry(1), an_entry(2, "Tobias Brambling"), an_entry(4, "Peregrine Ashgrove"))
+    un = a_version(an_entry(7, "Casimir Dunmore", "un"), list_id="un")
+    give(book, old, NOW_MS)
+    give(book, new, NOW_MS + SECOND_MS)
+    give(book, un, NOW_MS + SECOND_MS)
+    lists = book.in_force(NOW_MS + EFFECTIVE_DELAY_MS + SECOND_MS)
+    changes = book.changes(f"ofac:{old.head.version}", lists)
+    names = ("Ignatius Blackwood", "Tobias Brambling", "Peregrine Ashgrove", "Casimir Dunmore")
+    assert [changes.best_match(name) is not None for name in names] == [False, True, True, True]
+    assert changes.version == lists.version
+    assert book.changes("ofac:unknown", lists) is lists
+    assert book.changes("sample", lists) is lists
+    assert book.changes("ofac:x", NONE) is NONE

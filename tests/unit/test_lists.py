@@ -9,7 +9,7 @@ import pytest
 
 from connectors.lists import ofac, sample, un
 from connectors.lists.load import ListError, load_watchlists
-from pipeline.stages.screening import KINDS, ListEntry
+from pipeline.stages.watchlist import KINDS, ListEntry
 
 DATA = Path(__file__).parents[3] / "shared/data"
 OFAC, UN = DATA / "ofac", DATA / "un/UN_consolidated.xml"

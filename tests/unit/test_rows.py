@@ -24,6 +24,9 @@ class Disk:
     def get(self, key: bytes) -> bytes | None:
         return self.rows.get(key)
 
+    def keys_after(self, key: bytes, count: int) -> list[bytes]:
+        return sorted(each for each in self.rows if each > key)[:count]
+
     def write(self, rows: dict[bytes, bytes], changelog_offset: int | None) -> None:
         self.rows.update(rows)
         self.offset = changelog_offset if changelog_offset is not None else self.offset
@@ -155,3 +158,28 @@ def test_a_deletion_deletes_and_a_later_row_comes_back() -> None:
     """None in a changelog is a deletion."""
     assert newest([(b"a", None)], {b"a": encoded(9)}) == {b"a": None}
     assert newest([(b"a", None), (b"a", encoded(1))], {b"a": encoded(9)}) == {b"a": encoded(1)}
+
+
+def test_rows_are_published_in_the_order_of_their_last_change() -> None:
+    """A kill leaves the first of them: a row that says how far others are must not be ahead of them."""
+    disk = Disk()
+    rows = a_table(disk)
+    for key in (b"progress", b"b", b"a", b"progress"):
+        add(rows, key)
+    rows.publish(disk)
+    assert [key for _, key, _ in disk.published] == [b"b", b"a", b"progress"]
+
+
+def test_keys_after_a_key_are_those_of_all_rows() -> None:
+    """Stored, published and only changed, in order; what lies beyond the last stored one asked for comes with the next."""
+    disk = Disk()
+    disk.rows = {b"a": encoded(1), b"c": encoded(1), b"f": encoded(1)}
+    rows = a_table(disk)
+    add(rows, b"d")
+    rows.publish(disk)
+    add(rows, b"b")
+    add(rows, b"z")
+    add(rows, b"c")
+    assert rows.keys_after(b"", 2) == ([b"a", b"b", b"c"], False)
+    assert rows.keys_after(b"c", 2) == ([b"d", b"f", b"z"], True)
+    assert rows.keys_after(b"z", 2) == ([], True)

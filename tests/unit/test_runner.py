@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -278,6 +278,49 @@ def test_after_draining_nothing_is_in_flight() -> None:
 
     asyncio.run(run())
     assert journal.lines[-2:] == ["store k0", "ack 0"]
+
+
+def test_background_work_goes_on_without_records_and_stops_for_a_drain() -> None:
+    """Its outputs are delivered before its rows are published; a drain records what was done and starts nothing more."""
+    journal = Journal()
+    steps = 0
+
+    class Steps:
+        async def step(self, work: Work) -> bool:
+            nonlocal steps
+            if steps < 3 or steps > 3:
+                steps += 1
+                work.emit("out", b"", f"step{steps}".encode())
+                work.rows.save(b"progress", work.rows.get(b"progress"))
+                return True
+            return False
+
+    async def run() -> None:
+        nonlocal steps
+        runner = a_runner(count, journal)
+        runner.group = replace(runner.group, background=Steps())
+        runner.start()
+        runner.resume({}, partitions=[0])
+        async with asyncio.timeout(10):
+            while "store progress" not in journal.lines:
+                await asyncio.sleep(0.01)
+        assert steps == 3
+        steps = 4  # There is always more.
+        runner.resume({}, partitions=[0])
+        async with asyncio.timeout(10):
+            while steps < 6:
+                await asyncio.sleep(0.001)
+            await runner.drain()
+        done = steps
+        assert journal.lines[-1] == "store progress"
+        await asyncio.sleep(0.05)
+        assert steps == done
+        assert not runner.busy
+        assert runner._task is not None
+        runner._task.cancel()
+
+    asyncio.run(run())
+    assert journal.lines.index("produce out step3") < journal.lines.index("produce changes progress")
 
 
 def test_the_first_source_is_handled_before_the_others_of_its_partition() -> None:

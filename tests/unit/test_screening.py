@@ -10,7 +10,8 @@ import pytest
 
 from connectors.lists.load import load_watchlists
 from pipeline.stages.exceptions import entry_hash
-from pipeline.stages.screening import Blocked, Clear, ListEntry, Match, Referred, Watchlists, screen
+from pipeline.stages.screening import Blocked, Clear, Referred, screen
+from pipeline.stages.watchlist import ListEntry, Match, Watchlists
 from schemas.reasons import Reason
 from schemas.records import ListEvidence, Party
 from schemas.tenant_rules import ScreeningRules
@@ -192,7 +193,7 @@ def test_no_lists_is_clear() -> None:
 def test_of_equals_the_first_listed_in_every_process() -> None:
     """Two entries that a name is equally like: the first, however Python orders its sets (its hash seed)."""
     program = (
-        "from pipeline.stages.screening import ListEntry, Watchlists\n"
+        "from pipeline.stages.watchlist import ListEntry, Watchlists\n"
         "names = [f'Miroslav Varano{letter} Petrovic' for letter in 'bcdfghklmnpqrstxz']\n"
         "lists = Watchlists(ListEntry('un', str(n), 'person', (name,)) for n, name in enumerate(names))\n"
         "print(lists.best_match('Miroslav Varanow Petrovic').entry_id)"

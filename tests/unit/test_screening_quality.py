@@ -11,6 +11,7 @@ from click.testing import CliRunner
 from pipeline.bench.screening import (
     DataError,
     best_threshold,
+    both_figures,
     cross_validated_f1,
     f1,
     measure,
@@ -47,6 +48,24 @@ def test_un_names() -> None:
     assert figures["recall"] >= 0.995
     assert figures["false_alarms_per_1000"] <= 1
     assert figures["blocked_in_error"] == 0
+
+
+def test_both_lists_together() -> None:
+    """With 23,178 listed names 99.5 % are found still; 5.5 of 1,000 others are referred by name alone, and 1.5 when the payment
+    says birth date and country, without missing more of the listed. Kept where they are: worse is a failure."""
+    needs(
+        "names/positives_un_treated.csv",
+        "names/negatives_global_10k.csv",
+        "un/UN_consolidated.xml",
+        "ofac/sdn.csv",
+        "ofac/alt.csv",
+    )
+    figures = both_figures(DATA)
+    assert figures["listed_names"] == 23_178
+    assert figures["recall"] >= 0.995
+    assert figures["false_alarms_per_1000"] <= 5.5
+    assert figures["recall_with_birth_date_and_country"] >= 0.995
+    assert figures["false_alarms_per_1000_with_birth_date_and_country"] <= 1.5
 
 
 def test_the_ofac_compatible_score() -> None:

@@ -91,6 +91,7 @@ def test_only_so_many_buckets_are_shown() -> None:
         ("attempts", ("t1", "p1"), b"t1|p1"),
         ("payer_profiles", ("t1", "d1"), b"t1|d1"),
         ("payee_profiles", ("t1", "c1"), b"t1|c1"),
+        ("parties", ("t1", "d1"), b"t1|d1"),
         ("payee_profiles", ("t1", "c1", "term"), b"t1|c1|term"),
     ],
 )
