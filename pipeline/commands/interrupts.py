@@ -20,7 +20,7 @@ def forget_interrupt() -> None:
     note when it is caught further out, and with ``python -m`` ends the process by SIGINT whatever its exit code. The note
     is erased when text is executed again (``run_eval_code_obj`` in Python/pythonrun.c).
     """
-    exec("")
+    exec("")  # noqa: S102 - a constant
 
 
 @contextmanager
