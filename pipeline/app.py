@@ -27,7 +27,14 @@ from connectors.tenants.book import TenantBook
 from connectors.tenants.reader import TenantReader
 from pipeline import topics
 from pipeline.engine.app import PipelineApp, SideInput, end_process, make_app
-from pipeline.engine.metrics import ListMetrics, Metrics, ModelMetrics, RescreeningMetrics, RuleMetrics
+from pipeline.engine.metrics import (
+    ListMetrics,
+    Metrics,
+    ModelMetrics,
+    RescreeningMetrics,
+    RuleMetrics,
+    SnoozeMetrics,
+)
 from pipeline.engine.stage import Group, Table
 from pipeline.engine.worker import use_uvloop
 from pipeline.settings import Settings, load
@@ -51,11 +58,11 @@ def flow(context: Context) -> dict[str, list[Group]]:
         ],
         # payments.screened.v1 -> payments.localized.v1, keyed by payer
         "localization": [Group(name="localization", stages=(localization.make(context),))],
-        # payments.localized.v1 -> payments.profiled.v1, keyed by payee
+        # payments.localized.v1 -> payments.profiled.v1, keyed by payee; payments.credited.v1: what came in for payers
         "payer": [
             Group(
                 name="payer",
-                stages=(payer.make(context),),
+                stages=(payer.make(context), payer.make_credits(context)),
                 table=Table(name=profiles.PAYERS, changelog=profiles.PAYERS_CHANGELOG, row_type=profiles.PAYER_ROW),
             )
         ],
@@ -70,7 +77,8 @@ def flow(context: Context) -> dict[str, list[Group]]:
         # payments.referred.v1, reviews.decided.v1 -> reviews.opened.v1, reviews.answered.v1; back to payments.screened.v1 or
         # payments.scored.v1, or to payments.ended.v1
         "reviews": [reviews.make(context)],
-        # payments.scored.v1 -> payments.queue.<pic>.v1; payments.ended.v1, payments.answered.v1 -> payments.completed.v1
+        # payments.scored.v1 -> payments.queue.<pic>.v1; payments.ended.v1, payments.answered.v1 -> payments.completed.v1,
+        # payments.credited.v1
         "dispatch": [
             Group(
                 name="dispatch",
@@ -114,7 +122,7 @@ def create(settings: Settings) -> PipelineApp:
     models = ModelBook(model_metrics)
     if "payee" in settings.stages:
         side_inputs.append(ModelReader(settings.access, topics.MODELS.name, codec, models, on_failure=_models_unread))
-    snoozes = SnoozeBook()
+    snoozes = SnoozeBook(SnoozeMetrics(metrics))
     if "payee" in settings.stages:
         side_inputs.append(
             SnoozeReader(settings.access, topics.SNOOZES.name, codec, snoozes, on_failure=_snoozes_unread)
