@@ -235,7 +235,11 @@ class SqliteLedger:
                 answers = act(book)
                 self._db.executemany(
                     "INSERT OR REPLACE INTO attempts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                    [(key, *msgspec.structs.astuple(entry)) for key, entry in book.entries.items()],
+                    [
+                        (key, e.outcome, e.reference, e.calls, e.lookups, e.kind, e.amount_minor, e.currency)
+                        + (e.original, e.reason)
+                        for key, e in book.entries.items()
+                    ],
                 )
                 self._db.execute("COMMIT")
             except BaseException:
@@ -275,7 +279,9 @@ def _perform(book: Book, call: Call) -> Answer:
         return _repeated(book, entry, call)
     reference = "sim_" + blake2b(key.encode(), digest_size=12).hexdigest()
     if call.kind == "payment" and not call.token.startswith(PREFIXES):
-        book.add(key, Entry(SUCCEEDED, reference, 1, 0, "payment", call.amount_minor, call.currency))
+        entry = book.entries[key] = Entry(SUCCEEDED, reference, 1, 0, "payment", call.amount_minor, call.currency)
+        if book.originals is not None:
+            book.originals[reference] = entry
         return Answer("succeeded", "", reference)
     refused = _refused(book, call)
     script = Script(DECLINED, refused.value) if refused is not None else script_of(call)
