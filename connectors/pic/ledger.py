@@ -236,8 +236,18 @@ class SqliteLedger:
                 self._db.executemany(
                     "INSERT OR REPLACE INTO attempts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                     [
-                        (key, e.outcome, e.reference, e.calls, e.lookups, e.kind, e.amount_minor, e.currency)
-                        + (e.original, e.reason)
+                        (
+                            key,
+                            e.outcome,
+                            e.reference,
+                            e.calls,
+                            e.lookups,
+                            e.kind,
+                            e.amount_minor,
+                            e.currency,
+                            e.original,
+                            e.reason,
+                        )
                         for key, e in book.entries.items()
                     ],
                 )
