@@ -306,6 +306,13 @@ def test_all_of_it_in_one_batch(ledger: MemoryLedger | SqliteLedger) -> None:
     assert ledger.entries()["aurora|c1|1"].calls == 2
 
 
+def test_what_is_made_again_can_be_followed_at_once(ledger: MemoryLedger | SqliteLedger) -> None:
+    """An authorization that failed and is sent again is there for its capture in the same batch."""
+    again = call(token="tok_error", kind="authorize")
+    ledger.perform([again])
+    assert [answer.outcome for answer in ledger.perform([again, capture("c1", 1)])] == ["succeeded", "succeeded"]
+
+
 def test_what_failed_before_is_weighed_again(ledger: MemoryLedger | SqliteLedger) -> None:
     """A capture that was not done takes nothing; sent again when another took it all, it is declined."""
     first = capture("c1", 1_000, "tok_error")
