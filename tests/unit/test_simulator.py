@@ -1,4 +1,4 @@
-"""PIC plugins: the simulator and its ledgers, the base of one-by-one plugins, the circuit breaker, the registry."""
+"""The simulated PIC and its ledgers."""
 
 from __future__ import annotations
 
@@ -10,30 +10,28 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from connectors.pic.base import UNKNOWN, Answer, Call, LeaseLostError, OneByOne
-from connectors.pic.breaker import Breaker
-from connectors.pic.registry import UnknownPicError, make_pic
+from connectors.pic.base import UNKNOWN, Answer, Call, Kind, NotificationError
+from connectors.pic.calls import LeaseLostError
 from connectors.pic.simulator import MemoryLedger, Simulator, SqliteLedger
+from connectors.pic.simulator_notices import signed
 
 ROOT = Path(__file__).parents[2]
 #: From coreutils: printf 'aurora|p1|1' | b2sum -l 96
 REFERENCE_OF_P1 = "sim_5b14d289e452ccc4babb8086"
 
 
-def call(payment_id: str = "p1", token: str = "tok_p1", challenge: bool = False) -> Call:
-    return Call(
-        attempt_id=f"aurora|{payment_id}|1",
-        tenant="aurora",
-        payment_id=payment_id,
-        amount_minor=1_250,
-        currency="EUR",
-        token=token,
-        method="card",
-        challenge=challenge,
-    )
+def call(payment_id: str = "p1", token: str = "tok_p1", challenge: bool = False, **named: Any) -> Call:
+    fields: dict[str, Any] = {"amount_minor": 1_250, "currency": "EUR", "method": "card", "tenant": "aurora"} | named
+    return Call(attempt_id=f"aurora|{payment_id}|1", payment_id=payment_id, token=token, challenge=challenge, **fields)
+
+
+def capture(payment_id: str, amount_minor: int, token: str = "tok_1", kind: Kind = "capture") -> Call:
+    """Of what was authorized as p1."""
+    return call(payment_id, token, kind=kind, amount_minor=amount_minor, original_reference=REFERENCE_OF_P1)
 
 
 @pytest.fixture(params=["memory", "sqlite"])
@@ -43,14 +41,14 @@ def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[MemoryLed
     made.close()
 
 
-@pytest.mark.parametrize(("challenge", "outcome"), [(False, "paid"), (True, "declined")])
+@pytest.mark.parametrize(("challenge", "outcome"), [(False, "succeeded"), (True, "declined")])
 def test_a_payer_who_cannot_prove_who_they_are(
     ledger: MemoryLedger | SqliteLedger, challenge: bool, outcome: str
 ) -> None:
     """Declined where they are challenged, and a look-up says the same; otherwise nobody asks."""
     simulator = Simulator("simulator", ledger)
     asked = [call(token="tok_unproved_1", challenge=challenge)]
-    answers = asyncio.run(simulator.authorize(asked)) + asyncio.run(simulator.look_up(["aurora|p1|1"]))
+    answers = asyncio.run(simulator.perform(asked)) + asyncio.run(simulator.look_up([call()]))
     reason = "authentication_failed" if challenge else ""
     assert [(answer.outcome, answer.reason) for answer in answers if answer] == [(outcome, reason)] * 2
 
@@ -58,12 +56,20 @@ def test_a_payer_who_cannot_prove_who_they_are(
 @pytest.mark.parametrize(
     ("token", "first", "looked_up", "again"),
     [
-        ("tok_1", "paid", "paid", "paid"),
-        ("tok_slow_1", "paid", "paid", "paid"),
+        ("tok_1", "succeeded", "succeeded", "succeeded"),
+        ("tok_slow_1", "succeeded", "succeeded", "succeeded"),
         ("tok_decline_1", "declined", "declined", "declined"),
-        ("tok_lost_1", "pending", "paid", "paid"),
-        ("tok_error_1", "pending", None, "paid"),
+        ("tok_lost_1", "pending", "succeeded", "succeeded"),
+        ("tok_error_1", "pending", None, "succeeded"),
         ("tok_never_1", "pending", "pending", "pending"),
+        ("tok_late_1", "pending", "succeeded", "succeeded"),
+        ("tok_garbage_1", "pending", "succeeded", "succeeded"),
+        ("tok_reset_1", "pending", None, "succeeded"),
+        ("tok_throttled_1", "unsent", None, "succeeded"),
+        ("tok_refused_1", "unsent", None, "succeeded"),
+        ("tok_processing_1", "pending", "succeeded", "succeeded"),
+        ("tok_unfindable_1", "succeeded", "pending", "succeeded"),
+        ("tok_challenge_1", "requires_action", "requires_action", "requires_action"),
     ],
 )
 def test_the_token_scripts_the_pic(
@@ -74,9 +80,9 @@ def test_the_token_scripts_the_pic(
 
     async def ask() -> tuple[list[Answer], list[Answer | None], list[Answer]]:
         return (
-            await simulator.authorize([call(token=token)]),
-            await simulator.look_up(["aurora|p1|1"]),
-            await simulator.authorize([call(token=token)]),
+            await simulator.perform([call(token=token)]),
+            await simulator.look_up([call()]),
+            await simulator.perform([call(token=token)]),
         )
 
     firsts, looks, agains = asyncio.run(ask())
@@ -89,49 +95,49 @@ def test_the_token_scripts_the_pic(
 
 def test_a_decline_has_a_reason_and_an_answer_a_reference(ledger: MemoryLedger | SqliteLedger) -> None:
     """The reference is derived from the attempt, so that a repeat has the same; an unknown answer has none."""
-    paid, declined, unknown = ledger.authorize(
+    paid, declined, unknown = ledger.perform(
         [call(), call("p2", "tok_decline"), call("p3", "tok_lost")],
     )
-    assert paid == Answer("paid", "", REFERENCE_OF_P1)
+    assert paid == Answer("succeeded", "", REFERENCE_OF_P1)
     assert (declined.outcome, declined.reason) == ("declined", "insufficient_funds")
     assert unknown == UNKNOWN
-    assert ledger.authorize([call()]) == [paid]
+    assert ledger.perform([call()]) == [paid]
 
 
 def test_never_answers_after_three_look_ups(ledger: MemoryLedger | SqliteLedger) -> None:
     """The fourth look-up finds it declined, and so it stays."""
-    ledger.authorize([call(token="tok_never")])
+    ledger.perform([call(token="tok_never")])
     outcomes = [answer.outcome for _ in range(5) for answer in ledger.look_up(["aurora|p1|1"]) if answer]
     assert outcomes == ["pending", "pending", "pending", "declined", "declined"]
 
 
 def test_a_look_up_of_what_never_came_finds_nothing(ledger: MemoryLedger | SqliteLedger) -> None:
     """None, in its place among the others, and no trace in the ledger."""
-    ledger.authorize([call("p2")])
+    ledger.perform([call("p2")])
     found = ledger.look_up(["aurora|p1|1", "aurora|p2|1"])
-    assert [answer and answer.outcome for answer in found] == [None, "paid"]
+    assert [answer and answer.outcome for answer in found] == [None, "succeeded"]
     assert list(ledger.entries()) == ["aurora|p2|1"]
 
 
 def test_the_same_attempt_twice_in_a_batch_is_one_payment(ledger: MemoryLedger | SqliteLedger) -> None:
     """Both get the same answer, two calls are counted; an error is over by the second call."""
-    assert ledger.authorize([call(), call()])[0] == ledger.authorize([call()])[0]
+    assert ledger.perform([call(), call()])[0] == ledger.perform([call()])[0]
     assert ledger.entries()["aurora|p1|1"].calls == 3
-    first, second = ledger.authorize([call("p2", "tok_error"), call("p2", "tok_error")])
-    assert (first.outcome, second.outcome) == ("pending", "paid")
+    first, second = ledger.perform([call("p2", "tok_error"), call("p2", "tok_error")])
+    assert (first.outcome, second.outcome) == ("pending", "succeeded")
 
 
 def test_without_the_lease_nothing_is_done(ledger: MemoryLedger | SqliteLedger) -> None:
     """Neither a payment nor a look-up, and nothing is recorded; with it again, all works."""
     simulator = Simulator("simulator", ledger, allowed=lambda: False)
     with pytest.raises(LeaseLostError):
-        asyncio.run(simulator.authorize([call()]))
+        asyncio.run(simulator.perform([call()]))
     assert ledger.entries() == {}
-    ledger.authorize([call()])
+    ledger.perform([call()])
     with pytest.raises(LeaseLostError):
-        asyncio.run(simulator.look_up(["aurora|p1|1"]))
+        asyncio.run(simulator.look_up([call()]))
     assert ledger.entries()["aurora|p1|1"].lookups == 0
-    assert ledger.authorize([call("p2")])[0].outcome == "paid"
+    assert ledger.perform([call("p2")])[0].outcome == "succeeded"
 
 
 def test_the_lease_is_asked_for_once_the_lock_is_held(tmp_path: Path) -> None:
@@ -151,7 +157,7 @@ def test_the_lease_is_asked_for_once_the_lock_is_held(tmp_path: Path) -> None:
             other.close()
         return True
 
-    ledger.authorize([call()], allowed)
+    ledger.perform([call()], allowed)
     ledger.look_up(["aurora|p1|1"], allowed)
     ledger.close()
     assert held == [True, True]
@@ -170,7 +176,7 @@ for batch in range(batches):
     ids = [f"{prefix}{batch * size + n}" for n in range(size)]
     calls = [Call(attempt_id=i, tenant="t", payment_id=i, amount_minor=1, currency="EUR", token="tok_1", method="card")
              for i in ids]
-    ledger.authorize(calls)
+    ledger.perform(calls)
     print(batch, flush=True)
 """
 
@@ -238,163 +244,132 @@ def test_what_the_pic_did_survives_kill_9(tmp_path: Path) -> None:
         assert len(mine) % 50 == 0
 
 
-class Scripted(OneByOne):
-    """A plugin whose payments end as their token says; it notes what it was asked."""
-
-    def __init__(self, **options: object) -> None:
-        super().__init__("scripted", **({"timeout_s": 30.0} | options))  # type: ignore[arg-type]
-        self.asked: list[str] = []
-        self.in_flight = 0
-        self.in_flight_max = 0
-
-    async def authorize_one(self, call: Call) -> Answer:
-        self.asked.append(call.payment_id)
-        self.in_flight += 1
-        self.in_flight_max = max(self.in_flight_max, self.in_flight)
-        try:
-            await asyncio.sleep(0)
-            match call.token:
-                case "raise":
-                    raise ConnectionError("broken")
-                case "hang":
-                    await asyncio.Event().wait()
-            return Answer("paid", "", f"ref-{call.payment_id}")
-        finally:
-            self.in_flight -= 1
-
-    async def look_up_one(self, attempt_id: str) -> Answer | None:
-        self.asked.append(attempt_id)
-        if attempt_id == "broken":
-            raise ConnectionError("broken")
-        return None if attempt_id == "absent" else Answer("declined", "do_not_honour")
-
-
-def test_a_batch_is_answered_in_order_with_bounded_concurrency() -> None:
-    """200 payments through 7 slots: never more than 7 at once, each its own answer."""
-
-    async def run() -> None:
-        plugin = Scripted(in_flight_max=7)
-        answers = await plugin.authorize([call(f"p{n}", "ok") for n in range(200)])
-        assert [answer.pic_reference for answer in answers] == [f"ref-p{n}" for n in range(200)]
-        assert plugin.in_flight_max == 7
-
-    asyncio.run(run())
-
-
-def test_an_exception_is_an_unknown_answer() -> None:
-    """Pending, in its place; the others are not touched."""
-    answers = asyncio.run(Scripted().authorize([call("p1", "raise"), call("p2", "ok")]))
-    assert answers == [UNKNOWN, Answer("paid", "", "ref-p2")]
-
-
-def test_no_answer_in_time_is_an_unknown_answer() -> None:
-    """A PIC that never answers holds nobody, and the call to it is given up, not left behind."""
-
-    async def run() -> None:
-        plugin = Scripted(timeout_s=0.05)
-        assert await plugin.authorize([call("p1", "hang"), call("p2", "hang")]) == [UNKNOWN, UNKNOWN]
-        assert plugin.in_flight == 0
-
-    asyncio.run(run())
-
-
-def test_a_look_up_that_fails_is_not_a_look_up_that_finds_nothing() -> None:
-    """None would let the payment be sent again; a failure is the unknown answer."""
-    found = asyncio.run(Scripted().look_up(["broken", "absent", "there"]))
-    assert found == [UNKNOWN, None, Answer("declined", "do_not_honour")]
-
-
-def test_a_lost_lease_ends_the_batch() -> None:
-    """Two calls are allowed, the third is not made, nor any after it, and what is in flight is not left behind."""
-    left = [2]
-
-    def allowed() -> bool:
-        left[0] -= 1
-        return left[0] >= 0
-
-    async def run() -> None:
-        plugin = Scripted(in_flight_max=2, allowed=allowed, timeout_s=3600)
-        with pytest.raises(LeaseLostError):
-            async with asyncio.timeout(60):  # only so that a batch that waits for what is in flight fails here
-                await plugin.authorize([call("p1", "ok"), call("p2", "hang"), call("p3", "ok"), call("p4", "ok")])
-        assert plugin.asked == ["p1", "p2"]
-        assert plugin.in_flight == 0
-
-    asyncio.run(run())
-
-
-def test_a_pic_that_does_not_answer_is_left_alone() -> None:
-    """Three failures open the breaker: the rest of the batch is not called; after 10 s one probe is, and it closes."""
-    now_s = [100.0]
-
-    async def run() -> None:
-        plugin = Scripted(breaker=Breaker(3, 10.0), in_flight_max=1, clock_s=lambda: now_s[0])
-        assert await plugin.authorize([call(f"p{n}", "raise") for n in range(6)]) == [UNKNOWN] * 6
-        assert plugin.asked == ["p0", "p1", "p2"]
-        assert await plugin.look_up(["there"]) == [UNKNOWN]
-        assert len(plugin.asked) == 3
-        now_s[0] += 10.0
-        answers = await plugin.authorize([call("p7", "ok"), call("p8", "ok")])
-        assert [answer.outcome for answer in answers] == ["paid", "paid"]
-
-    asyncio.run(run())
-
-
-def test_the_breaker_opens_probes_and_closes() -> None:
-    """By hand: two unknown open it at 1 s for 5 s; the probe at 6 s fails; the one at 11 s closes it."""
-    breaker = Breaker(2, 5.0)
-    breaker.record(0.0, known=False)
-    assert breaker.allows(0.5)
-    breaker.record(1.0, known=False)
-    assert [breaker.allows(t) for t in (1.0, 5.9)] == [False, False]
-    assert [breaker.allows(t) for t in (6.0, 6.0)] == [True, False]
-    breaker.record(6.0, known=False)
-    assert [breaker.allows(t) for t in (10.9, 11.0, 11.0)] == [False, True, False]
-    breaker.record(11.5, known=True)
-    assert [breaker.allows(t) for t in (11.5, 11.5)] == [True, True]
-    assert not breaker.is_open
-
-
-def test_only_unknown_answers_in_a_row_open_the_breaker() -> None:
-    """A known answer in between starts the count again."""
-    breaker = Breaker(2, 5.0)
-    for now_s in range(10):
-        breaker.record(float(now_s), known=now_s % 2 == 0)
-    assert breaker.allows(10.0)
-
-
-def test_a_lost_probe_does_not_keep_the_breaker_open_for_ever() -> None:
-    """A probe whose task was cancelled is never recorded: the next may go 5 s after it."""
-    breaker = Breaker(1, 5.0)
-    breaker.record(0.0, known=False)
-    assert [breaker.allows(t) for t in (5.0, 9.9, 10.0)] == [True, False, True]
-
-
-@pytest.mark.parametrize("name", ["simulator", "simulator-2"])
-def test_the_registry_makes_simulators(name: str, tmp_path: Path) -> None:
-    """In memory, or in a file whose folder it makes."""
-    for path in ("", str(tmp_path / "deep" / "ledger.db")):
-        pic = make_pic(name, simulator_ledger=path)
-        assert pic.name == name
-        assert [answer.outcome for answer in asyncio.run(pic.authorize([call()]))] == ["paid"]
-        asyncio.run(pic.close())
-    assert (tmp_path / "deep" / "ledger.db").exists()
-
-
-@pytest.mark.parametrize("name", ["acme", "", "simulator two", "Simulator"])
-def test_an_unknown_pic_is_an_error_that_helps(name: str) -> None:
-    """It names the PIC, what there is, and the setting."""
-    with pytest.raises(UnknownPicError, match=r"begin with one of simulator.*PTR_PICS"):
-        make_pic(name)
-
-
 def test_a_ledger_in_memory_forgets_the_oldest() -> None:
     """It holds as many attempts as it is told to, whatever comes; the newest keep their answers, the oldest are new again."""
     ledger = MemoryLedger(entries_max=3)
     for number in range(10):
-        ledger.authorize([call(f"p{number}"), call(f"p{number}")])
+        ledger.perform([call(f"p{number}"), call(f"p{number}")])
         assert len(ledger.entries()) <= 3
     assert list(ledger.entries()) == [f"aurora|p{number}|1" for number in (7, 8, 9)]
-    ledger.authorize([call("p7"), call("p0")])
+    ledger.perform([call("p7"), call("p0")])
     assert ledger.entries()["aurora|p0|1"].calls == 1
     assert ledger.look_up(["aurora|p7|1"]) == [None]
+
+
+# -- captures, voids, refunds -----------------------------------------------------------------------------------------
+
+
+def outcomes(ledger: MemoryLedger | SqliteLedger, *calls: Call) -> list[tuple[str, str]]:
+    """Outcome and reason of calls that are made one after the other."""
+    return [(answer.outcome, answer.reason) for each in calls for answer in ledger.perform([each])]
+
+
+def test_a_decline_by_any_code(ledger: MemoryLedger | SqliteLedger) -> None:
+    """``tok_decline_<code>``; what is no code is insufficient_funds."""
+    tokens = ("tok_decline_stolen_card_1", "tok_decline_do_not_honor", "tok_decline_1", "tok_decline_nonsense")
+    assert outcomes(ledger, *(call(f"p{n}", token) for n, token in enumerate(tokens))) == [
+        ("declined", "stolen_card"),
+        ("declined", "do_not_honor"),
+        ("declined", "insufficient_funds"),
+        ("declined", "insufficient_funds"),
+    ]
+
+
+def test_what_is_left_to_capture_and_to_refund(ledger: MemoryLedger | SqliteLedger) -> None:
+    """By hand, of 1250: captured 1000 and 250, no more; refunded 1250, no more; no void then."""
+    assert outcomes(
+        ledger,
+        call(kind="authorize"),
+        capture("c1", 1_000),
+        capture("c2", 251),
+        capture("c3", 250),
+        capture("v1", 1_250, kind="void"),
+        capture("r1", 1_249, kind="refund"),
+        capture("r2", 2, kind="refund"),
+        capture("r3", 1, kind="refund"),
+    ) == [
+        ("succeeded", ""),
+        ("succeeded", ""),
+        ("declined", "invalid_amount"),
+        ("succeeded", ""),
+        ("declined", "not_permitted"),
+        ("succeeded", ""),
+        ("declined", "invalid_amount"),
+        ("succeeded", ""),
+    ]
+
+
+def test_all_of_it_in_one_batch(ledger: MemoryLedger | SqliteLedger) -> None:
+    """Calls of one batch see each other."""
+    batch = [call(kind="authorize"), capture("c1", 1_000), capture("c2", 251), capture("c1", 1_000)]
+    assert [answer.outcome for answer in ledger.perform(batch)] == ["succeeded", "succeeded", "declined", "succeeded"]
+    assert ledger.entries()["aurora|c1|1"].calls == 2
+
+
+def test_what_is_made_again_can_be_followed_at_once(ledger: MemoryLedger | SqliteLedger) -> None:
+    """An authorization that failed and is sent again is there for its capture in the same batch."""
+    again = call(token="tok_error", kind="authorize")
+    ledger.perform([again])
+    assert [answer.outcome for answer in ledger.perform([again, capture("c1", 1)])] == ["succeeded", "succeeded"]
+
+
+def test_what_failed_before_is_weighed_again(ledger: MemoryLedger | SqliteLedger) -> None:
+    """A capture that was not done takes nothing; sent again when another took it all, it is declined."""
+    first = capture("c1", 1_000, "tok_error")
+    assert outcomes(ledger, call(kind="authorize"), first, capture("c2", 1_250), first) == [
+        ("succeeded", ""),
+        ("pending", "pic_answer_unknown"),
+        ("succeeded", ""),
+        ("declined", "invalid_amount"),
+    ]
+
+
+def test_what_is_not_decided_keeps_its_amount(ledger: MemoryLedger | SqliteLedger) -> None:
+    """It may still be done: nobody else may take it."""
+    asked = [call(kind="authorize"), capture("c1", 1_000, "tok_processing"), capture("c2", 251)]
+    assert [outcome for outcome, _ in outcomes(ledger, *asked)] == ["succeeded", "pending", "declined"]
+
+
+def test_another_content_under_a_key_is_a_duplicate(ledger: MemoryLedger | SqliteLedger) -> None:
+    """Amount, currency, kind and what it follows are the content; what was done stays, and the call is counted."""
+    ledger.perform([call()])
+    others = [call(amount_minor=1), call(currency="USD"), call(kind="authorize"), call(original_reference="x")]
+    assert outcomes(ledger, *others) == [("declined", "duplicate")] * 4
+    entry = ledger.entries()["aurora|p1|1"]
+    assert (entry.calls, entry.amount_minor, entry.currency, entry.kind) == (5, 1_250, "EUR", "payment")
+
+
+def test_a_challenge_is_finished_once(ledger: MemoryLedger | SqliteLedger) -> None:
+    """Passed: done. Failed: declined. What is over, or was none, stays as it is."""
+    ledger.perform([call("p1", "tok_challenge"), call("p2", "tok_challenge"), call("p3")])
+    for passed in (True, False):
+        ledger.finish_challenge("aurora|p1|1", passed=passed)
+        ledger.finish_challenge("aurora|p2|1", passed=not passed)
+        ledger.finish_challenge("aurora|p3|1", passed=False)
+        ledger.finish_challenge("aurora|p4|1", passed=passed)
+    found = ledger.look_up([f"aurora|p{n}|1" for n in (1, 2, 3, 4)])
+    assert [answer and (answer.outcome, answer.reason) for answer in found] == [
+        ("succeeded", ""),
+        ("declined", "authentication_failed"),
+        ("succeeded", ""),
+        None,
+    ]
+
+
+def test_what_is_forgotten_takes_its_followers_with_it() -> None:
+    """A ledger in memory holds no more of what followed than of what began."""
+    ledger = MemoryLedger(entries_max=2)
+    ledger.perform([call(kind="authorize")])
+    for number in range(10):
+        ledger.perform([capture(f"c{number}", 1), call(f"q{number}")])
+    assert outcomes(ledger, capture("c99", 1)) == [("declined", "invalid_request")]
+    assert not ledger._book.followers
+    assert len(ledger._book.originals or ()) <= 2
+
+
+def test_without_a_secret_the_simulator_believes_nobody() -> None:
+    """It says that there are no notifications, and means it."""
+    simulator = Simulator("simulator", MemoryLedger())
+    assert simulator.abilities.notifications == "none"
+    with pytest.raises(NotificationError, match="bad_signature"):
+        simulator.parse_notification(signed(b"{}", "", 1))
