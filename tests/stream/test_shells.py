@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -9,6 +10,8 @@ import pytest
 
 from connectors.exceptions.book import EFFECTIVE_DELAY_MS
 from connectors.exceptions.evidence import granted_from
+from connectors.pic.base import UNKNOWN, Answer, Call
+from connectors.pic.simulator import Simulator
 from pipeline import topics
 from pipeline.stages.dispatch import Attempts
 from pipeline.stages.features import FEATURE_SET, PAYER_FEATURES
@@ -649,6 +652,33 @@ def test_plugin_looks_up_what_an_earlier_owner_may_have_called() -> None:
     answers = [event for _, event in shell.out(topics.ANSWERED.name, PaymentAnswered)]
     assert [answer.called for answer in answers] == [True, False]
     assert [entry.calls for entry in shell.ledger.entries().values()] == [1]
+
+
+@pytest.mark.parametrize(
+    ("looks_up", "deduplicates", "calls", "outcome"),
+    [(True, True, 1, "paid"), (True, False, 1, "paid"), (False, True, 2, "paid"), (False, False, 1, "pending")],
+)
+def test_what_may_have_been_called_is_asked_about_as_the_pic_allows(
+    monkeypatch: pytest.MonkeyPatch, looks_up: bool, deduplicates: bool, calls: int, outcome: str
+) -> None:
+    """An answer is lost: looked up where that works, otherwise repeated under its key; where neither works, not called."""
+
+    class Limited(Simulator):
+        def __init__(self, *given: Any, **options: Any) -> None:
+            super().__init__(*given, **options)
+            self.abilities = msgspec.structs.replace(self.abilities, looks_up=looks_up, deduplicates=deduplicates)
+
+        async def look_up(self, calls: Sequence[Call]) -> list[Answer | None]:
+            return await super().look_up(calls) if looks_up else [UNKNOWN] * len(calls)
+
+    monkeypatch.setattr("tests.stream.shell.Simulator", Limited)
+    shell = Shell("plugin")
+    shell.give(topics.queue("simulator").name, a_fact(PaymentQueued, token="tok_lost"), KEY)
+    shell.give(topics.retries("simulator")[0].name, a_fact(PaymentQueued, token="tok_lost", ask=1), KEY)
+    shell.run()
+    answers = {event.ask: event.outcome for _, event in shell.out(topics.ANSWERED.name, PaymentAnswered)}
+    assert answers == {0: "pending", 1: outcome}
+    assert [entry.calls for entry in shell.ledger.entries().values()] == [calls]
 
 
 def test_plugin_gives_up_what_it_cannot_read_and_serves_the_rest() -> None:
