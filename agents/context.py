@@ -11,7 +11,7 @@ from connectors.exceptions.book import ExceptionBook
 from connectors.lists.book import ListBook
 from connectors.models.book import ModelBook
 from connectors.models.scorer import Scorer
-from connectors.pic.base import Pic
+from connectors.pic.calls import Pic
 from connectors.snoozes.book import SnoozeBook
 from connectors.tenants.book import TenantBook
 from schemas.codec import Codec

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from typing import Final
 
 from agents.context import Context
-from connectors.pic.base import Answer, Call, Pic
+from connectors.pic.base import Answer, Call
+from connectors.pic.calls import Pic
 from pipeline import topics
 from pipeline.engine.fence import repeated
 from pipeline.engine.stage import Group, RawRecord, Stage, Table, Work
@@ -22,6 +24,14 @@ from tables import intents
 NAME = "plugin"
 #: Look-ups of one retry topic that are asked for together.
 RETRY_BATCH_MAX = 200
+#: The words of ``payments.answered.v1`` for those of plugins: what is not done for sure is asked about again.
+WORDS: Final = {
+    "succeeded": "paid",
+    "declined": "declined",
+    "pending": "pending",
+    "requires_action": "pending",
+    "unsent": "pending",
+}
 
 
 def groups(context: Context) -> list[Group]:
@@ -86,7 +96,7 @@ class _Plugin:
     async def _ask(self, fresh: list[PaymentQueued], uncertain: list[PaymentQueued], work: Work) -> None:
         if uncertain:
             await work.hold()
-            found = await self._pic.look_up([_attempt_of(queued) for queued in uncertain])
+            found = await self._pic.look_up([_call_of(queued) for queued in uncertain])
             for queued, answer in zip(uncertain, found, strict=True):
                 if answer is None:
                     fresh.append(queued)
@@ -95,7 +105,7 @@ class _Plugin:
         if fresh:
             # Nothing outside can be fenced: ask only while this worker surely owns the partition.
             await work.hold()
-            answers = await self._pic.authorize([_call_of(queued) for queued in fresh])
+            answers = await self._pic.perform([_call_of(queued) for queued in fresh])
             for queued, answer in zip(fresh, answers, strict=True):
                 self._answer(queued, answer, work, called=True)
 
@@ -103,7 +113,7 @@ class _Plugin:
         event = {
             "attempt": queued.attempt,
             "ask": queued.ask,
-            "outcome": answer.outcome,
+            "outcome": WORDS[answer.outcome],
             "reason": answer.reason,
             "pic_reference": answer.pic_reference,
             "answered_at_ms": int(time.time() * 1000),
@@ -116,13 +126,9 @@ class _Plugin:
         work.emit(topics.ANSWERED.name, self._encode(event), payment_key(queued.tenant, queued.payment_id))
 
 
-def _attempt_of(queued: PaymentQueued) -> str:
-    return attempt_id(queued.tenant, queued.payment_id, queued.attempt)
-
-
 def _call_of(queued: PaymentQueued) -> Call:
     return Call(
-        attempt_id=_attempt_of(queued),
+        attempt_id=attempt_id(queued.tenant, queued.payment_id, queued.attempt),
         tenant=queued.tenant,
         payment_id=queued.payment_id,
         amount_minor=queued.amount_minor,

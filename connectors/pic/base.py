@@ -1,52 +1,68 @@
-"""What a plugin for a payment integration client (PIC) is, and a base for PICs that take one call at a time.
+"""What a plugin for a payment integration client (PIC) is: the words that it is asked in, and those it answers in.
 
-A plugin answers; it decides nothing. Three answers exist: ``paid`` and ``declined`` are the PIC's explicit words,
-``pending`` is everything else: a time-out, an error, a broken connection, an answer that nobody understands. Whoever
-called may have been heard, so a pending answer is looked up later, never guessed.
+A plugin carries; it decides nothing. It says ``succeeded`` and ``declined`` only on the PIC's explicit word. Whatever else
+happened once a request may have left is ``pending``: whoever called may have been heard, so a pending answer is looked up
+later, never guessed. ``unsent`` is for what surely did nothing.
 
-The plugin stage serves an intent so: for ask 0 of a fresh intent it calls :meth:`Pic.authorize`; for any other, and for
-intents that may have been called before a crash, it calls :meth:`Pic.look_up` first, and authorizes, under the same
-idempotency key, only what the PIC never got.
+docs/plugins.md tells how to write one; ``ptr pic new`` writes the beginning, ``ptr pic check`` runs the conformance kit.
 """
 
 from __future__ import annotations
 
-import asyncio
-import time
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Final, Literal, Protocol, TypeVar
+from collections.abc import Mapping
+from typing import Final, Literal
 
 import msgspec
 
-from connectors.pic.breaker import Breaker
 from schemas.codec import decode_request
 from schemas.reasons import Reason
 from schemas.records import PaymentRequested, PaymentTerms
 
-#: Calls in flight to one PIC from one worker: what a PIC takes from one client without throttling it.
-CALLS_IN_FLIGHT_MAX: Final = 64
+#: ``payment`` authorizes and captures at once.
+Kind = Literal["payment", "authorize", "capture", "void", "refund"]
+KINDS: Final[tuple[Kind, ...]] = ("payment", "authorize", "capture", "void", "refund")
 
-T = TypeVar("T")
-A = TypeVar("A")
+#: What a decline allows: ``never`` another attempt; ``here`` one later, at this PIC or another; ``elsewhere`` one at another
+#: PIC only.
+Retry = Literal["never", "here", "elsewhere"]
+
+#: How far a notification's signed time may be from its receipt, either way: what Stripe's libraries and Standard Webhooks take.
+NOTIFICATION_TOLERANCE_S: Final = 300.0
 
 
-class LeaseLostError(RuntimeError):
-    """This process was silent for so long that another may serve its partitions: it must not call any more."""
+class NotSentError(Exception):
+    """A plugin's word for it that nothing of the request left this host: no connection, no name resolved, no free slot."""
+
+
+class UnsupportedError(Exception):
+    """The PIC has no such thing. Nothing was sent."""
+
+
+class NotificationError(ValueError):
+    """A notification that must not be believed; ``reason`` says why and is safe to show, the text holds nothing else."""
+
+    def __init__(self, reason: Literal["bad_signature", "replayed", "malformed"]) -> None:
+        super().__init__(reason)
+        self.reason = reason
 
 
 class Call(msgspec.Struct, frozen=True, kw_only=True):
-    """One payment to make. ``attempt_id`` is the idempotency key: the same key is the same payment."""
+    """One thing to do. ``attempt_id`` is the idempotency key: the same key is the same call, done once."""
 
     attempt_id: str
     tenant: str
     payment_id: str
+    #: Of a void: what was authorized.
     amount_minor: int
     currency: str
     #: The vault's token of the instrument, never a card number.
     token: str
     #: Kind of the instrument: card, bank_account, wallet ...
     method: str
+    kind: Kind = "payment"
+    #: The reference that the PIC gave to the payment or authorization which is captured, voided or refunded; "" otherwise.
+    original_reference: str = ""
     #: Whether the payer is to prove who they are before money moves (3-D Secure, or what the method has).
     challenge: bool = False
     #: Terms of the tenant's business rules: what is to be paid (``payable_minor``), tax, value date, locale; None without.
@@ -63,101 +79,119 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """What the PIC said. ``reason`` is the plugin's snake_case word for it, safe to show; no text of the PIC."""
+    """What became of a call.
 
-    outcome: Literal["paid", "declined", "pending"]
-    reason: str = ""
-    pic_reference: str = ""
-
-
-#: The answer when there is none.
-UNKNOWN: Final = Answer("pending", Reason.PIC_ANSWER_UNKNOWN.value)
-
-
-class Pic(Protocol):
-    """A plugin. Answers come in the order of what was asked, one for each."""
-
-    name: str
-
-    async def authorize(self, calls: Sequence[Call]) -> list[Answer]:
-        """Make these payments. Idempotent by ``attempt_id``. Raises only :class:`LeaseLostError`."""
-
-    async def look_up(self, attempt_ids: Sequence[str]) -> list[Answer | None]:
-        """What became of these attempts; None says for sure that the PIC never got it, so that it may be sent again.
-
-        Raises only :class:`LeaseLostError`.
-        """
-
-    async def close(self) -> None:
-        """Let go of connections. Nothing is called afterwards."""
-
-
-class OneByOne(ABC):
-    """Base of plugins for PICs that take one call at a time: batches, bounded concurrency, time-outs, circuit breaker.
-
-    A subclass gives :meth:`authorize_one` and :meth:`look_up_one`, which may raise whatever they like: every exception
-    and every time-out is the unknown answer. While the breaker is open no call is made and the answer is unknown too.
-    ``allowed`` is asked right before each call; when it says no, :class:`LeaseLostError` ends the batch.
+    ========================  =====================================================================================
+    ``succeeded``             done, on the PIC's word
+    ``declined``              not done and not going to be, on the PIC's word; ``retry`` says what may be tried then
+    ``requires_action``       the payer is to open ``action_url``; nothing moves before
+    ``pending``               everything else: not known, or the PIC itself is not done; to be looked up
+    ``unsent``                this call surely did nothing: no connection, too many requests; it may be made again
+    ========================  =====================================================================================
     """
 
-    def __init__(
-        self,
-        name: str,
-        *,
-        timeout_s: float,
-        in_flight_max: int = CALLS_IN_FLIGHT_MAX,
-        breaker: Breaker | None = None,
-        allowed: Callable[[], bool] | None = None,
-        clock_s: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self.name = name
-        self.breaker = breaker or Breaker()
-        self._timeout_s = timeout_s
-        self._slots = asyncio.Semaphore(in_flight_max)
-        self._allowed = allowed
-        self._clock_s = clock_s
+    outcome: Literal["succeeded", "declined", "pending", "requires_action", "unsent"]
+    #: A standard decline code (:mod:`connectors.pic.declines`) or another snake_case word, safe to show; no text of the PIC.
+    reason: str = ""
+    pic_reference: str = ""
+    retry: Retry = "never"
+    action_url: str = ""
+    #: Of ``unsent``, and of a decline that allows another attempt: how long the PIC wants to be left alone; 0 when it said nothing.
+    retry_after_s: float = 0.0
+
+
+#: The answer when there is none that can be understood.
+UNKNOWN: Final = Answer("pending", Reason.PIC_ANSWER_UNKNOWN.value)
+#: The answer when nothing was sent.
+NOT_SENT: Final = Answer("unsent", "not_sent")
+
+
+class Abilities(msgspec.Struct, frozen=True, kw_only=True):
+    """What a PIC can do through its plugin. The engine asks for nothing else, and the conformance kit for all of it."""
+
+    kinds: frozenset[Kind] = frozenset({"payment"})
+    #: The same attempt id again is not done again, and gets the same answer.
+    deduplicates: bool = False
+    #: :meth:`Plugin.look_up` works, and its None is sure.
+    looks_up: bool = False
+    #: Less than what was authorized may be captured; captures may follow each other up to that.
+    partial_captures: bool = False
+    several_captures: bool = False
+    #: Refunds of a part, several up to what was captured.
+    partial_refunds: bool = False
+    #: The payer may have to prove who they are: ``requires_action``.
+    challenges: bool = False
+    #: Whether :meth:`Plugin.parse_notification` works, and whether what it is given proves where it comes from.
+    notifications: Literal["none", "signed", "unsigned"] = "none"
+    #: ISO 4217 codes; empty: all.
+    currencies: frozenset[str] = frozenset()
+    #: Kinds of instrument; empty: all.
+    methods: frozenset[str] = frozenset()
+
+
+class Notice(msgspec.Struct, frozen=True, kw_only=True):
+    """A notification as it came from the PIC, believed by nobody yet. Header names are in lower case."""
+
+    headers: Mapping[str, str]
+    body: bytes
+    received_at_s: float
+
+    def check_time(self, signed_at_s: float) -> None:
+        """Raise :class:`NotificationError` ``replayed`` when the signed time is too far from the time of receipt."""
+        if not abs(self.received_at_s - signed_at_s) <= NOTIFICATION_TOLERANCE_S:  # also when it is no number
+            raise NotificationError("replayed")
+
+
+class Notified(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing that a notification tells: the state of an attempt. Others about it may have come before, or may come later."""
+
+    #: The same for the same event, however often the PIC tells it.
+    event_id: str
+    attempt_id: str
+    answer: Answer
+    #: When it happened, by the PIC's clock: of two that tell of one attempt, the later one counts.
+    occurred_at_ms: int
+
+
+class Plugin(ABC):
+    """A payment integration that takes one call at a time; the engine does the rest (:mod:`connectors.pic.calls`).
+
+    Its methods may raise whatever they like, at any time, and may be cancelled: an exception and a time-out are the unknown
+    answer, :class:`NotSentError` is ``unsent``, :class:`UnsupportedError` is declined as ``unsupported``. They are called side
+    by side in one event loop.
+    """
+
+    @property
+    @abstractmethod
+    def abilities(self) -> Abilities:
+        """What the PIC can do; it does not change. A class attribute will do."""
 
     @abstractmethod
-    async def authorize_one(self, call: Call) -> Answer:
-        """Make one payment, with ``call.attempt_id`` as idempotency key."""
+    async def authorize(self, call: Call) -> Answer:
+        """Make a payment (kind ``payment``), or hold its amount until it is captured or voided (kind ``authorize``)."""
 
-    @abstractmethod
-    async def look_up_one(self, attempt_id: str) -> Answer | None:
-        """What became of one attempt; None only when the PIC says that it has no such attempt."""
+    async def capture(self, call: Call) -> Answer:
+        """Take ``amount_minor`` of what was authorized under ``original_reference``."""
+        raise UnsupportedError("capture")
 
-    async def close(self) -> None:  # noqa: B027 (not abstract: most plugins hold nothing)
-        """Nothing is held here."""
+    async def void(self, call: Call) -> Answer:
+        """Let go of what was authorized under ``original_reference`` and is not captured."""
+        raise UnsupportedError("void")
 
-    async def authorize(self, calls: Sequence[Call]) -> list[Answer]:
-        """See :class:`Pic`."""
-        return await self._all(self.authorize_one, calls)
+    async def refund(self, call: Call) -> Answer:
+        """Give ``amount_minor`` back of what was captured or paid under ``original_reference``."""
+        raise UnsupportedError("refund")
 
-    async def look_up(self, attempt_ids: Sequence[str]) -> list[Answer | None]:
-        """See :class:`Pic`. A look-up that fails is unknown, never None."""
-        return await self._all(self.look_up_one, attempt_ids)
+    async def look_up(self, call: Call) -> Answer | None:
+        """What became of a call of any kind that was perhaps made; None only when the PIC says that it never got it.
 
-    async def _all(self, ask: Callable[[T], Awaitable[A]], items: Sequence[T]) -> list[A | Answer]:
-        tasks = [asyncio.ensure_future(self._one(ask, item)) for item in items]
-        try:
-            return list(await asyncio.gather(*tasks))
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+        Asks only: nothing is done by it.
+        """
+        raise UnsupportedError("look up")
 
-    async def _one(self, ask: Callable[[T], Awaitable[A]], item: T) -> A | Answer:
-        async with self._slots:
-            if self._allowed is not None and not self._allowed():
-                raise LeaseLostError(f"{self.name}: the lease is lost, no call was made")
-            if not self.breaker.allows(self._clock_s()):
-                return UNKNOWN
-            answer: A | Answer
-            try:
-                # The wait for a slot is not the PIC's time.
-                async with asyncio.timeout(self._timeout_s):
-                    answer = await ask(item)
-            except Exception:  # whatever a PIC or its client library does, the answer is unknown
-                answer = UNKNOWN
-            failed = isinstance(answer, Answer) and answer == UNKNOWN
-            self.breaker.record(self._clock_s(), known=not failed)
-            return answer
+    def parse_notification(self, notice: Notice) -> list[Notified]:
+        """What a notification tells; empty when it is about something else. Raises :class:`NotificationError`. No I/O."""
+        raise UnsupportedError("notifications")
+
+    async def close(self) -> None:  # noqa: B027 (not abstract: some plugins hold nothing)
+        """Let go of connections. Nothing is called afterwards."""

@@ -3,12 +3,12 @@
 What a token makes the PIC do is scripted, in the manner of a payment provider's test cards:
 
     tok_decline...  declined, insufficient_funds
-    tok_slow...     paid, but late (the delay is the simulator's, not the ledger's)
-    tok_lost...     paid, but the first answer is lost; a look-up finds it
-    tok_error...    an error before anything is done; a look-up finds nothing; the next call with the same key is paid
-    tok_unproved... declined, authentication_failed, where the payer is challenged; otherwise paid
+    tok_slow...     done, but late (the delay is the simulator's, not the ledger's)
+    tok_lost...     done, but the first answer is lost; a look-up finds it
+    tok_error...    an error before anything is done; a look-up finds nothing; the next call with the same key is done
+    tok_unproved... declined, authentication_failed, where the payer is challenged; otherwise done
     tok_never...    no answer for 3 look-ups, then declined
-    anything else   paid
+    anything else   done
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from typing import Final, Protocol, TypeVar
 
 import msgspec
 
-from connectors.pic.base import UNKNOWN, Answer, Call, LeaseLostError
+from connectors.pic.base import UNKNOWN, Answer, Call
+from connectors.pic.calls import LeaseLostError
 
 T = TypeVar("T")
 
@@ -43,7 +44,7 @@ _PROCESSING: Final = "processing"
 
 
 class Entry(msgspec.Struct, gc=False):
-    """What the PIC knows of one attempt. ``outcome``: paid, declined, unproved, processing, or error: nothing was done."""
+    """What the PIC knows of one attempt. ``outcome``: succeeded, declined, unproved, processing, or error: nothing was done."""
 
     outcome: str
     reference: str
@@ -54,7 +55,7 @@ class Entry(msgspec.Struct, gc=False):
 class Ledger(Protocol):
     """What the simulator needs. ``allowed`` False means that nothing is done and :class:`LeaseLostError` raised."""
 
-    def authorize(self, calls: Sequence[Call], allowed: Callable[[], bool] | None = None) -> list[Answer]:
+    def perform(self, calls: Sequence[Call], allowed: Callable[[], bool] | None = None) -> list[Answer]:
         """Make the payments, each counted, all or none of them recorded."""
 
     def look_up(self, attempt_ids: Sequence[str], allowed: Callable[[], bool] | None = None) -> list[Answer | None]:
@@ -78,10 +79,10 @@ class MemoryLedger:
         self._entries: OrderedDict[str, Entry] = OrderedDict()
         self._entries_max = entries_max
 
-    def authorize(self, calls: Sequence[Call], allowed: Callable[[], bool] | None = None) -> list[Answer]:
+    def perform(self, calls: Sequence[Call], allowed: Callable[[], bool] | None = None) -> list[Answer]:
         """See :class:`Ledger`."""
         _check(allowed)
-        answers = [_authorize(self._entries, call) for call in calls]
+        answers = [_perform(self._entries, call) for call in calls]
         while len(self._entries) > self._entries_max:
             self._entries.popitem(last=False)
         return answers
@@ -116,10 +117,10 @@ class SqliteLedger:
             " reference TEXT NOT NULL, calls INTEGER NOT NULL, lookups INTEGER NOT NULL) WITHOUT ROWID"
         )
 
-    def authorize(self, calls: Sequence[Call], allowed: Callable[[], bool] | None = None) -> list[Answer]:
+    def perform(self, calls: Sequence[Call], allowed: Callable[[], bool] | None = None) -> list[Answer]:
         """See :class:`Ledger`."""
         return self._batch(
-            [call.attempt_id for call in calls], lambda held: [_authorize(held, c) for c in calls], allowed
+            [call.attempt_id for call in calls], lambda held: [_perform(held, c) for c in calls], allowed
         )
 
     def look_up(self, attempt_ids: Sequence[str], allowed: Callable[[], bool] | None = None) -> list[Answer | None]:
@@ -166,27 +167,27 @@ class SqliteLedger:
         return {row[0]: Entry(*row[1:]) for row in rows}
 
 
-def _authorize(held: dict[str, Entry], call: Call) -> Answer:
+def _perform(held: dict[str, Entry], call: Call) -> Answer:
     """Count the call and, once per attempt, do what the token says."""
     key = call.attempt_id
     entry = held.get(key)
     if entry is not None:
         entry.calls += 1
         if entry.outcome == _ERROR:
-            entry.outcome = "paid"
+            entry.outcome = "succeeded"
         return _told(entry)
     reference = "sim_" + blake2b(key.encode(), digest_size=12).hexdigest()
     token = call.token
     if not token.startswith(_SCRIPTED):
-        held[key] = Entry("paid", reference, 1, 0)
-        return Answer("paid", "", reference)
+        held[key] = Entry("succeeded", reference, 1, 0)
+        return Answer("succeeded", "", reference)
     if token.startswith("tok_decline"):
         entry = held[key] = Entry("declined", reference, 1, 0)
         return _told(entry)
     if token.startswith("tok_unproved"):
-        entry = held[key] = Entry(_UNPROVED if call.challenge else "paid", reference, 1, 0)
+        entry = held[key] = Entry(_UNPROVED if call.challenge else "succeeded", reference, 1, 0)
         return _told(entry)
-    outcome = "paid" if token.startswith("tok_lost") else _ERROR if token.startswith("tok_error") else _PROCESSING
+    outcome = "succeeded" if token.startswith("tok_lost") else _ERROR if token.startswith("tok_error") else _PROCESSING
     held[key] = Entry(outcome, reference, 1, 0)
     return UNKNOWN
 
@@ -207,8 +208,8 @@ def _look_up(held: dict[str, Entry], key: str) -> Answer | None:
 def _told(entry: Entry) -> Answer:
     """What the PIC says of a payment that it has."""
     match entry.outcome:
-        case "paid":
-            return Answer("paid", "", entry.reference)
+        case "succeeded":
+            return Answer("succeeded", "", entry.reference)
         case "declined":
             return Answer("declined", "insufficient_funds", entry.reference)
         case "unproved":

@@ -1,43 +1,30 @@
-"""Which plugin a PIC's name stands for. A new plugin is one function here and one module beside it."""
+"""Which plugin a PIC's name stands for: plugins are found through entry points, so a tenant's own package can add one.
+
+An entry point of the group ``payment_pipeline.pics`` is a function ``make(name, options)`` that gives a
+:class:`~connectors.pic.base.Plugin` (or a :class:`~connectors.pic.calls.Pic`, for one that takes whole batches). Its name is the
+first part of the names that it serves: ``stripe`` serves ``stripe``, ``stripe-2``, ``stripe-cards`` ... Only the module of a PIC
+that is used is imported.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Mapping
+from importlib.metadata import EntryPoint, entry_points
+from typing import Final
 
-from connectors.pic.base import Pic
-from connectors.pic.ledger import MemoryLedger, SqliteLedger
-from connectors.pic.simulator import Simulator
+from connectors.pic.base import Plugin
+from connectors.pic.calls import OneByOne, Pic
+from connectors.pic.options import PicOptions, settings_of
 from schemas.identity import PIC_PATTERN
+
+GROUP: Final = "payment_pipeline.pics"
+
+#: What an entry point of :data:`GROUP` names.
+Maker = Callable[[str, PicOptions], Plugin | Pic]
 
 
 class UnknownPicError(ValueError):
-    """No plugin has this name; the message says which there are."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PicOptions:
-    """What plugins may need; each takes what it knows."""
-
-    #: ``PTR_PIC_TIMEOUT_S``: after this an answer is unknown.
-    timeout_s: float = 5.0
-    #: ``PTR_SIMULATOR_LEDGER``: SQLite file of simulated PICs; empty keeps it in memory.
-    simulator_ledger: str = ""
-    #: The engine's lease: False forbids calls.
-    allowed: Callable[[], bool] | None = None
-
-
-def _simulator(name: str, options: PicOptions) -> Pic:
-    if not options.simulator_ledger:
-        return Simulator(name, MemoryLedger(), allowed=options.allowed)
-    path = Path(options.simulator_ledger)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return Simulator(name, SqliteLedger(path), allowed=options.allowed)
-
-
-#: By the name's first part: ``simulator`` serves ``simulator``, ``simulator-2``, ``simulator-cards`` ...
-PLUGINS: dict[str, Callable[[str, PicOptions], Pic]] = {"simulator": _simulator}
+    """No plugin has this name, or it is none; the message says which there are."""
 
 
 def make_pic(
@@ -46,12 +33,56 @@ def make_pic(
     timeout_s: float = 5.0,
     simulator_ledger: str = "",
     allowed: Callable[[], bool] | None = None,
+    settings: Mapping[str, str] | None = None,
 ) -> Pic:
-    """The plugin called ``name``. Raises :class:`UnknownPicError`."""
-    plugin = next((make for prefix, make in PLUGINS.items() if name.startswith(prefix)), None)
-    if plugin is None or not PIC_PATTERN.match(name):
+    """The PIC called ``name``, with ``settings`` (None: those of the environment).
+
+    Raises :class:`UnknownPicError`, and :class:`~connectors.pic.options.PicSettingError` for what its plugin misses.
+    """
+    options = PicOptions(
+        name=name,
+        settings=settings_of(name) if settings is None else settings,
+        timeout_s=timeout_s,
+        simulator_ledger=simulator_ledger,
+        allowed=allowed,
+    )
+    found = find_plugin(name)
+    if found is None or not PIC_PATTERN.match(name):
         raise UnknownPicError(
-            f"no plugin for PIC {name!r}: names begin with one of {', '.join(sorted(PLUGINS))} and hold lower-case"
-            " letters, digits and hyphens only; correct PTR_PICS or add a plugin in connectors/pic/registry.py"
+            f"no plugin for PIC {name!r}: names begin with one of {_names()} and hold lower-case"
+            " letters, digits and hyphens only; correct PTR_PICS or install a package with that plugin (docs/plugins.md)"
         )
-    return plugin(name, PicOptions(timeout_s=timeout_s, simulator_ledger=simulator_ledger, allowed=allowed))
+    made = _load(found)(name, options)
+    if isinstance(made, Plugin):
+        return OneByOne(name, made, timeout_s=timeout_s, allowed=allowed)
+    if not isinstance(made, Pic):
+        raise UnknownPicError(f"PIC {name}: {found.value} made a {type(made).__name__}, no Plugin")
+    return made
+
+
+def plugins() -> dict[str, EntryPoint]:
+    """Every installed plugin by its name. Raises :class:`UnknownPicError` when two packages claim one name."""
+    found: dict[str, EntryPoint] = {}
+    for point in entry_points(group=GROUP):
+        other = found.setdefault(point.name, point)
+        if other.value != point.value:
+            raise UnknownPicError(f"two plugins are called {point.name}: {other.value} and {point.value}")
+    return found
+
+
+def find_plugin(name: str) -> EntryPoint | None:
+    """The plugin that serves PIC ``name``: of ``a`` and ``a-b`` the longer one serves ``a-b-2``. None without one."""
+    serve = [point for prefix, point in plugins().items() if name == prefix or name.startswith(f"{prefix}-")]
+    return max(serve, key=lambda point: len(point.name), default=None)
+
+
+def _load(found: EntryPoint) -> Maker:
+    try:
+        maker: Maker = found.load()
+    except (ImportError, AttributeError) as error:
+        raise UnknownPicError(f"the plugin {found.name} ({found.value}) cannot be loaded: {error}") from error
+    return maker
+
+
+def _names() -> str:
+    return ", ".join(sorted(plugins())) or "(none is installed: install payment-pipeline itself again)"

@@ -10,6 +10,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from agents.plugin import WORDS
 from connectors.pic.base import Call
 from connectors.pic.simulator import MemoryLedger
 from pipeline.stages.dispatch import (
@@ -289,11 +290,11 @@ def test_the_plugins_rule_and_the_machine_bring_every_payment_to_its_end(
     row = Attempts(state="queued", attempt=1, ask=0, queued=CARRIED)
     for asked in range(1, 10):
         found = ledger.look_up([call.attempt_id])[0] if row.ask else None
-        answer = found or ledger.authorize([call])[0]
+        answer = found or ledger.perform([call])[0]
         told = PaymentAnswered(
             attempt=row.attempt,
             ask=row.ask,
-            outcome=answer.outcome,
+            outcome=WORDS[answer.outcome],
             reason=answer.reason,
             answered_at_ms=asked,
             called=found is None,
