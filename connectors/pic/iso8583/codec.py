@@ -98,6 +98,8 @@ class Format:
             raise CodecError(_fault(error.msg), at) from None
         except KeyError as error:
             raise CodecError("unknown_field", int(error.args[0])) from None
+        if not re.fullmatch("[0-9]{4}", values["t"]):
+            raise CodecError("undecodable")
         fields = {int(at): value for at, value in values.items() if at.isdigit() and at != "1"}
         message = Message(values["t"], fields, second_bitmap="1" in values and max(fields, default=0) <= 64)
         if self.write(message) != raw:

@@ -26,7 +26,7 @@ from connectors.pic.declines import STANDARD, DeclineCode, Meaning
 from connectors.pic.iso8583.codec import CodecError, Message, check_fields
 from connectors.pic.iso8583.profile import Profile
 from schemas.card_numbers import holds_card_number
-from schemas.money import numeric_code
+from schemas.money import UnknownCurrencyError, numeric_code
 
 #: Field 4 has twelve digits.
 AMOUNT_MINOR_MAX: Final = 10**12 - 1
@@ -35,8 +35,8 @@ SIGN_ON, SIGN_OFF, ECHO = "001", "002", "301"
 APPROVED: Final = frozenset({"00", "11", "16"})
 #: In progress; and the switch has this message already: what became of it, it does not say.
 NOT_DECIDED: Final = frozenset({"09", "94"})
-#: To a reversal: the switch has no such request. It may still be on its way when it is asked the first time.
-NOT_FOUND: Final = "25"
+#: To a reversal or an inquiry: no action was taken, or the switch has no such request.
+NOT_FOUND: Final = frozenset({"21", "25"})
 
 _NO = DeclineCode
 #: Field 39 of a decline (ISO 8583:1987, and what card schemes added). What is in no table here is no answer.
@@ -67,6 +67,9 @@ REVERSED: Final = STANDARD[DeclineCode.ISSUER_UNAVAILABLE]
 #: What every answer must have, beside what it is matched by.
 _ANSWER_FIELDS: Final = frozenset({4, 39, 49})
 _REFERENCE: Final = re.compile(r"(0[12]00)\.(\d{6})\.(\d{10})\.([0-9A-Z]{12})\.([0-9A-Za-z ]{0,6})")
+#: Field 3: goods and services, a credit to the payer.
+_DEBIT, _CREDIT = "000000", "200000"
+_TYPES: Final = {"payment": "0200", "authorize": "0100", "capture": "0220", "void": "0400", "refund": "0200"}
 _BASE_36: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
@@ -100,7 +103,7 @@ class Original:
     def of(cls, request: Message, approval: str = "") -> Original:
         """Of a request, and what the answer to it said in field 38."""
         fields = request.fields
-        return cls(request.mti, fields[11], fields[7], fields[37], approval)
+        return cls(request.mti, fields[11], fields[7], fields[37], approval if approval.isalnum() else "")
 
     @property
     def text(self) -> str:
@@ -124,11 +127,16 @@ def reference_number(seed: str) -> str:
 
 
 def request(call: Call, profile: Profile, at: datetime) -> Message:
-    """0100 or 0200 of a payment, an authorization or a refund, sent at ``at`` (UTC). Raises :class:`RefusedError`."""
+    """0100 or 0200 of a payment, an authorization or a refund, sent at ``at`` (UTC).
+
+    Raises :class:`RefusedError`, and :class:`~connectors.pic.base.UnsupportedError` for a challenge.
+    """
+    if call.challenge:
+        raise UnsupportedError("challenge")
     fields = _fields(call, profile, at, call.attempt_id) | {37: reference_number(call.attempt_id)}
     if call.kind == "refund":
-        fields |= {3: "200000", 90: Original.parse(call.original_reference).data(profile.acquirer)}
-    return Message("0100" if call.kind == "authorize" else "0200", fields)
+        fields |= {3: _CREDIT, 90: Original.parse(call.original_reference).data(profile.acquirer)}
+    return Message(_TYPES[call.kind], fields)
 
 
 def advice(call: Call, profile: Profile, at: datetime) -> Message:
@@ -137,12 +145,17 @@ def advice(call: Call, profile: Profile, at: datetime) -> Message:
     return Message("0220", _fields(call, profile, at, call.attempt_id) | _named(original, profile))
 
 
+def void(call: Call, profile: Profile, at: datetime) -> Message:
+    """0400 of what was authorized or paid. Raises :class:`RefusedError`."""
+    return reversal(call, Original.parse(call.original_reference), profile, at)
+
+
 def reversal(call: Call, original: Original, profile: Profile, at: datetime) -> Message:
     """0400 of ``original``: a void, or the end of a request whose answer did not come. Raises :class:`RefusedError`."""
     seed = call.attempt_id if call.kind == "void" else f"{call.attempt_id}|reversal"
     fields = _fields(call, profile, at, seed) | _named(original, profile)
     if call.kind == "refund":
-        fields[3] = "200000"
+        fields[3] = _CREDIT
     return Message("0400", fields)
 
 
@@ -157,11 +170,8 @@ def inquiry(call: Call, profile: Profile, at: datetime) -> Message:
         named = Original.parse(call.original_reference).reference
     else:
         named = reference_number(call.attempt_id)
-    asked = {37: named, 90: _ASKED[call.kind] + trace_number(call.attempt_id) + "0" * 32}
+    asked = {37: named, 90: _TYPES[call.kind] + trace_number(call.attempt_id) + "0" * 32}
     return Message("0600", _fields(call, profile, at, f"{call.attempt_id}|inquiry|{at.isoformat()}") | asked)
-
-
-_ASKED: Final = {"payment": "0200", "authorize": "0100", "capture": "0220", "void": "0400", "refund": "0200"}
 
 
 def management(code: str, trace: int, at: datetime) -> Message:
@@ -175,41 +185,75 @@ def managed(asked: Message) -> Message:
 
 
 def match_key(message: Message) -> tuple[str, ...]:
-    """What an answer and its request have in common: kind, trace number, time, terminal and reference."""
-    kind = message.mti[:2] + str(int(message.mti[2:3]) // 2 * 2)
-    return kind, *(message.get(at) for at in (11, 7, 41, 37))
+    """What an answer and its request have in common: kind, trace number, time; where it is about money, terminal and reference."""
+    kind = message.mti[:2] + str(int(message.mti[2]) // 2 * 2)
+    return kind, *(message.get(at) for at in ((11, 7) if message.mti[1] == "8" else (11, 7, 41, 37)))
 
 
-def decided(asked: Message, answer: Message) -> Answer | None:
-    """What ``answer`` says of ``asked``. None: nothing that may be relied on, so that it must be undone.
+def decided(call: Call, asked: Message, answer: Message) -> Answer | None:
+    """What ``answer`` says of ``asked``. None: nothing that may be relied on, so that a request must be undone.
 
-    An approval of something else than was asked is pending: undoing would undo that other thing.
+    A clear word about another amount is pending: to undo that other thing is not ours.
     """
     try:
         check_fields(answer, _ANSWER_FIELDS)
     except CodecError:
         return None
     code = answer.fields[39]
+    if code in NOT_DECIDED:
+        return UNKNOWN
+    if code not in APPROVED and code not in DECLINES:
+        return None
+    if not _same(asked, answer):
+        return UNKNOWN
     if code in DECLINES:
         return DECLINES[code].answer()
-    if code in NOT_DECIDED or (code in APPROVED and any(answer.fields[at] != asked.fields[at] for at in (4, 49))):
-        return UNKNOWN
-    if code not in APPROVED:
-        return None
+    if call.kind in ("capture", "void"):
+        return Answer("succeeded", pic_reference=call.original_reference)
     return Answer("succeeded", pic_reference=Original.of(asked, answer.get(38)).text)
+
+
+def undone(asked: Message, answer: Message) -> bool:
+    """Whether ``answer`` to the reversal ``asked`` says that nothing stands.
+
+    That the switch has no such request counts from the second time on: at the first it may still have been on its way.
+    """
+    code = answer.get(39)
+    return (code in APPROVED and _same(asked, answer)) or (code in NOT_FOUND and asked.mti.endswith("1"))
+
+
+def found(call: Call, asked: Message, answer: Message) -> Answer | None:
+    """What the answer to an :func:`inquiry` says: 25 is None, the switch never got it; 21, it was reversed."""
+    code = answer.get(39)
+    if code in NOT_FOUND:
+        return None if code == "25" else REVERSED.answer()
+    original = answer.fields.get(90, "")
+    if original[:10] != asked.fields[90][:10]:
+        return UNKNOWN
+    told = Message(original[:4], {**asked.fields, 7: original[10:20], 11: original[4:10]})
+    return decided(call, told, answer) or UNKNOWN
+
+
+def _same(asked: Message, answer: Message) -> bool:
+    """Whether the answer is about the amount and currency that were asked, as far as it names them."""
+    return all(answer.fields.get(at, asked.fields[at]) == asked.fields[at] for at in (4, 49))
 
 
 def _fields(call: Call, profile: Profile, at: datetime, seed: str) -> dict[int, str]:
     """What every message about money has."""
-    amount_minor = call.amount_minor if call.terms is None else call.terms.payable_minor
+    amount_minor = call.amount_minor
+    if call.terms is not None and call.kind in ("payment", "authorize"):
+        amount_minor = call.terms.payable_minor or amount_minor
     if not 0 < amount_minor <= AMOUNT_MINOR_MAX:
         raise RefusedError(DeclineCode.INVALID_AMOUNT)
     if holds_card_number(call.token):
         raise RefusedError(DeclineCode.INVALID_REQUEST)
-    if call.challenge:
-        raise UnsupportedError("challenge")
+    try:
+        currency = numeric_code(call.currency)
+    except UnknownCurrencyError:
+        raise RefusedError(DeclineCode.CURRENCY_NOT_SUPPORTED) from None
     return {
-        3: "000000",
+        3: _DEBIT,
         4: f"{amount_minor:012}",
         7: f"{at:%m%d%H%M%S}",
         11: trace_number(seed),
@@ -221,7 +265,7 @@ def _fields(call: Call, profile: Profile, at: datetime, seed: str) -> dict[int, 
         32: profile.acquirer,
         41: profile.terminal,
         42: profile.merchant,
-        49: numeric_code(call.currency),
+        49: currency,
         profile.token_field: call.token,
     }
 
