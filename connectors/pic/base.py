@@ -119,6 +119,8 @@ class Abilities(msgspec.Struct, frozen=True, kw_only=True):
     several_captures: bool = False
     #: Refunds of a part, several up to what was captured.
     partial_refunds: bool = False
+    #: What becomes of a call is not known at once, as with files for a bank: ``pending`` first, then found by a look-up.
+    settles_later: bool = False
     #: The payer may have to prove who they are: ``requires_action``.
     challenges: bool = False
     #: Whether :meth:`Plugin.parse_notification` works, and whether what it is given proves where it comes from.
