@@ -122,7 +122,7 @@ def trace_number(seed: str) -> str:
 
 def reference_number(seed: str) -> str:
     """Field 37 of an attempt id: twelve digits and capitals, 62 bits."""
-    number = int.from_bytes(blake2b(seed.encode(), digest_size=16, person=b"reference").digest(), "big")
+    number = int.from_bytes(blake2b(f"{seed}|reference".encode(), digest_size=16).digest(), "big")
     return "".join(_BASE_36[number // 36**place % 36] for place in range(12))
 
 
