@@ -1,14 +1,7 @@
 """The simulated PIC's own ledger: what it was asked, what it made of it. A file outlives our crashes, as a PIC would.
 
-What a token makes the PIC do is scripted, in the manner of a payment provider's test cards:
-
-    tok_decline...  declined, insufficient_funds
-    tok_slow...     done, but late (the delay is the simulator's, not the ledger's)
-    tok_lost...     done, but the first answer is lost; a look-up finds it
-    tok_error...    an error before anything is done; a look-up finds nothing; the next call with the same key is done
-    tok_unproved... declined, authentication_failed, where the payer is challenged; otherwise done
-    tok_never...    no answer for 3 look-ups, then declined
-    anything else   done
+What a token makes the PIC do is in :mod:`connectors.pic.scripts`. What is captured, voided or refunded keeps to the rules of card
+payments: never captured above what was authorized, never refunded above what was captured, nothing after a void.
 """
 
 from __future__ import annotations
@@ -17,7 +10,7 @@ import json
 import sqlite3
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from hashlib import blake2b
 from pathlib import Path
 from typing import Final, Protocol, TypeVar
@@ -26,40 +19,93 @@ import msgspec
 
 from connectors.pic.base import UNKNOWN, Answer, Call
 from connectors.pic.calls import LeaseLostError
+from connectors.pic.declines import STANDARD, DeclineCode
+from connectors.pic.scripts import (
+    CHALLENGED,
+    DECLINED,
+    DONE,
+    HIDDEN,
+    NEVER_LOOK_UPS,
+    NOTHING,
+    SUCCEEDED,
+    Script,
+    script_of,
+)
 
 T = TypeVar("T")
 
-#: Look-ups of a ``tok_never`` payment that find no answer yet.
-NEVER_LOOK_UPS: Final = 3
 #: Several worker processes share the file, each transaction takes milliseconds.
 BUSY_TIMEOUT_S: Final = 60.0
 
-#: Attempts that a ledger in memory keeps: some 30 MB, and minutes of ordinary traffic.
+#: Attempts that a ledger in memory keeps: some 40 MB, and minutes of ordinary traffic.
 MEMORY_ENTRIES_MAX: Final = 100_000
 
-_SCRIPTED: Final = ("tok_decline", "tok_unproved", "tok_lost", "tok_error", "tok_never")
-_ERROR: Final = "error"
-_UNPROVED: Final = "unproved"
-_PROCESSING: Final = "processing"
+#: Where a challenged payer is sent: a name that is never resolved (RFC 2606).
+CHALLENGE_URL: Final = "https://challenge.simulator.invalid/"
 
 
 class Entry(msgspec.Struct, gc=False):
-    """What the PIC knows of one attempt. ``outcome``: succeeded, declined, unproved, processing, or error: nothing was done."""
+    """What the PIC knows of one attempt. ``outcome``: a word of :mod:`connectors.pic.scripts`."""
 
     outcome: str
     reference: str
     calls: int
     lookups: int
+    kind: str
+    amount_minor: int
+    currency: str
+    #: Reference of what is captured, voided or refunded; empty for what begins a payment.
+    original: str = ""
+    #: Of what is declined, and of a challenge that is over.
+    reason: str = ""
+
+    @property
+    def done(self) -> bool:
+        """Whether money was held, moved, let go of or given back."""
+        return self.outcome in (SUCCEEDED, HIDDEN)
+
+    @property
+    def counts(self) -> bool:
+        """Whether its amount is taken from what is left: done, or perhaps about to be."""
+        return self.outcome not in (DECLINED, NOTHING)
+
+
+class Book:
+    """Entries by attempt id, those that something follows by reference, and what followed."""
+
+    __slots__ = ("entries", "followers", "originals")
+
+    def __init__(self) -> None:
+        self.entries: OrderedDict[str, Entry] = OrderedDict()
+        self.originals: dict[str, Entry] = {}
+        self.followers: dict[str, list[Entry]] = {}
+
+    def add(self, attempt_id: str, entry: Entry) -> None:
+        """A new entry."""
+        self.entries[attempt_id] = entry
+        if not entry.original:
+            self.originals[entry.reference] = entry
+        elif entry.original in self.originals:
+            self.followers.setdefault(entry.original, []).append(entry)
+
+    def forget_oldest(self) -> None:
+        """Without the entry that is there for longest; what follows a payment goes when the payment does."""
+        _, entry = self.entries.popitem(last=False)
+        self.originals.pop(entry.reference, None)
+        self.followers.pop(entry.reference, None)
 
 
 class Ledger(Protocol):
     """What the simulator needs. ``allowed`` False means that nothing is done and :class:`LeaseLostError` raised."""
 
     def perform(self, calls: Sequence[Call], allowed: Callable[[], bool] | None = None) -> list[Answer]:
-        """Make the payments, each counted, all or none of them recorded."""
+        """Do what is asked, each call counted, all or none of them recorded."""
 
     def look_up(self, attempt_ids: Sequence[str], allowed: Callable[[], bool] | None = None) -> list[Answer | None]:
-        """What became of them, each counted; None where the PIC has no such payment."""
+        """What became of them, each counted; None where the PIC has no such attempt."""
+
+    def finish_challenge(self, attempt_id: str, *, passed: bool) -> None:
+        """The payer acted. Nothing happens where nobody was challenged."""
 
     def entries(self) -> dict[str, Entry]:
         """Everything, by attempt id: for tests and reports."""
@@ -76,28 +122,36 @@ class MemoryLedger:
     """
 
     def __init__(self, entries_max: int = MEMORY_ENTRIES_MAX) -> None:
-        self._entries: OrderedDict[str, Entry] = OrderedDict()
+        self._book = Book()
         self._entries_max = entries_max
 
     def perform(self, calls: Sequence[Call], allowed: Callable[[], bool] | None = None) -> list[Answer]:
         """See :class:`Ledger`."""
         _check(allowed)
-        answers = [_perform(self._entries, call) for call in calls]
-        while len(self._entries) > self._entries_max:
-            self._entries.popitem(last=False)
+        answers = [_perform(self._book, call) for call in calls]
+        while len(self._book.entries) > self._entries_max:
+            self._book.forget_oldest()
         return answers
 
     def look_up(self, attempt_ids: Sequence[str], allowed: Callable[[], bool] | None = None) -> list[Answer | None]:
         """See :class:`Ledger`."""
         _check(allowed)
-        return [_look_up(self._entries, attempt_id) for attempt_id in attempt_ids]
+        return [_look_up(self._book, attempt_id) for attempt_id in attempt_ids]
+
+    def finish_challenge(self, attempt_id: str, *, passed: bool) -> None:
+        """See :class:`Ledger`."""
+        _finish_challenge(self._book, attempt_id, passed=passed)
 
     def entries(self) -> dict[str, Entry]:
         """See :class:`Ledger`."""
-        return dict(self._entries)
+        return dict(self._book.entries)
 
     def close(self) -> None:
         """Nothing to let go of."""
+
+
+_COLUMNS: Final = "attempt_id, outcome, reference, calls, lookups, kind, amount_minor, currency, original, reason"
+_SELECT: Final = f"SELECT {_COLUMNS} FROM attempts"  # noqa: S608 (a constant)
 
 
 class SqliteLedger:
@@ -113,24 +167,34 @@ class SqliteLedger:
         self._db = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
         self._db.execute("PRAGMA synchronous=OFF")
         self._db.execute(
-            "CREATE TABLE IF NOT EXISTS calls (attempt_id TEXT PRIMARY KEY, outcome TEXT NOT NULL,"
-            " reference TEXT NOT NULL, calls INTEGER NOT NULL, lookups INTEGER NOT NULL) WITHOUT ROWID"
+            "CREATE TABLE IF NOT EXISTS attempts (attempt_id TEXT PRIMARY KEY, outcome TEXT NOT NULL,"
+            " reference TEXT NOT NULL, calls INTEGER NOT NULL, lookups INTEGER NOT NULL, kind TEXT NOT NULL,"
+            " amount_minor INTEGER NOT NULL, currency TEXT NOT NULL, original TEXT NOT NULL, reason TEXT NOT NULL)"
+            " WITHOUT ROWID"
         )
 
     def perform(self, calls: Sequence[Call], allowed: Callable[[], bool] | None = None) -> list[Answer]:
         """See :class:`Ledger`."""
+        originals = {call.original_reference for call in calls if call.original_reference}
         return self._batch(
-            [call.attempt_id for call in calls], lambda held: [_perform(held, c) for c in calls], allowed
+            [call.attempt_id for call in calls],
+            lambda book: [_perform(book, call) for call in calls],
+            allowed,
+            originals,
         )
 
     def look_up(self, attempt_ids: Sequence[str], allowed: Callable[[], bool] | None = None) -> list[Answer | None]:
         """See :class:`Ledger`."""
-        return self._batch(attempt_ids, lambda held: [_look_up(held, a) for a in attempt_ids], allowed)
+        return self._batch(attempt_ids, lambda book: [_look_up(book, a) for a in attempt_ids], allowed)
+
+    def finish_challenge(self, attempt_id: str, *, passed: bool) -> None:
+        """See :class:`Ledger`."""
+        self._batch([attempt_id], lambda book: [_finish_challenge(book, attempt_id, passed=passed)], None)
 
     def entries(self) -> dict[str, Entry]:
         """See :class:`Ledger`."""
         with self._turn:
-            rows = self._db.execute("SELECT attempt_id, outcome, reference, calls, lookups FROM calls").fetchall()
+            rows = self._db.execute(_SELECT).fetchall()
         return {row[0]: Entry(*row[1:]) for row in rows}
 
     def close(self) -> None:
@@ -139,17 +203,24 @@ class SqliteLedger:
             self._db.close()
 
     def _batch(
-        self, ids: Sequence[str], act: Callable[[dict[str, Entry]], list[T]], allowed: Callable[[], bool] | None
+        self,
+        ids: Sequence[str],
+        act: Callable[[Book], list[T]],
+        allowed: Callable[[], bool] | None,
+        originals: Collection[str] = (),
     ) -> list[T]:
         with self._turn:
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 _check(allowed)
-                held = self._held(ids)
-                answers = act(held)
+                book = Book()
+                self._read(book, ids)
+                if originals:
+                    self._read_originals(book, originals)
+                answers = act(book)
                 self._db.executemany(
-                    "INSERT OR REPLACE INTO calls VALUES (?, ?, ?, ?, ?)",
-                    [(key, e.outcome, e.reference, e.calls, e.lookups) for key, e in held.items()],
+                    "INSERT OR REPLACE INTO attempts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    [(key, *msgspec.structs.astuple(entry)) for key, entry in book.entries.items()],
                 )
                 self._db.execute("COMMIT")
             except BaseException:
@@ -158,62 +229,130 @@ class SqliteLedger:
                 raise
             return answers
 
-    def _held(self, ids: Sequence[str]) -> dict[str, Entry]:
+    def _read(self, book: Book, ids: Sequence[str]) -> None:
         rows = self._db.execute(
-            "SELECT attempt_id, outcome, reference, calls, lookups FROM calls"
-            " WHERE attempt_id IN (SELECT value FROM json_each(?))",
+            f"{_SELECT} WHERE attempt_id IN (SELECT value FROM json_each(?))",  # noqa: S608 (a constant)
             (json.dumps(list(ids)),),
         )
-        return {row[0]: Entry(*row[1:]) for row in rows}
+        for key, *fields in rows:
+            book.entries[key] = Entry(*fields)
+
+    def _read_originals(self, book: Book, references: Collection[str]) -> None:
+        # Made when they are first needed: plain payments, which are most, do not pay for them.
+        self._db.execute("CREATE INDEX IF NOT EXISTS by_reference ON attempts (reference)")
+        self._db.execute("CREATE INDEX IF NOT EXISTS by_original ON attempts (original) WHERE original <> ''")
+        wanted = (json.dumps(list(references)),)
+        among = "IN (SELECT value FROM json_each(?))"
+        for key, *fields in self._db.execute(f"{_SELECT} WHERE reference {among} AND original = ''", wanted):  # noqa: S608
+            entry = book.entries.get(key) or Entry(*fields)
+            book.originals[entry.reference] = entry
+        for key, *fields in self._db.execute(f"{_SELECT} WHERE original {among} AND original <> ''", wanted):  # noqa: S608
+            entry = book.entries.get(key) or Entry(*fields)
+            book.followers.setdefault(entry.original, []).append(entry)
 
 
-def _perform(held: dict[str, Entry], call: Call) -> Answer:
-    """Count the call and, once per attempt, do what the token says."""
+def _perform(book: Book, call: Call) -> Answer:
+    """Count the call and, once per attempt, do what the token says and the rules allow."""
     key = call.attempt_id
-    entry = held.get(key)
+    entry = book.entries.get(key)
     if entry is not None:
-        entry.calls += 1
-        if entry.outcome == _ERROR:
-            entry.outcome = "succeeded"
-        return _told(entry)
+        return _repeated(book, entry, call)
     reference = "sim_" + blake2b(key.encode(), digest_size=12).hexdigest()
-    token = call.token
-    if not token.startswith(_SCRIPTED):
-        held[key] = Entry("succeeded", reference, 1, 0)
+    refused = _refused(book, call)
+    script = Script(DECLINED, refused.value) if refused is not None else script_of(call)
+    book.add(
+        key,
+        Entry(
+            script.outcome,
+            reference,
+            1,
+            0,
+            call.kind,
+            call.amount_minor,
+            call.currency,
+            call.original_reference,
+            script.reason,
+        ),
+    )
+    if script is DONE:
         return Answer("succeeded", "", reference)
-    if token.startswith("tok_decline"):
-        entry = held[key] = Entry("declined", reference, 1, 0)
-        return _told(entry)
-    if token.startswith("tok_unproved"):
-        entry = held[key] = Entry(_UNPROVED if call.challenge else "succeeded", reference, 1, 0)
-        return _told(entry)
-    outcome = "succeeded" if token.startswith("tok_lost") else _ERROR if token.startswith("tok_error") else _PROCESSING
-    held[key] = Entry(outcome, reference, 1, 0)
-    return UNKNOWN
+    return script.first or _told(book.entries[key])
 
 
-def _look_up(held: dict[str, Entry], key: str) -> Answer | None:
-    """Count the look-up. An attempt that failed before anything was done is one that the PIC does not have."""
-    entry = held.get(key)
-    if entry is None:
-        return None
-    entry.lookups += 1
-    if entry.outcome == _ERROR:
-        return None
-    if entry.outcome == _PROCESSING and entry.lookups > NEVER_LOOK_UPS:
-        entry.outcome = "declined"
+def _repeated(book: Book, entry: Entry, call: Call) -> Answer:
+    """The same key again: the same answer, or none of our business."""
+    entry.calls += 1
+    asked = (call.kind, call.amount_minor, call.currency, call.original_reference)
+    if asked != (entry.kind, entry.amount_minor, entry.currency, entry.original):
+        return STANDARD[DeclineCode.DUPLICATE].answer(entry.reference)
+    if entry.outcome == NOTHING:
+        refused = _refused(book, call)
+        entry.outcome, entry.reason = (SUCCEEDED, "") if refused is None else (DECLINED, refused.value)
     return _told(entry)
 
 
-def _told(entry: Entry) -> Answer:
-    """What the PIC says of a payment that it has."""
+def _refused(book: Book, call: Call) -> DeclineCode | None:
+    """Why what follows a payment may not be done; None when it may. What begins one always may."""
+    if call.kind in ("payment", "authorize"):
+        return None
+    original = book.originals.get(call.original_reference)
+    if original is None or original.currency != call.currency:
+        return DeclineCode.INVALID_REQUEST
+    followers = [entry for entry in book.followers.get(call.original_reference, ()) if entry.counts]
+    captured_minor = sum(entry.amount_minor for entry in followers if entry.kind == "capture")
+    voided = any(entry.kind == "void" for entry in followers)
+    if not original.done or voided:
+        return DeclineCode.NOT_PERMITTED
+    if call.kind == "refund":
+        if original.kind == "payment":
+            captured_minor = original.amount_minor
+        elif not captured_minor:
+            return DeclineCode.NOT_PERMITTED
+        left_minor = captured_minor - sum(entry.amount_minor for entry in followers if entry.kind == "refund")
+    elif original.kind != "authorize" or (call.kind == "void" and captured_minor):
+        return DeclineCode.NOT_PERMITTED
+    else:
+        left_minor = original.amount_minor - captured_minor
+    return None if 0 < call.amount_minor <= left_minor else DeclineCode.INVALID_AMOUNT
+
+
+def _look_up(book: Book, key: str) -> Answer | None:
+    """Count the look-up. An attempt that failed before anything was done is one that the PIC does not have."""
+    entry = book.entries.get(key)
+    if entry is None:
+        return None
+    entry.lookups += 1
     match entry.outcome:
-        case "succeeded":
+        case "nothing":
+            return None
+        case "hidden":
+            entry.outcome = SUCCEEDED
+            return UNKNOWN
+        case "processing":
+            entry.outcome = SUCCEEDED
+        case "never" if entry.lookups > NEVER_LOOK_UPS:
+            entry.outcome, entry.reason = DECLINED, DeclineCode.INSUFFICIENT_FUNDS.value
+    return _told(entry)
+
+
+def _finish_challenge(book: Book, key: str, *, passed: bool) -> None:
+    entry = book.entries.get(key)
+    if entry is not None and entry.outcome == CHALLENGED:
+        entry.outcome = SUCCEEDED if passed else DECLINED
+        entry.reason = "" if passed else DeclineCode.AUTHENTICATION_FAILED.value
+
+
+def _told(entry: Entry) -> Answer:
+    """What the PIC says of an attempt that it has."""
+    match entry.outcome:
+        case "succeeded" | "hidden":
             return Answer("succeeded", "", entry.reference)
         case "declined":
-            return Answer("declined", "insufficient_funds", entry.reference)
-        case "unproved":
-            return Answer("declined", "authentication_failed", entry.reference)
+            return STANDARD[DeclineCode(entry.reason)].answer(entry.reference)
+        case "challenged":
+            return Answer("requires_action", "challenge", entry.reference, action_url=CHALLENGE_URL + entry.reference)
+        case "processing":
+            return Answer("pending", "processing", entry.reference)
         case _:
             return UNKNOWN
 

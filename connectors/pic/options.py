@@ -38,7 +38,7 @@ class PicOptions:
 
     def setting(self, key: str, default: str | None = None) -> str:
         """A setting. Raises :class:`PicSettingError` when it is not given and has no default."""
-        value = self.settings.get(key) or default
+        value = self.settings.get(key, default)
         if value is None:
             raise PicSettingError(f"PIC {self.name}: {self.variable(key)} is missing")
         return value

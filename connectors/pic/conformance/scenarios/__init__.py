@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
-from types import ModuleType
 from typing import Final
 
 from connectors.pic.conformance.scenario import Scenario
-from connectors.pic.conformance.scenarios import payments
+from connectors.pic.conformance.scenarios import (
+    authorizations,
+    challenges,
+    declines,
+    notifications,
+    payments,
+    refunds,
+    repeats,
+    unknowns,
+)
 
-THEMES: Final[tuple[ModuleType, ...]] = (payments,)
+_THEMES: Final = (payments, declines, authorizations, refunds, repeats, unknowns, challenges, notifications)
+
+
+def _of(theme: object) -> list[Scenario]:
+    return [each for each in vars(theme).values() if isinstance(each, Scenario)]
+
+
 ALL: Final[tuple[Scenario, ...]] = tuple(
-    each for theme in THEMES for each in vars(theme).values() if isinstance(each, Scenario)
+    scenario for theme in _THEMES for scenario in (*getattr(theme, "EACH", ()), *_of(theme))
 )
