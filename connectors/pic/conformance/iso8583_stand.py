@@ -282,6 +282,9 @@ class Iso8583Stand(Stand):
         original = self._original(asked)
         if original is None:
             return NO_SUCH
+        approval = asked.get(38)
+        if approval and approval != original.asked.fields[11]:
+            return NO_SUCH
         if original.code != APPROVED or original.ended_by or original.asked.fields[49] != asked.fields[49]:
             return INVALID
         if kind == "refund":

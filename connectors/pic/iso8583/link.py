@@ -55,8 +55,7 @@ class Link:
         self._now = now
         self._trace = random.randrange(10**6)
         self._up: list[Connection] = []
-        self._down = 0
-        self._changed = asyncio.Event()
+        self._made = asyncio.Event()
         self._waiting: dict[tuple[str, ...], tuple[asyncio.Future[Message], Connection]] = {}
         self._slots: list[asyncio.Task[None]] = []
         self._closed = False
@@ -64,15 +63,15 @@ class Link:
     async def connection(self) -> Connection:
         """The least busy connection. Raises :class:`~connectors.pic.base.NotSentError` when there is none.
 
-        It waits while one is being made, ``profile.connect_s`` at most, and not at all when every one has failed.
+        It waits for one to be made, ``profile.connect_s`` at most.
         """
         if not self._slots:
             self._slots = [asyncio.create_task(self._keep()) for _ in range(self._profile.connections)]
         with suppress(TimeoutError):
             async with asyncio.timeout(self._profile.connect_s):
-                while not self._up and self._down < len(self._slots):
-                    self._changed.clear()
-                    await self._changed.wait()
+                while not self._up:
+                    self._made.clear()
+                    await self._made.wait()
         if not self._up:
             raise NotSentError("no connection to the switch")
         return min(self._up, key=lambda connection: connection.in_flight)
@@ -116,7 +115,7 @@ class Link:
 
     async def _keep(self) -> None:
         """One slot of the pool: a connection, over and over."""
-        delay_s, failed = BACKOFF_MIN_S, False
+        delay_s = BACKOFF_MIN_S
         while not self._closed:
             try:
                 async with asyncio.timeout(self._profile.connect_s):
@@ -125,19 +124,15 @@ class Link:
                     async with asyncio.TaskGroup() as group:
                         group.create_task(self._listen(connection))
                         await self._manage(connection, SIGN_ON, self._profile.connect_s)
-                        self._down -= failed
-                        delay_s, failed = BACKOFF_MIN_S, False
+                        delay_s = BACKOFF_MIN_S
                         self._up.append(connection)
-                        self._changed.set()
+                        self._made.set()
                         await self._echo(connection)
                 finally:
                     await self._drop(connection)
             except* Exception as errors:
                 self.counts["lost"] += 1
                 _log.warning("the connection to the switch is lost: %s", "; ".join(_told(errors)))
-            self._down += not failed
-            failed = True
-            self._changed.set()
             await asyncio.sleep(delay_s * random.uniform(0.5, 1.0))
             delay_s = min(delay_s * 2, BACKOFF_MAX_S)
 

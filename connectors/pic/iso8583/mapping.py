@@ -31,8 +31,10 @@ from schemas.money import UnknownCurrencyError, numeric_code
 #: Field 4 has twelve digits.
 AMOUNT_MINOR_MAX: Final = 10**12 - 1
 SIGN_ON, SIGN_OFF, ECHO = "001", "002", "301"
-#: Field 39 of an approval. Others that say "approved" want something of us (08: see a document) or give less (10: a part).
+#: Field 39 of an approval.
 APPROVED: Final = frozenset({"00", "11", "16"})
+#: Approvals that we cannot use: of a payer whose papers are to be seen, and of a part. They are undone.
+UNWANTED: Final = frozenset({"08", "10"})
 #: In progress; and the switch has this message already: what became of it, it does not say.
 NOT_DECIDED: Final = frozenset({"09", "94"})
 #: To a reversal or an inquiry: no action was taken, or the switch has no such request.

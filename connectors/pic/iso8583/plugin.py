@@ -1,7 +1,8 @@
 """The plugin: each call one exchange with the switch, and its reversal where no answer came.
 
 A request whose answer does not come in time is reversed (0400), again and again (0401) until the switch says that it is: until then
-the answer is unknown, and a late approval changes nothing. An exchange ends by itself, whether its caller still waits or not.
+the answer is unknown, and a late approval changes nothing. A switch that can be asked what became of a request is asked instead, by
+:meth:`Iso8583.look_up`: then a lost answer is no lost sale. An exchange ends by itself, whether its caller still waits or not.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from connectors.pic.iso8583.codec import CodecError, Message
 from connectors.pic.iso8583.link import Connection, Link, utc_now
 from connectors.pic.iso8583.mapping import (
     REVERSED,
+    UNWANTED,
     Original,
     RefusedError,
     advice,
@@ -144,13 +146,13 @@ class Iso8583(Plugin):
             _log.error("an exchange with the switch failed: %s", type(error).__name__)
 
     async def _settle(self, call: Call, connection: Connection, message: Message) -> Answer:
-        """A request: its answer, or its reversal."""
-        try:
-            answer = decided(call, message, await self.link.ask(connection, message, self._profile.answer_s))
-        except OSError:  # time-outs and lost connections
-            answer = None
+        """A request: its answer, or its reversal. Where the switch can be asked what became of it, that is left to a look-up."""
+        told = await self._first(connection, message)
+        answer = decided(call, message, told) if told is not None else None
         if answer is not None:
             return answer
+        if self._profile.inquiries and (told is None or told.get(39) not in UNWANTED):
+            return UNKNOWN
         self._unreversed.add(call.attempt_id)
         undoing = reversal(call, Original.of(message), self._profile, self._now())
         waits_s = (min(self._profile.reversal_s * 2**tries, REVERSAL_WAIT_MAX_S) for tries in range(REVERSALS_MAX))
@@ -163,16 +165,22 @@ class Iso8583(Plugin):
 
     async def _insist(self, call: Call, connection: Connection, message: Message) -> Answer:
         """An advice or a void: sent again, for to reverse it would do harm."""
-        try:
-            answer = decided(call, message, await self.link.ask(connection, message, self._profile.answer_s))
-        except OSError:
-            answer = None
-        if answer is not None:
+        told = await self._first(connection, message)
+        if told is not None and (answer := decided(call, message, told)) is not None:
             return answer
+        if self._profile.inquiries:
+            return UNKNOWN
         async for asked, answered in self._answers(repeat(message), [self._profile.reversal_s] * REPEATS_MAX):
             if (answer := decided(call, asked, answered)) is not None:
                 return answer
         return UNKNOWN
+
+    async def _first(self, connection: Connection, message: Message) -> Message | None:
+        """The answer; None when none came."""
+        try:
+            return await self.link.ask(connection, message, self._profile.answer_s)
+        except OSError:  # a time-out or a lost connection
+            return None
 
     async def _answers(self, message: Message, waits_s: Iterable[float]) -> AsyncIterator[tuple[Message, Message]]:
         """``message`` once for each of ``waits_s``, that far apart, after the first time as a repeat; with the answers that come."""
