@@ -22,6 +22,7 @@ COMMANDS = {
     "rules": ("rules", "rules", "Check, test and explain business rules."),
     "lists": ("lists", "lists", "Import sanctions lists, show and compare them."),
     "fraud": ("fraud", "fraud", "Train fraud models, publish them, give them roles."),
+    "pic": ("pic", "pic", "List, check and begin plugins for payment integrations."),
     "topics": ("topics", "topics", "Make the pipeline's topics."),
     "kafka": ("kafka", "kafka", "Run Apache Kafka here, for development."),
     "dead-letters": ("dead_letters", "dead_letters", "List and retry what no stage could handle."),

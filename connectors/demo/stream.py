@@ -18,7 +18,7 @@ Kind = Literal["first", "repeat", "conflict", "garbage"]
 
 #: Repeats are of one of so many posts before.
 REPEAT_WITHIN: Final = 1_000
-#: What the simulated PIC does by token (connectors/pic/ledger.py), the commonest first.
+#: What the simulated PIC does by token (connectors/pic/scripts.py), the commonest first.
 BEHAVIOURS: Final = ("decline", "decline", "decline", "lost", "lost", "error", "error", "slow")
 
 

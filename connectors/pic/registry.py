@@ -52,11 +52,16 @@ def make_pic(
             f"no plugin for PIC {name!r}: names begin with one of {_names()} and hold lower-case"
             " letters, digits and hyphens only; correct PTR_PICS or install a package with that plugin (docs/plugins.md)"
         )
-    made = _load(found)(name, options)
+    return made_by(_load(found), options)
+
+
+def made_by(maker: Maker, options: PicOptions) -> Pic:
+    """What ``maker`` makes, in batches. Raises :class:`UnknownPicError` when that is no plugin."""
+    made = maker(options.name, options)
     if isinstance(made, Plugin):
-        return OneByOne(name, made, timeout_s=timeout_s, allowed=allowed)
+        return OneByOne(options.name, made, timeout_s=options.timeout_s, allowed=options.allowed)
     if not isinstance(made, Pic):
-        raise UnknownPicError(f"PIC {name}: {found.value} made a {type(made).__name__}, no Plugin")
+        raise UnknownPicError(f"PIC {options.name}: its plugin is a {type(made).__name__}, no Plugin")
     return made
 
 

@@ -14,7 +14,8 @@ from connectors.pic.calls import OneByOne, Pic
 from connectors.pic.conformance.scenario import NotOfferedError, Scenario
 from connectors.pic.conformance.scenarios import ALL
 from connectors.pic.conformance.stand import TIMEOUT_S, Stand
-from connectors.pic.registry import make_pic
+from connectors.pic.options import PicOptions
+from connectors.pic.registry import Maker, made_by, make_pic
 
 #: The longest that a scenario may take: a few time-outs of calls.
 SCENARIO_S_MAX: Final = 30.0
@@ -55,30 +56,31 @@ async def check(
 
 def installed(name: str) -> PicMaker:
     """Makes the installed PIC ``name`` as a worker does, with the time-out of the kit."""
-    return lambda settings: patient(make_pic(name, timeout_s=TIMEOUT_S, settings=settings))
+    return lambda settings: make_pic(name, timeout_s=TIMEOUT_S, settings=settings)
 
 
-def patient(pic: Pic) -> Pic:
-    """The same PIC, with a breaker that no scenario opens."""
-    if isinstance(pic, OneByOne):
-        pic.breaker = Breaker(_UNKNOWN_MAX)
-    return pic
+def of(name: str, maker: Maker) -> PicMaker:
+    """The same of a plugin that need not be installed."""
+    return lambda settings: made_by(maker, PicOptions(name=name, settings=settings, timeout_s=TIMEOUT_S))
 
 
-async def _check_one(make: PicMaker, stand: Stand, of: Scenario) -> Result:
+async def _check_one(make: PicMaker, stand: Stand, scenario: Scenario) -> Result:
     started_s = time.monotonic()
 
     def ended(verdict: Literal["pass", "fail", "not_offered"], why: str = "") -> Result:
-        return Result(of, verdict, why, time.monotonic() - started_s)
+        return Result(scenario, verdict, why, time.monotonic() - started_s)
 
     try:
-        pic = make(stand.settings)
+        # In a thread, for a worker too makes its plugins before its event loop runs.
+        pic = await asyncio.to_thread(make, stand.settings)
+        if isinstance(pic, OneByOne):
+            pic.breaker = Breaker(_UNKNOWN_MAX)
         try:
-            missing = of.missing(pic.abilities, stand)
+            missing = scenario.missing(pic.abilities, stand)
             if missing:
                 return ended("not_offered", missing)
             async with asyncio.timeout(SCENARIO_S_MAX):
-                await of.check(pic, stand)
+                await scenario.check(pic, stand)
         finally:
             await pic.close()
     except NotOfferedError as reason:

@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from enum import StrEnum
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from typing import Final, Self
 
 import msgspec
@@ -26,7 +26,7 @@ TIMEOUT_S: Final = 2.0
 #: How long a slow answer takes, and one that comes too late.
 SLOW_S: Final = 0.3
 LATE_S: Final = 3.0
-#: What a stand says of how long it wants to be left alone, where its protocol can say so.
+#: How long a stand wants to be left alone.
 RETRY_AFTER_S: Final = 7.0
 
 
@@ -103,6 +103,11 @@ class Stand(ABC):
     def requests(self) -> int:
         """How many requests have come until now, whatever became of them."""
 
+    @property
+    def retry_after_s(self) -> float:
+        """How long a throttled caller is told to wait; 0 where the protocol cannot say it."""
+        return RETRY_AFTER_S
+
     def prepare(self, call: Call) -> Call:
         """The call with what this plugin needs beside the common fields (``request``, ``terms``)."""
         return call
@@ -143,10 +148,15 @@ class Stand(ABC):
         await self.stop()
 
 
-def find_stand(name: str) -> Stand | None:
-    """The stand for the plugin of PIC ``name`` (:func:`connectors.pic.registry.find_plugin` tells its name); None without one."""
-    for point in entry_points(group=GROUP):
-        if point.name == name:
-            made: Stand = point.load()()
-            return made
-    return None
+def stands() -> dict[str, EntryPoint]:
+    """Every installed stand by the name of its plugin."""
+    return {point.name: point for point in entry_points(group=GROUP)}
+
+
+def find_stand(plugin: str) -> Stand | None:
+    """The stand of a plugin, by the name of its entry point; None without one. Raises what its module raises."""
+    point = stands().get(plugin)
+    if point is None:
+        return None
+    made: Stand = point.load()()
+    return made
