@@ -27,10 +27,7 @@ MINOR_UNITS: Final[dict[str, int]] = {
 }
 
 
-#: The three digits of every one of them, where a message has those instead of letters.
-_NUMERIC_CODES: Final[dict[str, str]] = {
-    word[:3]: word[3:]
-    for word in """
+_NUMERIC: Final = """
     AED784 AFN971 ALL008 AMD051 AOA973 ARS032 AUD036 AWG533 AZN944 BAM977 BBD052 BDT050 BHD048 BIF108 BMD060 BND096
     BOB068 BOV984 BRL986 BSD044 BTN064 BWP072 BYN933 BZD084 CAD124 CDF976 CHE947 CHF756 CHW948 CLF990 CLP152 CNY156
     COP170 COU970 CRC188 CUP192 CVE132 CZK203 DJF262 DKK208 DOP214 DZD012 EGP818 ERN232 ETB230 EUR978 FJD242 FKP238
@@ -42,8 +39,9 @@ _NUMERIC_CODES: Final[dict[str, str]] = {
     SSP728 STN930 SVC222 SYP760 SZL748 THB764 TJS972 TMT934 TND788 TOP776 TRY949 TTD780 TWD901 TZS834 UAH980 UGX800
     USD840 USN997 UYI940 UYU858 UYW927 UZS860 VED926 VES928 VND704 VUV548 WST882 XAD396 XAF950 XCD951 XCG532 XOF952
     XPF953 YER886 ZAR710 ZMW967 ZWG924
-    """.split()
-}
+"""
+#: The three digits of every one of them, where a message has those instead of letters.
+_NUMERIC_CODES: Final[dict[str, str]] = {word[:3]: word[3:] for word in _NUMERIC.split()}
 
 
 class UnknownCurrencyError(ValueError):

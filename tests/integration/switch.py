@@ -118,9 +118,16 @@ async def connected(switch: Switch, **named: Any) -> AsyncIterator[Iso8583]:
     """A plugin on that switch, with one connection unless the test says otherwise."""
     await switch.start()
     fields: dict[str, Any] = {
-        **{"host": "127.0.0.1", "port": switch.port, "terminal": "TERM0001", "merchant": "MERCHANT0000001"},
-        **{"acquirer": "12345", "connections": 1, "answer_s": ANSWER_S, "reversal_s": REVERSAL_S, "connect_s": 1.0},
-        **{"header": switch.header},
+        "host": "127.0.0.1",
+        "port": switch.port,
+        "terminal": "TERM0001",
+        "merchant": "MERCHANT0000001",
+        "acquirer": "12345",
+        "connections": 1,
+        "answer_s": ANSWER_S,
+        "reversal_s": REVERSAL_S,
+        "connect_s": 1.0,
+        "header": switch.header,
     }
     plugin = Iso8583(Profile(**(fields | named)))
     try:
@@ -133,8 +140,13 @@ async def connected(switch: Switch, **named: Any) -> AsyncIterator[Iso8583]:
 def a_call(payment_id: str = "p1", **named: Any) -> Call:
     """A payment of 12.34 EUR."""
     fields: dict[str, Any] = {
-        **{"attempt_id": f"aurora|{payment_id}|1", "tenant": "aurora", "payment_id": payment_id, "amount_minor": 1_234},
-        **{"currency": "EUR", "token": "tok_p1", "method": "card"},
+        "attempt_id": f"aurora|{payment_id}|1",
+        "tenant": "aurora",
+        "payment_id": payment_id,
+        "amount_minor": 1_234,
+        "currency": "EUR",
+        "token": "tok_p1",
+        "method": "card",
     }
     return Call(**(fields | named))
 

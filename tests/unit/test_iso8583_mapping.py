@@ -34,8 +34,13 @@ PAID = f"0200.{TRACE_OF_P1}.1127140506.{REFERENCE_OF_P1}.A1B2C3"
 
 def call(**named: Any) -> Call:
     fields: dict[str, Any] = {
-        **{"attempt_id": "aurora|p1|1", "tenant": "aurora", "payment_id": "p1", "amount_minor": 1_234},
-        **{"currency": "EUR", "token": "tok_p1", "method": "card"},
+        "attempt_id": "aurora|p1|1",
+        "tenant": "aurora",
+        "payment_id": "p1",
+        "amount_minor": 1_234,
+        "currency": "EUR",
+        "token": "tok_p1",
+        "method": "card",
     }
     return Call(**(fields | named))
 
@@ -47,7 +52,9 @@ def follow_up(kind: str, **named: Any) -> Call:
 def answered(asked: Message, code: str = "00", **changed: str) -> Message:
     """What a switch says: the request's own fields but for the token, and its code."""
     fields = {at: value for at, value in asked.fields.items() if at != 63}
-    return Message(asked.mti[:2] + "10", fields | {39: code, 38: "A1B2C3"} | {int(at[1:]): v for at, v in changed.items()})
+    return Message(
+        asked.mti[:2] + "10", fields | {39: code, 38: "A1B2C3"} | {int(at[1:]): v for at, v in changed.items()}
+    )
 
 
 def test_a_payment_is_named_by_its_attempt() -> None:
@@ -56,8 +63,20 @@ def test_a_payment_is_named_by_its_attempt() -> None:
     assert message == Message(
         "0200",
         {
-            **{3: "000000", 4: "000000001234", 7: "1127140506", 11: TRACE_OF_P1, 12: "140506", 13: "1127", 18: "5999"},
-            **{22: "100", 25: "59", 32: "12345", 37: REFERENCE_OF_P1, 41: "TERM0001", 42: "MERCHANT0000001", 49: "978"},
+            3: "000000",
+            4: "000000001234",
+            7: "1127140506",
+            11: TRACE_OF_P1,
+            12: "140506",
+            13: "1127",
+            18: "5999",
+            22: "100",
+            25: "59",
+            32: "12345",
+            37: REFERENCE_OF_P1,
+            41: "TERM0001",
+            42: "MERCHANT0000001",
+            49: "978",
             63: "tok_p1",
         },
     )
@@ -69,7 +88,9 @@ def test_kinds_have_their_messages() -> None:
     """What is new has its own reference, what follows that of its original and, in field 90, all that names it."""
     data = f"0200{TRACE_OF_P1}1127140506" + "00000012345" + "0" * 11
     own = mapping.reference_number("aurora|p1|2")
-    capture, void = (make(follow_up(kind), PROFILE, AT) for kind, make in (("capture", mapping.advice), ("void", mapping.void)))
+    capture, void = (
+        make(follow_up(kind), PROFILE, AT) for kind, make in (("capture", mapping.advice), ("void", mapping.void))
+    )
     refund = mapping.request(follow_up("refund"), PROFILE, AT)
     found = [(m.mti, m.fields[3], m.fields[37], m.fields.get(38), m.fields[90]) for m in (capture, void, refund)]
     assert found == [
@@ -240,7 +261,15 @@ def test_no_success_by_accident(changed: dict[int, str]) -> None:
 
 @pytest.mark.parametrize(
     ("code", "repeated", "undone"),
-    [("00", False, True), ("25", False, False), ("25", True, True), ("21", False, False), ("21", True, True), ("12", True, False), ("", True, False)],
+    [
+        ("00", False, True),
+        ("25", False, False),
+        ("25", True, True),
+        ("21", False, False),
+        ("21", True, True),
+        ("12", True, False),
+        ("", True, False),
+    ],
 )
 def test_a_reversal_is_believed_when_nothing_can_stand(code: str, repeated: bool, undone: bool) -> None:
     """Approved; or not there the second time that it is asked: the first time the request may still be on its way."""
@@ -267,7 +296,9 @@ def test_an_inquiry_names_what_it_asks_for() -> None:
     assert reversed_ is not None and (reversed_.outcome, reversed_.retry) == ("declined", "here")
 
 
-@pytest.mark.parametrize("changed", [{"f39": "96"}, {"f39": "09"}, {"f90": "0" * 42}, {"f90": "0100" + "1" * 38}, {"f4": "000000000001"}])
+@pytest.mark.parametrize(
+    "changed", [{"f39": "96"}, {"f39": "09"}, {"f90": "0" * 42}, {"f90": "0100" + "1" * 38}, {"f4": "000000000001"}]
+)
 def test_what_an_inquiry_does_not_tell_is_unknown(changed: dict[str, str]) -> None:
     """Never None: that would send the payment again."""
     asked = mapping.inquiry(call(), PROFILE, AT)
@@ -286,7 +317,10 @@ def test_answers_are_matched_by_what_they_repeat() -> None:
     assert mapping.match_key(Message("0110", answered(asked).fields)) != key
     assert mapping.match_key(Message("0230", answered(asked).fields)) != key
     echo = mapping.management("301", 41, AT)
-    assert (echo.fields, mapping.match_key(mapping.managed(echo))) == ({7: "1127140506", 11: "000042", 70: "301"}, mapping.match_key(echo))
+    assert (echo.fields, mapping.match_key(mapping.managed(echo))) == (
+        {7: "1127140506", 11: "000042", 70: "301"},
+        mapping.match_key(echo),
+    )
 
 
 def test_no_table_holds_a_code_twice() -> None:
@@ -342,7 +376,9 @@ def test_a_wrong_setting_is_named_by_its_variable(key: str, value: str) -> None:
 def test_a_format_is_read_from_its_file(tmp_path: Path) -> None:
     """Elements and encoding of this switch; an error in it names the field."""
     file = tmp_path / "switch.json"
-    file.write_text('{"elements": {"3": {"Describe": "n 6"}, "11": {"Describe": "n 6"}}, "encoding": {"num_enc": "BCD"}}')
+    file.write_text(
+        '{"elements": {"3": {"Describe": "n 6"}, "11": {"Describe": "n 6"}}, "encoding": {"num_enc": "BCD"}}'
+    )
     form = profile_of(options(format=str(file))).format
     assert form.write(Message("0800", {11: "123456"})) == b"08000020000000000000\x12\x34\x56"
     file.write_text('{"elements": {"3": {"Describe": "digits"}}}')

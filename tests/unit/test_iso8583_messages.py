@@ -88,9 +88,13 @@ def test_digits_may_be_right_or_left_where_they_are_even() -> None:
 @pytest.mark.parametrize(("name", "fault"), MALFORMED.items())
 def test_a_malformed_sample_is_refused_with_its_reason(name: str, fault: tuple[str, int]) -> None:
     """And with the field; the text holds no value of the message."""
+    form, raw = sample_format(**PLAIN, len_enc="RBCD" if "indicate" in name else "CHAR"), data(f"{name}.dat")
+
+    def read_as_advice() -> None:
+        check_fields(form.read(raw), ADVICE, ())
+
     with pytest.raises(CodecError) as caught:
-        message = sample_format(**PLAIN, len_enc="RBCD" if "indicate" in name else "CHAR").read(data(f"{name}.dat"))
-        check_fields(message, ADVICE, ())
+        read_as_advice()
     assert (caught.value.reason, caught.value.at) == fault
     assert str(caught.value) == f"{fault[0]}: field {fault[1]}"
 
@@ -112,7 +116,7 @@ def test_values_are_those_that_the_origin_reads() -> None:
     fields = read("iso_reversal_message").fields
     told = json.loads(data("iso_reversal_message.json"))["elements"]
     assert fields == {int(at): value for at, value in told.items() if at != "1"}
-    elements = ElementTree.fromstring(data("iso_reversal_message.xml")).iter("Element")  # noqa: S314
+    elements = ElementTree.fromstring(data("iso_reversal_message.xml")).iter("Element")
     assert fields == {int(e.attrib["Number"]): e.text or "" for e in elements if e.attrib["Number"] != "1"}
 
 
@@ -123,10 +127,16 @@ def test_some_values_by_hand() -> None:
     assert read("message_with_hex_bcd").fields[48] == "0" * 8 == read("message_with_hex_rbcd").fields[48]
     assert read("message_with_indicate_numeric").fields[28] == "C0000000"
     assert read("network_management_message_with_track").fields == {
-        **{7: "0420090613", 11: "900001", 12: "090613", 13: "0420", 15: "0420", 35: "FFF", 70: "001"}
+        7: "0420090613",
+        11: "900001",
+        12: "090613",
+        13: "0420",
+        15: "0420",
+        35: "FFF",
+        70: "001",
     }
     answer = read("network_management_message_response")
-    assert (answer.mti, answer.get(39), answer.get(70)) == ("0810", "00", "128")
+    assert (answer.mti, answer.get(39), answer.get(70), answer.get(73)) == ("0810", "00", "001", "031128")
 
 
 def test_the_format_of_a_switch_is_read_from_a_file() -> None:
@@ -150,7 +160,9 @@ def test_our_elements_are_as_long_as_in_the_other_list() -> None:
     """A second author's list of the same edition: fixed or variable, and how long. It lets field 44 be longer."""
     fields = json.loads(data("spec87ascii.json"))["fields"]
     widths = {"ASCII.fixed": 0, "Hex.fixed": 0, "ASCII.LL": 2, "ASCII.LLL": 3}
-    theirs = {int(name[5:]): (widths[each["prefix"]], each["length"]) for name, each in fields.items() if int(name[5:]) > 1}
+    theirs = {
+        int(name[5:]): (widths[each["prefix"]], each["length"]) for name, each in fields.items() if int(name[5:]) > 1
+    }
     ours = {at: ISO_8583_1987[at] for at in theirs}
     found = {at: (each.digits, each.length // 8 if each.kind == "b" else each.length) for at, each in ours.items()}
     assert found | {44: (2, 99)} == theirs
@@ -160,7 +172,7 @@ def test_our_elements_are_as_long_as_in_the_other_list() -> None:
 @pytest.mark.parametrize("notation", ["", "n", "6", "q 6", "n.6", "n....6", "n 6; HHMM", "n 1000", "n 0", "n 6 x"])
 def test_what_is_no_notation_is_refused(notation: str) -> None:
     """With the field that it was for."""
-    with pytest.raises(ValueError, match="field 9: .* is not the notation of an element"):
+    with pytest.raises(ValueError, match=r"field 9: .* is not the notation of an element"):
         parse_elements({9: notation})
 
 
@@ -207,9 +219,25 @@ def test_kinds_take_their_characters_and_no_others() -> None:
 MINE = Message(
     "0200",
     {
-        **{3: "000000", 4: "000000001234", 7: "0801120000", 11: "123456", 12: "120000", 13: "0801", 18: "5999", 22: "100"},
-        **{25: "59", 32: "12345", 37: "ABCDEF123456", 41: "TERM0001", 42: "MERCHANT0000001", 49: "978", 63: "tok-approve-1"},
-        **{52: "0123456789ABCDEF", 28: "C00000012", 36: "1" * 104, 90: "0" * 42},
+        3: "000000",
+        4: "000000001234",
+        7: "0801120000",
+        11: "123456",
+        12: "120000",
+        13: "0801",
+        18: "5999",
+        22: "100",
+        25: "59",
+        32: "12345",
+        37: "ABCDEF123456",
+        41: "TERM0001",
+        42: "MERCHANT0000001",
+        49: "978",
+        63: "tok-approve-1",
+        52: "0123456789ABCDEF",
+        28: "C00000012",
+        36: "1" * 104,
+        90: "0" * 42,
     },
 )
 ENCODINGS = [
@@ -233,7 +261,11 @@ def test_every_encoding_reads_what_it_wrote() -> None:
 def values_of(element: Element) -> st.SearchStrategy[str]:
     """Values that an element takes; of the right length when that is fixed."""
     if element.date:
-        return st.sampled_from({"MMDDhhmmss": ["1231235959"], "MMDD": ["0229"], "hhmmss": ["000000"]}.get(element.date, ["260101"[: element.length]]))
+        return st.sampled_from(
+            {"MMDDhhmmss": ["1231235959"], "MMDD": ["0229"], "hhmmss": ["000000"]}.get(
+                element.date, ["260101"[: element.length]]
+            )
+        )
     if element.kind == "x+n":
         return st.integers(0, 9999).map(lambda n: f"D{n:0{element.length - 1}}")
     if element.kind == "b":
@@ -301,11 +333,13 @@ def test_a_message_with_bytes_changed_is_refused_or_written_again(form: Format, 
         (b"0800002000000000000012345x", "bad_content: field 11"),
         (b"0800zz20000000000000123456", "undecodable"),
         (b"08x00020000000000000123456", "undecodable"),
-        (b"020000000001000000002312345678901234567890123", "undecodable: field 32"),
-        (b"0200000000010000000+10", "undecodable: field 32"),
-        (b"02000000000100000000+1x", "not_canonical"),
-        (b"080000200000000a0000123456", "not_canonical"),
-        (b"0800800000000000000080000000000000000000000000000000", "unknown_field: field 129"),
+        (b"0200" + b"0000000100000000" + b"23" + b"1" * 23, "undecodable: field 32"),
+        (b"0200" + b"0000000100000000" + b"1x0", "undecodable: field 32"),
+        (b"0200" + b"0000000100000000" + b"-10", "truncated: field 32"),
+        (b"0200" + b"0000000100000000" + b"+15", "not_canonical"),
+        (b"0800" + b"00a0000000000000" + b"1" * 14, "not_canonical"),
+        (b"0800" + b"8000000000000000" * 3, "unknown_field: field 129"),
+        (b"0800" + b"8000000000000000" * 2 + b"0" * 16, "not_canonical"),
     ],
 )
 def test_faults_are_named(raw: bytes, fault: str) -> None:

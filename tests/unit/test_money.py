@@ -74,7 +74,9 @@ def test_numeric_codes_are_those_of_iso_4217() -> None:
     if not CODES.exists():
         pytest.skip("../shared/data/iso4217/codes-all.csv is not there")
     with CODES.open(encoding="utf-8", newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["AlphabeticCode"] in MINOR_UNITS and not row["WithdrawalDate"]]
+        rows = [
+            row for row in csv.DictReader(file) if row["AlphabeticCode"] in MINOR_UNITS and not row["WithdrawalDate"]
+        ]
     assert {row["AlphabeticCode"]: row["NumericCode"].zfill(3) for row in rows} == {
         currency: numeric_code(currency) for currency in MINOR_UNITS
     }

@@ -1,7 +1,7 @@
 """A card switch on loopback: what stands for the PIC of :mod:`connectors.pic.iso8583`.
 
-It keeps a ledger as a switch does, by retrieval reference (37) and trace number (11). It was agreed with it that the same request again
-gets the same answer and that it can be asked what became of one (0600); with ``agreed`` False it is a switch that does neither.
+It keeps a ledger as a switch does, by retrieval reference (37) and trace number (11). It was agreed with it that the same
+request again gets the same answer and that it can be asked what became of one (0600); with ``agreed`` False it does neither.
 """
 
 from __future__ import annotations
@@ -45,7 +45,16 @@ CODES: Final[Mapping[DeclineCode, str]] = {
 }
 _ONCE: Final = frozenset({Behaviour.LOST, Behaviour.RESET, Behaviour.GARBAGE, Behaviour.BROKEN})
 _CURRENCIES: Final = {numeric_code(currency): currency for currency in MINOR_UNITS}
-APPROVED, IN_PROGRESS, INVALID, TOO_MUCH, NOTHING_DONE, NO_SUCH, DUPLICATE, BROKEN = "00 09 12 13 21 25 94 96".split()
+APPROVED, IN_PROGRESS, INVALID, TOO_MUCH, NOTHING_DONE, NO_SUCH, DUPLICATE, BROKEN = [
+    "00",
+    "09",
+    "12",
+    "13",
+    "21",
+    "25",
+    "94",
+    "96",
+]
 
 
 @dataclass(slots=True)
@@ -93,7 +102,14 @@ class Iso8583Stand(Stand):
     @property
     def offers(self) -> frozenset[Behaviour | DeclineCode]:
         """See :class:`Stand`. A switch has no challenge, and no word for too many requests."""
-        offered = {Behaviour.APPROVE, Behaviour.SLOW, Behaviour.LATE, Behaviour.REFUSED, *_ONCE, *CODES}
+        offered: set[Behaviour | DeclineCode] = {
+            Behaviour.APPROVE,
+            Behaviour.SLOW,
+            Behaviour.LATE,
+            Behaviour.REFUSED,
+            *_ONCE,
+            *CODES,
+        }
         if self.agreed:
             offered |= {Behaviour.PROCESSING, Behaviour.LOOK_UP_FAILS}
         return frozenset(offered)
@@ -334,4 +350,6 @@ class Iso8583Stand(Stand):
             return NOTHING_DONE
         data = entry.asked.mti[:3] + "0" + entry.asked.fields[11] + entry.asked.fields[7] + "0" * 22
         approval = {38: entry.asked.fields[11]} if entry.code == APPROVED else {}
-        return self._told(asked, entry.code, {4: entry.asked.fields[4], 49: entry.asked.fields[49], 90: data, **approval})
+        return self._told(
+            asked, entry.code, {4: entry.asked.fields[4], 49: entry.asked.fields[49], 90: data, **approval}
+        )

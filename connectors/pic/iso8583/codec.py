@@ -1,7 +1,7 @@
 """Messages of ISO 8583 from and to bytes, in whatever encodings a switch has. Pure.
 
-``pyiso8583`` does the work. Four things it has not, and they are here: a length in hexadecimal digits, a length of three digits in
-binary coded decimal with the filler behind it, a second bitmap that is sent although it is empty, and whether a value has the
+``pyiso8583`` does the work. Four things it has not, and they are here: a length in hexadecimal digits, a length of three digits
+in binary coded decimal with its filler behind it, a second bitmap that is sent though it is empty, and whether a value has the
 characters of its field.
 """
 
@@ -38,7 +38,7 @@ Fault = Literal[
 
 
 class CodecError(ValueError):
-    """A message that cannot be read or written. ``reason`` and ``at``, the field (0: none), are safe to show; no value is in it."""
+    """A message that cannot be read or written: ``reason``, and ``at``, the field (0: none). No value is in it."""
 
     def __init__(self, reason: Fault, at: int = 0) -> None:
         super().__init__(f"{reason}: field {at}" if at else reason)
@@ -84,7 +84,7 @@ class Format:
 
     @classmethod
     def of_file(cls, raw: bytes) -> Format:
-        """From JSON: ``{"elements": {"3": {"Describe": "n 6"}, ...}, "encoding": {"num_enc": "BCD", ...}}``. Raises ValueError."""
+        """From JSON: ``{"elements": {"3": {"Describe": "n 6"}}, "encoding": {"num_enc": "BCD"}}``. Raises ValueError."""
         # Descriptions of fields are for people, in any encoding; nothing of them is kept.
         file = msgspec.json.decode(raw.decode("utf-8", "replace"), type=_File)
         return cls(parse_elements({at: element.notation for at, element in file.elements.items()}), file.encoding)
@@ -190,9 +190,15 @@ def _specification(elements: Mapping[int, Element], encoding: Encoding) -> dict[
 
 def _data(element: Element, encoding: Encoding) -> dict[str, Any]:
     if element.kind == "b":
-        return {"data_enc": _TEXT[encoding.bin_enc], "max_len": -(-element.length // (8 if encoding.bin_enc == "BIN" else 4))}
+        return {
+            "data_enc": _TEXT[encoding.bin_enc],
+            "max_len": -(-element.length // (8 if encoding.bin_enc == "BIN" else 4)),
+        }
     if element.kind != "n":
-        return {"data_enc": _TEXT[encoding.trk_enc if element.kind == "z" else encoding.chr_enc], "max_len": element.length}
+        return {
+            "data_enc": _TEXT[encoding.trk_enc if element.kind == "z" else encoding.chr_enc],
+            "max_len": element.length,
+        }
     if encoding.num_enc in ("CHAR", "EBCDIC"):
         return {"data_enc": _TEXT[encoding.num_enc], "max_len": element.length}
     filler = "right_pad" if encoding.num_enc == "BCD" else "left_pad"
@@ -223,8 +229,9 @@ def _length_codec(name: str) -> codecs.CodecInfo | None:
             return b"%0*X" % (width, number), len(text)
         return bytes.fromhex(f"{number:0{width}d}0"), len(text)
 
-    def decode(data: bytes, errors: str = "strict") -> tuple[str, int]:
-        return str(int(bytes(data), 16)) if found[1] == "hex" else bytes(data).hex()[:width], len(data)
+    def decode(data: Any, errors: str = "strict") -> tuple[str, int]:
+        raw = bytes(data)
+        return str(int(raw, 16)) if found[1] == "hex" else raw.hex()[:width], len(raw)
 
     return codecs.CodecInfo(encode, decode, name=name)
 

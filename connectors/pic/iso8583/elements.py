@@ -39,7 +39,7 @@ _DATES: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Element:
-    """One field. ``length`` is in characters, of ``b`` in bits; ``digits`` is how many digits its length has, 0: it is fixed."""
+    """One field. ``length`` is in characters, of ``b`` in bits; ``digits``: of the length before it, 0 where it is fixed."""
 
     kind: str
     length: int
@@ -51,7 +51,9 @@ class Element:
         """From the standard's notation. Raises ValueError."""
         found = _NOTATION.fullmatch(notation.strip())
         if found is None or (found[4] and found[4] not in _DATES) or len(found[2]) == 1:
-            raise ValueError(f"{notation!r} is not the notation of an element: a kind and a length, as 'n 6' or 'ans...999'")
+            raise ValueError(
+                f"{notation!r} is not the notation of an element: a kind and a length, as 'n 6' or 'ans...999'"
+            )
         return cls(found[1], int(found[3]), len(found[2]), found[4] or "")
 
     def takes(self, value: str) -> bool:
@@ -64,7 +66,7 @@ class Element:
             return True
         century, form = _DATES[self.date]
         try:
-            datetime.strptime(century + value, form)  # noqa: DTZ007 (nothing is kept of it)
+            datetime.strptime(century + value, form)
         except ValueError:
             return False
         return True

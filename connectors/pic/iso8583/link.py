@@ -203,4 +203,7 @@ class Link:
 
 def _told(errors: BaseExceptionGroup[Exception]) -> list[str]:
     """What may be shown of them: nothing that may hold a message."""
-    return [str(error) or type(error).__name__ if isinstance(error, OSError) else type(error).__name__ for error in errors.exceptions]
+    return [
+        str(error) or type(error).__name__ if isinstance(error, OSError) else type(error).__name__
+        for error in errors.exceptions
+    ]

@@ -187,7 +187,7 @@ def managed(asked: Message) -> Message:
 
 
 def match_key(message: Message) -> tuple[str, ...]:
-    """What an answer and its request have in common: kind, trace number, time; where it is about money, terminal and reference."""
+    """What an answer and its request have in common: kind, trace number, time; about money also terminal and reference."""
     kind = message.mti[:2] + str(int(message.mti[2]) // 2 * 2)
     return kind, *(message.get(at) for at in ((11, 7) if message.mti[1] == "8" else (11, 7, 41, 37)))
 

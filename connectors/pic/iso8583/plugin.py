@@ -1,8 +1,9 @@
 """The plugin: each call one exchange with the switch, and its reversal where no answer came.
 
-A request whose answer does not come in time is reversed (0400), again and again (0401) until the switch says that it is: until then
-the answer is unknown, and a late approval changes nothing. A switch that can be asked what became of a request is asked instead, by
-:meth:`Iso8583.look_up`: then a lost answer is no lost sale. An exchange ends by itself, whether its caller still waits or not.
+A request whose answer does not come in time is reversed (0400), again and again (0401) until the switch says that it is: until
+then the answer is unknown, and a late approval changes nothing. A switch that can be asked what became of a request is asked
+instead, by :meth:`Iso8583.look_up`: then a lost answer is no lost sale. An exchange ends by itself, whether its caller still
+waits or not.
 """
 
 from __future__ import annotations
@@ -146,7 +147,7 @@ class Iso8583(Plugin):
             _log.error("an exchange with the switch failed: %s", type(error).__name__)
 
     async def _settle(self, call: Call, connection: Connection, message: Message) -> Answer:
-        """A request: its answer, or its reversal. Where the switch can be asked what became of it, that is left to a look-up."""
+        """A request: its answer, or its reversal; where the switch can be asked, that is left to a look-up."""
         told = await self._first(connection, message)
         answer = decided(call, message, told) if told is not None else None
         if answer is not None:
@@ -183,7 +184,7 @@ class Iso8583(Plugin):
             return None
 
     async def _answers(self, message: Message, waits_s: Iterable[float]) -> AsyncIterator[tuple[Message, Message]]:
-        """``message`` once for each of ``waits_s``, that far apart, after the first time as a repeat; with the answers that come."""
+        """The answers to ``message``, sent once for each of ``waits_s``, that far apart, after the first time as a repeat."""
         clock_s = asyncio.get_running_loop().time
         for wait_s in waits_s:
             next_s = clock_s() + wait_s

@@ -15,7 +15,7 @@ from connectors.pic.options import PicOptions, PicSettingError
 CARD_FIELDS: Final = frozenset({2, 34, 35, 36, 45, 52, 55})
 #: Where a switch may want the token: additional and reserved data.
 TOKEN_FIELDS: Final = frozenset({46, 47, 48, *range(56, 64), *range(104, 128), 102, 103})
-#: Of ``PTR_PIC_TIMEOUT_S``: how long an answer is waited for, then each answer to a reversal at first. What is left is for repeats.
+#: Of ``PTR_PIC_TIMEOUT_S``: how long an answer is waited for, then each answer to a reversal at first; the rest is for repeats.
 ANSWER_SHARE: Final = 0.5
 REVERSAL_SHARE: Final = 0.2
 CONNECT_SHARE: Final = 0.2
@@ -33,7 +33,7 @@ class Profile:
     merchant: str
     #: Field 32.
     acquirer: str
-    #: Field 18, merchant category code; 22, point of service entry mode (credentials on file); 25, condition (electronic commerce).
+    #: Field 18, merchant category; 22, point of service entry mode (credentials on file); 25, condition (electronic commerce).
     category: str = "5999"
     entry_mode: str = "100"
     condition: str = "59"
@@ -61,7 +61,9 @@ def profile_of(options: PicOptions) -> Profile:
         except ValueError:
             value = low - 1
         if not low <= value <= high:
-            raise PicSettingError(f"PIC {options.name}: {options.variable(key)} must be a number from {low:g} to {high:g}")
+            raise PicSettingError(
+                f"PIC {options.name}: {options.variable(key)} must be a number from {low:g} to {high:g}"
+            )
         return value
 
     def text(key: str, pattern: str, default: str | None = None) -> str:
@@ -80,7 +82,7 @@ def profile_of(options: PicOptions) -> Profile:
             " not one for card data or for what the plugin itself writes"
         )
     return Profile(
-        host=options.setting("host"),
+        host=text("host", r"\S+"),
         port=int(number("port", 0, 1, 65_535)),
         terminal=text("terminal", r"[ -~]{1,8}").ljust(8),
         merchant=text("merchant", r"[ -~]{1,15}").ljust(15),
