@@ -130,7 +130,7 @@ def test_a_lost_connection_is_reversed_on_another() -> None:
                 line.send(told(asked, "25"))
 
         switch = Switch(script)
-        async with connected(switch) as plugin:
+        async with connected(switch, answer_s=60.0) as plugin:
             assert await plugin.authorize(a_call()) == REVERSED
             assert switch.types() == ["0200", "0400", "0401"]
 
