@@ -78,6 +78,9 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
         return decode_request(self.request)
 
 
+Outcome = Literal["succeeded", "declined", "pending", "requires_action", "unsent"]
+
+
 class Answer(msgspec.Struct, frozen=True):
     """What became of a call.
 
@@ -90,13 +93,14 @@ class Answer(msgspec.Struct, frozen=True):
     ========================  =====================================================================================
     """
 
-    outcome: Literal["succeeded", "declined", "pending", "requires_action", "unsent"]
+    outcome: Outcome
     #: A standard decline code (:mod:`connectors.pic.declines`) or another snake_case word, safe to show; no text of the PIC.
     reason: str = ""
     pic_reference: str = ""
     retry: Retry = "never"
     action_url: str = ""
-    #: Of ``unsent``, and of a decline that allows another attempt: how long the PIC wants to be left alone; 0 when it said nothing.
+    #: Of ``unsent``, and of a decline that allows another attempt: how long the PIC wants to be left alone; 0 when it said
+    #: nothing.
     retry_after_s: float = 0.0
 
 

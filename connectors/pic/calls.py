@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Final, Protocol, TypeVar, runtime_checkable
+from typing import Final, Protocol, TypeVar, get_args, runtime_checkable
 
 from connectors.pic.base import (
     NOT_SENT,
@@ -22,6 +22,7 @@ from connectors.pic.base import (
     NotificationError,
     Notified,
     NotSentError,
+    Outcome,
     Plugin,
     UnsupportedError,
 )
@@ -35,6 +36,7 @@ UNSUPPORTED: Final = STANDARD[DeclineCode.UNSUPPORTED].answer()
 CURRENCY_NOT_SUPPORTED: Final = STANDARD[DeclineCode.CURRENCY_NOT_SUPPORTED].answer()
 
 A = TypeVar("A", bound=Answer | None)
+_OUTCOMES: Final = frozenset(get_args(Outcome))
 
 
 class LeaseLostError(RuntimeError):
@@ -70,9 +72,9 @@ class Pic(Protocol):
 class OneByOne:
     """A plugin in batches: bounded concurrency, time-outs, circuit breaker; and nothing that it did not say it can do.
 
-    Every exception and every time-out of the plugin is the unknown answer, but for :class:`NotSentError`: ``unsent``. While the
-    breaker is open no call is made: ``unsent`` too. A look-up that fails in any way is unknown, never None. ``allowed`` is asked
-    right before each call; when it says no, :class:`LeaseLostError` ends the batch.
+    Every exception and every time-out of the plugin is the unknown answer, but for :class:`NotSentError`: ``unsent``. So is
+    what is no answer. While the breaker is open no call is made: ``unsent`` too. A look-up that fails in any way is unknown, never
+    None. ``allowed`` is asked right before each call; when it says no, :class:`LeaseLostError` ends the batch.
     """
 
     def __init__(
@@ -131,7 +133,12 @@ class OneByOne:
         refused = unable(self.plugin.abilities, call)
         if refused is not None:
             return refused
-        return await self._one(self._methods[call.kind], call, NOT_SENT)
+        method = self._methods[call.kind]
+
+        async def ask(call: Call) -> Answer:
+            return await method(call) or UNKNOWN  # None, though no plugin may say so
+
+        return await self._one(ask, call, NOT_SENT)
 
     async def _look_up(self, call: Call) -> Answer | None:
         if not self.plugin.abilities.looks_up:
@@ -146,19 +153,20 @@ class OneByOne:
                 raise LeaseLostError(f"{self.name}: the lease is lost, no call was made")
             if not self.breaker.allows(self._clock_s()):
                 return not_sent
-            answer: A | Answer
+            answer: A | Answer = UNKNOWN
             known = False
             try:
                 # The wait for a slot is not the PIC's time.
                 async with asyncio.timeout(self._timeout_s):
-                    answer = await ask(call)
-                known = answer is None or (isinstance(answer, Answer) and answer != UNKNOWN)
+                    said = await ask(call)
+                if said is None or (isinstance(said, Answer) and said.outcome in _OUTCOMES):
+                    answer, known = said, said != UNKNOWN
             except NotSentError:
                 answer = not_sent
             except UnsupportedError:
                 answer, known = UNSUPPORTED, True
-            except Exception:  # whatever a PIC or its client library does, the answer is unknown
-                answer = UNKNOWN
+            except Exception:  # noqa: S110 (whatever a PIC or its client library does, the answer is unknown)
+                pass
             self.breaker.record(self._clock_s(), known=known)
             return answer
 

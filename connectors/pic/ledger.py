@@ -1,7 +1,7 @@
 """The simulated PIC's own ledger: what it was asked, what it made of it. A file outlives our crashes, as a PIC would.
 
-What a token makes the PIC do is in :mod:`connectors.pic.scripts`. What is captured, voided or refunded keeps to the rules of card
-payments: never captured above what was authorized, never refunded above what was captured, nothing after a void.
+What a token makes the PIC do is in :mod:`connectors.pic.scripts`. What is captured, voided or refunded keeps to the rules of
+card payments: never captured above what was authorized, never refunded above what was captured, nothing after a void.
 """
 
 from __future__ import annotations
@@ -189,7 +189,12 @@ class SqliteLedger:
 
     def finish_challenge(self, attempt_id: str, *, passed: bool) -> None:
         """See :class:`Ledger`."""
-        self._batch([attempt_id], lambda book: [_finish_challenge(book, attempt_id, passed=passed)], None)
+
+        def finish(book: Book) -> list[None]:
+            _finish_challenge(book, attempt_id, passed=passed)
+            return []
+
+        self._batch([attempt_id], finish, None)
 
     def entries(self) -> dict[str, Entry]:
         """See :class:`Ledger`."""
@@ -243,10 +248,10 @@ class SqliteLedger:
         self._db.execute("CREATE INDEX IF NOT EXISTS by_original ON attempts (original) WHERE original <> ''")
         wanted = (json.dumps(list(references)),)
         among = "IN (SELECT value FROM json_each(?))"
-        for key, *fields in self._db.execute(f"{_SELECT} WHERE reference {among} AND original = ''", wanted):  # noqa: S608
+        for key, *fields in self._db.execute(f"{_SELECT} WHERE reference {among} AND original = ''", wanted):
             entry = book.entries.get(key) or Entry(*fields)
             book.originals[entry.reference] = entry
-        for key, *fields in self._db.execute(f"{_SELECT} WHERE original {among} AND original <> ''", wanted):  # noqa: S608
+        for key, *fields in self._db.execute(f"{_SELECT} WHERE original {among} AND original <> ''", wanted):
             entry = book.entries.get(key) or Entry(*fields)
             book.followers.setdefault(entry.original, []).append(entry)
 

@@ -1,9 +1,9 @@
 """Which plugin a PIC's name stands for: plugins are found through entry points, so a tenant's own package can add one.
 
 An entry point of the group ``payment_pipeline.pics`` is a function ``make(name, options)`` that gives a
-:class:`~connectors.pic.base.Plugin` (or a :class:`~connectors.pic.calls.Pic`, for one that takes whole batches). Its name is the
-first part of the names that it serves: ``stripe`` serves ``stripe``, ``stripe-2``, ``stripe-cards`` ... Only the module of a PIC
-that is used is imported.
+:class:`~connectors.pic.base.Plugin` (or a :class:`~connectors.pic.calls.Pic`, for one that takes whole batches). Its name is
+the first part of the names that it serves: ``stripe`` serves ``stripe``, ``stripe-2``, ``stripe-cards`` ... Only the module of
+a PIC that is used is imported.
 """
 
 from __future__ import annotations

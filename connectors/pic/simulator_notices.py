@@ -1,4 +1,4 @@
-"""Notifications of the simulated PIC: JSON, signed with HMAC-SHA-256 over time and body, as Stripe's and Standard Webhooks' are."""
+"""Notifications of the simulated PIC: JSON, signed with HMAC-SHA-256 over time and body, in the way of Stripe's."""
 
 from __future__ import annotations
 

@@ -76,8 +76,8 @@ def check(name: str, only: str | None, as_json: bool) -> None:
     """Run the conformance kit against the plugin NAME and print what came of it.
 
     The plugin is run against its stand, which stands for the PIC on this machine: no PIC is called, and settings of this
-    environment are not read. A scenario that needs what the plugin does not say it can do is marked "-". The exit code is 1 when
-    a scenario fails.
+    environment are not read. A scenario that needs what the plugin does not say it can do is marked "-". The exit code is 1
+    when a scenario fails.
 
     \b
     Examples:
@@ -93,9 +93,11 @@ def check(name: str, only: str | None, as_json: bool) -> None:
     logging.getLogger("aiohttp").setLevel(logging.CRITICAL)
     told = (lambda result: None) if as_json else _printer(scenarios)
     results = asyncio.run(kit.check(kit.installed(name), stand, scenarios, told))
-    counts = Counter(result.verdict for result in results)
+    counts: Counter[str] = Counter(result.verdict for result in results)
     if as_json:
-        print_json({"pic": name, **{verdict: counts[verdict] for verdict in _SAID}, "scenarios": list(map(_row, results))})
+        print_json(
+            {"pic": name, **{verdict: counts[verdict] for verdict in _SAID}, "scenarios": list(map(_row, results))}
+        )
     else:
         click.echo(f"{name}: {counts['pass']} passed, {counts['fail']} failed, {counts['not_offered']} not offered")
     if counts["fail"]:
@@ -153,13 +155,8 @@ async def _abilities_of(name: str) -> Abilities:
 
 
 def _abilities_in_words(abilities: Abilities) -> str:
-    words = [kind for kind in KINDS if kind in abilities.kinds]
-    words += [
-        name.replace("_", " ")
-        for name in ("deduplicates", "looks_up", "settles_later", "partial_captures", "several_captures")
-        + ("partial_refunds", "challenges")
-        if getattr(abilities, name)
-    ]
+    words: list[str] = [kind for kind in KINDS if kind in abilities.kinds]
+    words += [name.replace("_", " ") for name in abilities.__struct_fields__ if getattr(abilities, name) is True]
     if abilities.notifications != "none":
         words.append(f"{abilities.notifications} notifications")
     for field in ("currencies", "methods"):
@@ -172,7 +169,9 @@ def _stand_of(name: str) -> Stand:
     try:
         point = find_plugin(name)
         if point is None:
-            raise click.ClickException(f"no plugin for PIC {name!r}: there are {', '.join(sorted(plugins())) or 'none'}")
+            raise click.ClickException(
+                f"no plugin for PIC {name!r}: there are {', '.join(sorted(plugins())) or 'none'}"
+            )
     except UnknownPicError as error:
         raise click.ClickException(str(error)) from None
     try:

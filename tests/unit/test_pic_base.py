@@ -170,7 +170,7 @@ def test_a_plugin_of_somebody_else_is_found_and_asked_in_batches(monkeypatch: py
 def test_what_cannot_be_a_plugin_is_an_error_that_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """A module that is not there, an object that is no plugin, two packages of one name, nothing installed."""
     installed(monkeypatch, bank="nowhere:make", odd=f"{__name__}:make_nothing")
-    with pytest.raises(UnknownPicError, match="bank .nowhere:make. cannot be loaded"):
+    with pytest.raises(UnknownPicError, match=r"bank .nowhere:make. cannot be loaded"):
         make_pic("bank")
     with pytest.raises(UnknownPicError, match="odd: its plugin is a object"):
         make_pic("odd")

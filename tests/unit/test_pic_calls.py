@@ -143,9 +143,9 @@ def test_a_plugin_that_says_more_than_it_does_is_declined_too() -> None:
         abilities = Abilities(kinds=frozenset(KINDS))
 
     pic = OneByOne("boasts", Boasts(), timeout_s=5, breaker=Breaker(1, 10.0))
-    assert asyncio.run(pic.perform([call(kind=kind) for kind in KINDS])) == [Answer("succeeded")] * 2 + [
-        UNSUPPORTED
-    ] * 3
+    assert (
+        asyncio.run(pic.perform([call(kind=kind) for kind in KINDS])) == [Answer("succeeded")] * 2 + [UNSUPPORTED] * 3
+    )
 
 
 def test_without_look_ups_nothing_is_known_and_nothing_is_ruled_out() -> None:

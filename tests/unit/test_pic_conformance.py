@@ -1,4 +1,4 @@
-"""The conformance kit: the simulator passes all of it, and a plugin with any one fault fails the scenarios that are about it."""
+"""The conformance kit: the simulator passes all of it, and a plugin with one fault fails the scenarios that are about it."""
 
 from __future__ import annotations
 
@@ -39,8 +39,7 @@ FAULTS: dict[str, set[str]] = {
     "asks for what it cannot do": {"a_currency_that_is_not_taken", "what_is_not_offered_is_declined"},
     "every decline is other": DECLINED
     | {"a_declined_authorization_holds_nothing", "a_repeated_decline_stays_declined", "a_decline_is_told"},
-    "declines move money": DECLINED
-    | {"a_declined_authorization_holds_nothing", "a_repeated_decline_stays_declined"},
+    "declines move money": DECLINED | {"a_declined_authorization_holds_nothing", "a_repeated_decline_stays_declined"},
     "the PIC's own texts": {"reasons_are_safe_to_show"},
     "captures and refunds everything": {
         "a_part_is_captured",

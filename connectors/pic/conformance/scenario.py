@@ -30,7 +30,7 @@ class NotOfferedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """One thing that a plugin promises, and how to see it. ``check`` raises :class:`CheckError` or whatever the plugin raised."""
+    """One thing that a plugin promises, and how to see it. ``check`` raises :class:`CheckError`, or what the plugin raised."""
 
     name: str
     theme: str
@@ -55,7 +55,7 @@ class Scenario:
 
 
 def scenario(
-    *needs: str, kinds: Collection[Kind] = ("payment",), offers: Collection[Wanted] = (Behaviour.APPROVE,)
+    *needs: str, kinds: tuple[Kind, ...] = ("payment",), offers: Collection[Wanted] = (Behaviour.APPROVE,)
 ) -> Callable[[Check], Scenario]:
     """Make a scenario of a function: its name, its module's last word as theme, its docstring as promise."""
 
@@ -80,7 +80,9 @@ _numbers = itertools.count(1)
 _RUN: Final = os.urandom(4).hex()
 
 
-def new_call(pic: Pic, stand: Stand, wanted: Wanted = Behaviour.APPROVE, *, kind: Kind = "payment", **named: Any) -> Call:
+def new_call(
+    pic: Pic, stand: Stand, wanted: Wanted = Behaviour.APPROVE, *, kind: Kind = "payment", **named: Any
+) -> Call:
     """A call that was never made, with a token that makes it go as ``wanted``; ``named`` are fields of its own."""
     abilities = pic.abilities
     payment_id = f"check-{_RUN}-{next(_numbers)}"
@@ -103,9 +105,7 @@ def follow_up(
     pic: Pic, stand: Stand, kind: Kind, original: Answer, amount_minor: int, wanted: Wanted = Behaviour.APPROVE
 ) -> Call:
     """A capture, void or refund of what ``original`` answered. Raises :class:`NotOfferedError` when it cannot go as wanted."""
-    call = new_call(
-        pic, stand, wanted, kind=kind, amount_minor=amount_minor, original_reference=original.pic_reference
-    )
+    call = new_call(pic, stand, wanted, kind=kind, amount_minor=amount_minor, original_reference=original.pic_reference)
     if wanted != Behaviour.APPROVE and not stand.script(call.attempt_id, wanted):
         raise NotOfferedError(f"the stand has no {kind} that goes {wanted}")
     return call

@@ -1,7 +1,7 @@
 """What stands for a PIC while its plugin is checked: a server on loopback that does what it is told, and counts.
 
-A stand belongs to a plugin as its tests do. It speaks the PIC's own protocol, so that everything of the plugin but the PIC is real;
-it does on demand what a real PIC does once a year. It is found through an entry point of the group
+A stand belongs to a plugin as its tests do. It speaks the PIC's own protocol, so that everything but the PIC is real; it does
+on demand what a real PIC does once a year. It is found through an entry point of the group
 ``payment_pipeline.pic_stands``, under the plugin's name: a class or function that gives a :class:`Stand` and takes nothing.
 """
 
@@ -80,7 +80,7 @@ class Stand(ABC):
     @property
     @abstractmethod
     def settings(self) -> Mapping[str, str]:
-        """The plugin's settings (:attr:`connectors.pic.options.PicOptions.settings`): addresses, made-up secrets. Once started."""
+        """The plugin's settings (:class:`connectors.pic.options.PicOptions`): addresses, made-up secrets. Once started."""
 
     @abstractmethod
     async def start(self) -> None:

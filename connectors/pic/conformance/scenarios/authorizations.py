@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from connectors.pic.base import Answer, Call
+from typing import Final
+
+from connectors.pic.base import Answer, Call, Kind
 from connectors.pic.calls import Pic
 from connectors.pic.conformance.scenario import (
     AMOUNT_MINOR,
@@ -20,9 +22,8 @@ from connectors.pic.conformance.scenario import (
 )
 from connectors.pic.conformance.stand import Behaviour, Stand
 
-
-CAPTURES = ("authorize", "capture")
-VOIDS = ("authorize", "void")
+CAPTURES: Final[tuple[Kind, ...]] = ("authorize", "capture")
+VOIDS: Final[tuple[Kind, ...]] = ("authorize", "void")
 
 
 async def _held(pic: Pic, stand: Stand) -> Answer:
@@ -161,7 +162,9 @@ async def a_repeated_void_is_one(pic: Pic, stand: Stand) -> None:
 async def a_look_up_tells_kinds_apart(pic: Pic, stand: Stand) -> None:
     """That an authorization succeeded says nothing of its capture, which never came: None."""
     held = await _held(pic, stand)
-    expect("look-up of the capture", await look_up(pic, stand, follow_up(pic, stand, "capture", held, AMOUNT_MINOR)), None)
+    expect(
+        "look-up of the capture", await look_up(pic, stand, follow_up(pic, stand, "capture", held, AMOUNT_MINOR)), None
+    )
     expect("look-up of the void", await look_up(pic, stand, follow_up(pic, stand, "void", held, AMOUNT_MINOR)), None)
 
 

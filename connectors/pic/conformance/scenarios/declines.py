@@ -8,6 +8,7 @@ from typing import Final
 from connectors.pic.calls import Pic
 from connectors.pic.conformance.scenario import (
     Scenario,
+    Wanted,
     ask,
     expect,
     expect_declined,
@@ -67,8 +68,8 @@ async def a_declined_authorization_holds_nothing(pic: Pic, stand: Stand) -> None
 @scenario()
 async def reasons_are_safe_to_show(pic: Pic, stand: Stand) -> None:
     """A reason is a snake_case word, whatever the PIC wrote; and no answer repeats the token."""
-    declines = [each for each in stand.offers if isinstance(each, DeclineCode)]
-    for wanted in (Behaviour.APPROVE, *sorted(declines)):
+    declines: list[Wanted] = sorted(each for each in stand.offers if isinstance(each, DeclineCode))
+    for wanted in (Behaviour.APPROVE, *declines):
         call = new_call(pic, stand, wanted)
         answer = await perform(pic, call)
         expect_true(f"{answer.reason!r} is a word", not answer.reason or bool(_WORD.match(answer.reason)))

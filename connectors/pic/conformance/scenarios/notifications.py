@@ -120,7 +120,7 @@ async def a_body_without_a_signature_is_not_believed(pic: Pic, stand: Stand) -> 
 async def a_signature_of_another_is_not_believed(pic: Pic, stand: Stand) -> None:
     """Its form is right, its value is not: ``bad_signature``."""
     _signs(pic)
-    call, notices = await _noticed(pic, stand)
+    _, notices = await _noticed(pic, stand)
     _refused(pic, msgspec.structs.replace(stand.signed(b"{}"), body=notices[-1].body), "bad_signature")
 
 

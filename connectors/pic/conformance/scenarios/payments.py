@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from connectors.pic.base import KINDS, Kind
 from connectors.pic.calls import Pic
 from connectors.pic.conformance.scenario import (
@@ -20,7 +22,7 @@ from connectors.pic.conformance.stand import Behaviour, Stand
 from connectors.pic.declines import DeclineCode
 
 #: What a batch of the kit holds.
-BATCH: int = 12
+BATCH: Final = 12
 
 
 @scenario()
@@ -46,7 +48,7 @@ async def payments_are_told_apart(pic: Pic, stand: Stand) -> None:
 @scenario(offers=(Behaviour.APPROVE, DeclineCode.INSUFFICIENT_FUNDS))
 async def a_batch_is_answered_in_order(pic: Pic, stand: Stand) -> None:
     """Of many at once each gets its own answer, in the order of what was asked."""
-    wanted = [DeclineCode.INSUFFICIENT_FUNDS if n % 3 == 1 else Behaviour.APPROVE for n in range(BATCH)]
+    wanted = [DeclineCode.INSUFFICIENT_FUNDS if n % 3 == 0 else Behaviour.APPROVE for n in range(BATCH)]
     calls = [new_call(pic, stand, each, amount_minor=1_000 + n) for n, each in enumerate(wanted)]
     answers = await pic.perform(calls)
     if pic.abilities.settles_later:
@@ -56,6 +58,11 @@ async def a_batch_is_answered_in_order(pic: Pic, stand: Stand) -> None:
     expect("answers", [answer.outcome for answer in answers], outcomes)
     for call, outcome in zip(calls, outcomes, strict=True):
         expect_effects(stand, call, int(outcome == "succeeded"))
+    if pic.abilities.looks_up:
+        found = await pic.look_up(calls)
+        references = [each.pic_reference for each in found if each and each.outcome == "succeeded"]
+        made = [answer.pic_reference for answer in answers if answer.outcome == "succeeded"]
+        expect("references that a look-up finds", references, made)
 
 
 async def _in_currency(pic: Pic, stand: Stand, currency: str, amount_minor: int) -> None:

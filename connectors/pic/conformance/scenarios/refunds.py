@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from connectors.pic.base import Answer, Call
+from typing import Final
+
+from connectors.pic.base import Answer, Call, Kind
 from connectors.pic.calls import Pic
 from connectors.pic.conformance.scenario import (
     AMOUNT_MINOR,
@@ -19,7 +21,7 @@ from connectors.pic.conformance.scenario import (
 )
 from connectors.pic.conformance.stand import Behaviour, Stand
 
-REFUNDS = ("payment", "refund")
+REFUNDS: Final[tuple[Kind, ...]] = ("payment", "refund")
 
 
 async def _paid(pic: Pic, stand: Stand) -> Answer:

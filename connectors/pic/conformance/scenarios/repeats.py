@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Final
 
 from connectors.pic.calls import Pic
 from connectors.pic.conformance.scenario import (
@@ -19,7 +20,7 @@ from connectors.pic.conformance.stand import Behaviour, Effect, Stand
 from connectors.pic.declines import DeclineCode
 
 #: How often a payment is asked for at once.
-AT_ONCE: int = 10
+AT_ONCE: Final = 10
 
 
 @scenario("deduplicates")
@@ -82,4 +83,6 @@ async def the_same_key_with_another_amount(pic: Pic, stand: Stand) -> None:
     if answer.outcome != "pending":
         expect_declined(answer, DeclineCode.DUPLICATE, DeclineCode.INVALID_REQUEST)
     await stand.settle()
-    expect("what the PIC did", list(stand.effects(call.attempt_id)), [Effect("payment", call.amount_minor, call.currency)])
+    expect(
+        "what the PIC did", list(stand.effects(call.attempt_id)), [Effect("payment", call.amount_minor, call.currency)]
+    )

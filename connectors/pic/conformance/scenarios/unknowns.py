@@ -20,7 +20,7 @@ from connectors.pic.declines import DeclineCode
 
 
 def _same(found: Answer | None) -> tuple[str, str, str] | None:
-    return found and (found.outcome, found.reason, found.pic_reference)
+    return (found.outcome, found.reason, found.pic_reference) if found is not None else None
 
 
 async def _no_success(pic: Pic, stand: Stand, call: Call) -> None:
