@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import replace
+from datetime import datetime
 from itertools import product
 from pathlib import Path
 from xml.etree import ElementTree
@@ -190,6 +191,29 @@ def test_dates_and_times_exist(at: int, good: str, bad: str) -> None:
     """Without a year every 29 February is one."""
     assert ISO_8583_1987[at].is_date(good)
     assert not ISO_8583_1987[at].is_date(bad)
+
+
+def test_all_days_and_times_are_those_of_the_calendar() -> None:
+    """Every four and six digits, as the standard library reads them; 2000 is the leap year that stands for all."""
+
+    def read(digits: str, form: str) -> bool:
+        try:
+            datetime.strptime(digits, form)
+        except ValueError:
+            return False
+        return True
+
+    for number in range(10_000):
+        day = f"{number:04}"
+        assert ISO_8583_1987[13].is_date(day) == read("2000" + day, "%Y%m%d"), day
+        assert ISO_8583_1987[14].is_date(day) == read(day, "%y%m"), day
+        for year in ("24", "25", "26", "28"):
+            assert ISO_8583_1987[73].is_date(year + day) == read("20" + year + day, "%Y%m%d"), day
+        # %S of the library takes a leap second's 60 and 61, a switch's clock does not.
+        time = day + "59"
+        assert ISO_8583_1987[12].is_date(time) == read(time, "%H%M%S"), time
+        assert ISO_8583_1987[7].is_date("0229" + time) == read(time, "%H%M%S"), time
+    assert [ISO_8583_1987[12].is_date(f"0000{second}") for second in (59, 60, 61)] == [True, False, False]
 
 
 def test_kinds_take_their_characters_and_no_others() -> None:

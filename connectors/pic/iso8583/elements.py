@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from types import MappingProxyType
 from typing import Final
 
@@ -27,13 +26,16 @@ _CONTENTS: Final = {
     "z": re.compile(r"[0-9:-?A-F]*"),
     "x+n": re.compile(r"[CD][0-9]*"),
 }
-#: In a leap year, so that 29 February is a date. Years come as two digits only.
+_MM: Final = "(?:0[1-9]|1[0-2])"
+_MMDD: Final = f"(?:{_MM}(?:0[1-9]|1[0-9]|2[0-9])|(?!02){_MM}30|(?:0[13578]|1[02])31)"
+_TIME: Final = "(?:[01][0-9]|2[0-3])[0-5][0-9][0-5][0-9]"
+#: Without a year every 29 February is a date.
 _DATES: Final = {
-    "MMDDhhmmss": ("2000", "%Y%m%d%H%M%S"),
-    "MMDD": ("2000", "%Y%m%d"),
-    "hhmmss": ("", "%H%M%S"),
-    "YYMM": ("", "%y%m"),
-    "YYMMDD": ("", "%y%m%d"),
+    "MMDDhhmmss": re.compile(_MMDD + _TIME),
+    "MMDD": re.compile(_MMDD),
+    "hhmmss": re.compile(_TIME),
+    "YYMM": re.compile(f"[0-9][0-9]{_MM}"),
+    "YYMMDD": re.compile(f"(?:[0-9][0-9](?!0229){_MMDD}|(?:[02468][048]|[13579][26])0229)"),
 }
 
 
@@ -62,14 +64,7 @@ class Element:
 
     def is_date(self, value: str) -> bool:
         """Whether ``value`` is a date or time, where the element is one."""
-        if not self.date:
-            return True
-        century, form = _DATES[self.date]
-        try:
-            datetime.strptime(century + value, form)
-        except ValueError:
-            return False
-        return True
+        return not self.date or _DATES[self.date].fullmatch(value) is not None
 
 
 def parse_elements(notations: Mapping[int, str]) -> Mapping[int, Element]:

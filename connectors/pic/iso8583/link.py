@@ -76,13 +76,20 @@ class Link:
             raise NotSentError("no connection to the switch")
         return min(self._up, key=lambda connection: connection.in_flight)
 
-    async def ask(self, connection: Connection, message: Message, timeout_s: float) -> Message:
-        """Send ``message`` and wait for its answer.
+    def written(self, message: Message) -> bytes:
+        """``message`` as it is sent: signed, and with its length. Raises CodecError."""
+        profile = self._profile
+        if profile.mac_key:
+            message = profile.format.signed(message, profile.mac_key)
+        return frame(profile.format.write(message), profile.header)
+
+    async def ask(self, connection: Connection, message: Message, timeout_s: float, raw: bytes = b"") -> Message:
+        """Send ``message`` (``raw``, where it was :meth:`written` already) and wait for its answer.
 
         Raises :class:`~connectors.pic.base.NotSentError` and :class:`~connectors.pic.iso8583.codec.CodecError` when nothing was
         sent, TimeoutError and ConnectionError when it may have been.
         """
-        raw = self._written(message)
+        raw = raw or self.written(message)
         key = match_key(message)
         if key in self._waiting:
             raise ConnectionError("the same request waits for its answer already")
@@ -106,12 +113,6 @@ class Link:
         for slot in self._slots:
             slot.cancel()
         await asyncio.gather(*self._slots, return_exceptions=True)
-
-    def _written(self, message: Message) -> bytes:
-        profile = self._profile
-        if profile.mac_key:
-            message = profile.format.signed(message, profile.mac_key)
-        return frame(profile.format.write(message), profile.header)
 
     async def _keep(self) -> None:
         """One slot of the pool: a connection, over and over."""
@@ -140,7 +141,7 @@ class Link:
         writer = connection.writer
         if connection in self._up:
             self._up.remove(connection)
-            writer.write(self._written(management(SIGN_OFF, self._next(), self._now())))
+            writer.write(self.written(management(SIGN_OFF, self._next(), self._now())))
         for future, of in self._waiting.values():
             if of is connection and not future.done():
                 future.set_exception(ConnectionResetError("the connection was lost before the answer came"))
@@ -190,7 +191,7 @@ class Link:
             return
         connection.heard = True
         if message.mti == "0800":
-            connection.writer.write(self._written(managed(message)))
+            connection.writer.write(self.written(managed(message)))
         elif message.mti[2] not in "13":
             self.counts["requests"] += 1
         else:

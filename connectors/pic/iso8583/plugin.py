@@ -81,11 +81,11 @@ class Iso8583(Plugin):
 
     async def authorize(self, call: Call) -> Answer:
         """0200 or 0100."""
-        return await self._exchange(call, request, self._settle)
+        return await self._exchange(call, request, self._reverse)
 
     async def refund(self, call: Call) -> Answer:
         """0200 with processing code 20."""
-        return await self._exchange(call, request, self._settle)
+        return await self._exchange(call, request, self._reverse)
 
     async def capture(self, call: Call) -> Answer:
         """0220 and its repeats."""
@@ -121,14 +121,17 @@ class Iso8583(Plugin):
         self,
         call: Call,
         write: Callable[[Call, Profile, datetime], Message],
-        carry: Callable[[Call, Connection, Message], Coroutine[None, None, Answer]],
+        otherwise: Callable[[Call, Message, str], Coroutine[None, None, Answer]],
     ) -> Answer:
-        """What can be refused or not sent comes first; from its first byte on an exchange is a task of its own."""
+        """What can be refused or not sent comes first; from its first byte on an exchange is a task of its own.
+
+        ``otherwise`` is told the code of an answer that cannot be used, empty without one.
+        """
         if len(self._open) + len(self._unreversed) >= OPEN_MAX:
             raise NotSentError("too many exchanges with the switch are not over")
         try:
             message = write(call, self._profile, self._now())
-            self._profile.format.write(message)
+            raw = self.link.written(message)
         except RefusedError as refused:
             return refused.answer
         except CodecError:
@@ -136,7 +139,7 @@ class Iso8583(Plugin):
         connection = await self.link.connection()
         if self._is_open(call):
             return UNKNOWN
-        task = self._open[call.attempt_id] = asyncio.create_task(carry(call, connection, message))
+        task = self._open[call.attempt_id] = asyncio.create_task(self._carry(call, connection, message, raw, otherwise))
         task.add_done_callback(lambda done: self._over(call.attempt_id, done))
         return await asyncio.shield(task)
 
@@ -146,13 +149,24 @@ class Iso8583(Plugin):
         if not task.cancelled() and (error := task.exception()) and not isinstance(error, NotSentError):
             _log.error("an exchange with the switch failed: %s", type(error).__name__)
 
-    async def _settle(self, call: Call, connection: Connection, message: Message) -> Answer:
-        """A request: its answer, or its reversal; where the switch can be asked, that is left to a look-up."""
-        told = await self._first(connection, message)
-        answer = decided(call, message, told) if told is not None else None
-        if answer is not None:
-            return answer
-        if self._profile.inquiries and (told is None or told.get(39) not in UNWANTED):
+    async def _carry(
+        self,
+        call: Call,
+        connection: Connection,
+        message: Message,
+        raw: bytes,
+        otherwise: Callable[[Call, Message, str], Coroutine[None, None, Answer]],
+    ) -> Answer:
+        try:
+            answered = await self.link.ask(connection, message, self._profile.answer_s, raw)
+        except OSError:  # a time-out or a lost connection
+            return await otherwise(call, message, "")
+        answer = decided(call, message, answered)
+        return answer if answer is not None else await otherwise(call, message, answered.get(39))
+
+    async def _reverse(self, call: Call, message: Message, code: str) -> Answer:
+        """The end of a request. Where the switch can be asked what became of it, that is left to a look-up."""
+        if self._profile.inquiries and code not in UNWANTED:
             return UNKNOWN
         self._unreversed.add(call.attempt_id)
         undoing = reversal(call, Original.of(message), self._profile, self._now())
@@ -164,24 +178,14 @@ class Iso8583(Plugin):
         _log.error("a reversal was never answered: attempt %s", call.attempt_id)
         return UNKNOWN
 
-    async def _insist(self, call: Call, connection: Connection, message: Message) -> Answer:
+    async def _insist(self, call: Call, message: Message, code: str) -> Answer:
         """An advice or a void: sent again, for to reverse it would do harm."""
-        told = await self._first(connection, message)
-        if told is not None and (answer := decided(call, message, told)) is not None:
-            return answer
         if self._profile.inquiries:
             return UNKNOWN
         async for asked, answered in self._answers(repeat(message), [self._profile.reversal_s] * REPEATS_MAX):
             if (answer := decided(call, asked, answered)) is not None:
                 return answer
         return UNKNOWN
-
-    async def _first(self, connection: Connection, message: Message) -> Message | None:
-        """The answer; None when none came."""
-        try:
-            return await self.link.ask(connection, message, self._profile.answer_s)
-        except OSError:  # a time-out or a lost connection
-            return None
 
     async def _answers(self, message: Message, waits_s: Iterable[float]) -> AsyncIterator[tuple[Message, Message]]:
         """The answers to ``message``, sent once for each of ``waits_s``, that far apart, after the first time as a repeat."""
