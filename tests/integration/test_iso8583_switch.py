@@ -17,8 +17,8 @@ from connectors.pic.conformance.kit import check, installed
 from connectors.pic.iso8583.codec import Message
 from connectors.pic.iso8583.framing import frame
 from connectors.pic.iso8583.link import utc_now
-from connectors.pic.iso8583.mapping import ECHO, SIGN_OFF, SIGN_ON, Original, management
 from connectors.pic.iso8583.plugin import OPEN_MAX, Iso8583
+from connectors.pic.iso8583.requests import ECHO, SIGN_OFF, SIGN_ON, Original, management
 from tests.integration.switch import ANSWER_S, Line, Switch, a_call, connected, told, until
 
 REVERSED = Answer("declined", "issuer_unavailable", retry="here")

@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 
 from connectors.pic.base import UNKNOWN, Answer, Call, UnsupportedError
 from connectors.pic.declines import DeclineCode
-from connectors.pic.iso8583 import mapping
+from connectors.pic.iso8583 import answers, requests
+from connectors.pic.iso8583.answers import APPROVED, DECLINES, NOT_DECIDED, UNWANTED
 from connectors.pic.iso8583.codec import Format, Message
-from connectors.pic.iso8583.mapping import APPROVED, DECLINES, NOT_DECIDED, Original, RefusedError
 from connectors.pic.iso8583.profile import Profile, profile_of
+from connectors.pic.iso8583.requests import Original, RefusedError
 from connectors.pic.options import PicOptions, PicSettingError
 from schemas.card_numbers import holds_card_number
 from schemas.identity import ID_PATTERN
@@ -59,7 +60,7 @@ def answered(asked: Message, code: str = "00", **changed: str) -> Message:
 
 def test_a_payment_is_named_by_its_attempt() -> None:
     """0200 with trace number and reference from the attempt id, whenever it is sent; everything else by hand."""
-    message = mapping.request(call(), PROFILE, AT)
+    message = requests.request(call(), PROFILE, AT)
     assert message == Message(
         "0200",
         {
@@ -80,27 +81,27 @@ def test_a_payment_is_named_by_its_attempt() -> None:
             63: "tok_p1",
         },
     )
-    again = mapping.request(call(), PROFILE, AT.replace(day=28))
+    again = requests.request(call(), PROFILE, AT.replace(day=28))
     assert {at for at in message.fields if message.fields[at] != again.fields[at]} == {7, 13}
 
 
 def test_kinds_have_their_messages() -> None:
     """What is new has its own reference, what follows that of its original and, in field 90, all that names it."""
     data = f"0200{TRACE_OF_P1}1127140506" + "00000012345" + "0" * 11
-    own = mapping.reference_number("aurora|p1|2")
+    own = requests.reference_number("aurora|p1|2")
     capture, void = (
-        make(follow_up(kind), PROFILE, AT) for kind, make in (("capture", mapping.advice), ("void", mapping.void))
+        make(follow_up(kind), PROFILE, AT) for kind, make in (("capture", requests.advice), ("void", requests.void))
     )
-    refund = mapping.request(follow_up("refund"), PROFILE, AT)
+    refund = requests.request(follow_up("refund"), PROFILE, AT)
     found = [(m.mti, m.fields[3], m.fields[37], m.fields.get(38), m.fields[90]) for m in (capture, void, refund)]
     assert found == [
         ("0220", "000000", REFERENCE_OF_P1, "A1B2C3", data),
         ("0400", "000000", REFERENCE_OF_P1, "A1B2C3", data),
         ("0200", "200000", own, None, data),
     ]
-    assert mapping.request(call(kind="authorize"), PROFILE, AT).mti == "0100"
+    assert requests.request(call(kind="authorize"), PROFILE, AT).mti == "0100"
     for message in (capture, void, refund):
-        assert message.fields[11] == mapping.trace_number("aurora|p1|2") != TRACE_OF_P1
+        assert message.fields[11] == requests.trace_number("aurora|p1|2") != TRACE_OF_P1
         assert Format().read(Format().write(message)) == message
 
 
@@ -108,29 +109,29 @@ def test_kinds_have_their_messages() -> None:
 def test_a_reversal_names_what_it_reverses(kind: str) -> None:
     """Fields 37 and 90, and a trace number of its own: the same each time, so that a repeat is known as one."""
     made = follow_up(kind) if kind == "refund" else call(kind=kind)
-    asked = mapping.request(made, PROFILE, AT)
-    undoing = mapping.reversal(made, Original.of(asked), PROFILE, AT.replace(second=9))
+    asked = requests.request(made, PROFILE, AT)
+    undoing = requests.reversal(made, Original.of(asked), PROFILE, AT.replace(second=9))
     assert (undoing.mti, undoing.fields[3], undoing.fields[4]) == ("0400", asked.fields[3], asked.fields[4])
     assert undoing.fields[90][:20] == asked.mti + asked.fields[11] + asked.fields[7]
     assert undoing.fields[37] == asked.fields[37]
     assert undoing.fields[11] != asked.fields[11]
-    repeated = mapping.repeat(undoing)
+    repeated = requests.repeat(undoing)
     assert (repeated.mti, repeated.fields) == ("0401", undoing.fields)
-    assert mapping.repeat(repeated) == repeated
-    assert mapping.match_key(repeated) == mapping.match_key(undoing) != mapping.match_key(asked)
+    assert requests.repeat(repeated) == repeated
+    assert answers.match_key(repeated) == answers.match_key(undoing) != answers.match_key(asked)
 
 
 def test_an_advice_repeated_says_so() -> None:
     """0221, else the same."""
-    advice = mapping.advice(follow_up("capture"), PROFILE, AT)
-    assert mapping.repeat(advice) == Message("0221", advice.fields)
+    advice = requests.advice(follow_up("capture"), PROFILE, AT)
+    assert requests.repeat(advice) == Message("0221", advice.fields)
 
 
 def test_what_is_to_be_paid_is_paid() -> None:
     """The terms' amount, of a payment; a refund's is its own."""
     terms = PaymentTerms(payable_minor=1_235)
-    assert mapping.request(call(terms=terms), PROFILE, AT).fields[4] == "000000001235"
-    assert mapping.request(follow_up("refund", terms=terms), PROFILE, AT).fields[4] == "000000001234"
+    assert requests.request(call(terms=terms), PROFILE, AT).fields[4] == "000000001235"
+    assert requests.request(follow_up("refund", terms=terms), PROFILE, AT).fields[4] == "000000001234"
 
 
 @pytest.mark.parametrize(
@@ -149,25 +150,25 @@ def test_what_is_to_be_paid_is_paid() -> None:
 def test_what_cannot_be_a_message_is_refused(named: dict[str, Any], code: str) -> None:
     """Before anything is sent, with a standard code."""
     with pytest.raises(RefusedError) as caught:
-        mapping.request(call(**named), PROFILE, AT)
+        requests.request(call(**named), PROFILE, AT)
     assert (caught.value.answer.outcome, caught.value.answer.reason) == ("declined", code)
 
 
 def test_the_largest_amount_fits() -> None:
     """Twelve nines."""
-    assert mapping.request(call(amount_minor=10**12 - 1), PROFILE, AT).fields[4] == "9" * 12
+    assert requests.request(call(amount_minor=10**12 - 1), PROFILE, AT).fields[4] == "9" * 12
 
 
 def test_nobody_can_be_challenged() -> None:
     """A switch sends no payer anywhere."""
     with pytest.raises(UnsupportedError):
-        mapping.request(call(challenge=True), PROFILE, AT)
+        requests.request(call(challenge=True), PROFILE, AT)
 
 
 @given(st.text(max_size=40))
 def test_references_fit_wherever_they_go(attempt: str) -> None:
     """Twelve digits and capitals, six digits; what becomes the PIC's reference is a plain id and no card number."""
-    asked = mapping.request(call(attempt_id=attempt), PROFILE, AT)
+    asked = requests.request(call(attempt_id=attempt), PROFILE, AT)
     text = Original.of(asked, "A1B2C3").text
     assert Format().write(asked)
     assert asked.fields[11] != "000000"
@@ -180,11 +181,11 @@ def test_references_fit_wherever_they_go(attempt: str) -> None:
 
 def test_an_approval_is_a_success_with_a_reference() -> None:
     """Of which everything can be named again."""
-    asked = mapping.request(call(), PROFILE, AT)
-    assert mapping.decided(call(), asked, answered(asked)) == Answer("succeeded", pic_reference=PAID)
+    asked = requests.request(call(), PROFILE, AT)
+    assert answers.decided(call(), asked, answered(asked)) == Answer("succeeded", pic_reference=PAID)
     captured = follow_up("capture")
-    advice = mapping.advice(captured, PROFILE, AT)
-    assert mapping.decided(captured, advice, answered(advice)) == Answer("succeeded", pic_reference=PAID)
+    advice = requests.advice(captured, PROFILE, AT)
+    assert answers.decided(captured, advice, answered(advice)) == Answer("succeeded", pic_reference=PAID)
 
 
 CODES = ["".join(pair) for pair in product(string.digits + string.ascii_uppercase, repeat=2)]
@@ -192,8 +193,8 @@ CODES = ["".join(pair) for pair in product(string.digits + string.ascii_uppercas
 
 def test_every_code_has_one_meaning() -> None:
     """Of all 1,296: three approve, two leave it open, a decline says what may be tried, and the rest is not relied on."""
-    asked = mapping.request(call(), PROFILE, AT)
-    found = {code: mapping.decided(call(), asked, answered(asked, code)) for code in CODES}
+    asked = requests.request(call(), PROFILE, AT)
+    found = {code: answers.decided(call(), asked, answered(asked, code)) for code in CODES}
     assert {code for code, answer in found.items() if answer and answer.outcome == "succeeded"} == {"00", "11", "16"}
     assert {code for code, answer in found.items() if answer == UNKNOWN} == {"09", "94"} == set(NOT_DECIDED)
     declined = {code for code, answer in found.items() if answer and answer.outcome == "declined"}
@@ -218,31 +219,31 @@ def test_every_code_has_one_meaning() -> None:
 )
 def test_declines_by_hand(code: str, reason: str, retry: str) -> None:
     """Some codes that every card scheme has."""
-    asked = mapping.request(call(), PROFILE, AT)
-    assert mapping.decided(call(), asked, answered(asked, code)) == Answer("declined", reason, retry=retry)  # type: ignore[arg-type]
+    asked = requests.request(call(), PROFILE, AT)
+    assert answers.decided(call(), asked, answered(asked, code)) == Answer("declined", reason, retry=retry)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("code", ["00", "51"])
 @pytest.mark.parametrize("changed", [{"f4": "000000001235"}, {"f49": "840"}])
 def test_a_word_about_another_amount_is_pending(code: str, changed: dict[str, str]) -> None:
     """Neither yes nor no to what was asked, and nothing of ours to undo."""
-    asked = mapping.request(call(), PROFILE, AT)
-    assert mapping.decided(call(), asked, answered(asked, code, **changed)) == UNKNOWN
+    asked = requests.request(call(), PROFILE, AT)
+    assert answers.decided(call(), asked, answered(asked, code, **changed)) == UNKNOWN
 
 
 @pytest.mark.parametrize("code", ["08", "10", "06", "68", "96", "ZZ"])
 def test_what_cannot_be_used_is_undone(code: str) -> None:
     """Approved in part or on a condition, in error, too late, in no table: not known, so it must not stand."""
-    asked = mapping.request(call(), PROFILE, AT)
-    assert mapping.decided(call(), asked, answered(asked, code, f4="000000000001")) is None
+    asked = requests.request(call(), PROFILE, AT)
+    assert answers.decided(call(), asked, answered(asked, code, f4="000000000001")) is None
 
 
 @pytest.mark.parametrize("at", [4, 39, 49])
 def test_an_answer_without_what_it_is_about_is_none(at: int) -> None:
     """Amount, currency and code are there, or nothing is believed."""
-    asked = mapping.request(call(), PROFILE, AT)
+    asked = requests.request(call(), PROFILE, AT)
     whole = answered(asked).fields
-    assert mapping.decided(call(), asked, Message("0210", {n: v for n, v in whole.items() if n != at})) is None
+    assert answers.decided(call(), asked, Message("0210", {n: v for n, v in whole.items() if n != at})) is None
 
 
 PRINTABLE = st.text(string.digits + string.ascii_uppercase + " ", max_size=12)
@@ -251,9 +252,9 @@ PRINTABLE = st.text(string.digits + string.ascii_uppercase + " ", max_size=12)
 @given(st.dictionaries(st.sampled_from([3, 4, 7, 11, 37, 38, 39, 41, 49, 90]), PRINTABLE))
 def test_no_success_by_accident(changed: dict[int, str]) -> None:
     """Whatever stands in an answer: a success has an approval's code, the amount and the currency."""
-    asked = mapping.request(call(), PROFILE, AT)
+    asked = requests.request(call(), PROFILE, AT)
     answer = Message("0210", answered(asked).fields | changed)
-    found = mapping.decided(call(), asked, answer)
+    found = answers.decided(call(), asked, answer)
     if found is not None and found.outcome == "succeeded":
         assert answer.fields[39] in APPROVED
         assert (answer.fields[4], answer.fields[49]) == ("000000001234", "978")
@@ -273,26 +274,26 @@ def test_no_success_by_accident(changed: dict[int, str]) -> None:
 )
 def test_a_reversal_is_believed_when_nothing_can_stand(code: str, repeated: bool, undone: bool) -> None:
     """Approved; or not there the second time that it is asked: the first time the request may still be on its way."""
-    asked = mapping.request(call(), PROFILE, AT)
-    undoing = mapping.reversal(call(), Original.of(asked), PROFILE, AT)
+    asked = requests.request(call(), PROFILE, AT)
+    undoing = requests.reversal(call(), Original.of(asked), PROFILE, AT)
     if repeated:
-        undoing = mapping.repeat(undoing)
-    assert mapping.undone(undoing, answered(undoing, code)) is undone
-    assert not mapping.undone(undoing, answered(undoing, "00", f4="000000009999"))
+        undoing = requests.repeat(undoing)
+    assert answers.undone(undoing, answered(undoing, code)) is undone
+    assert not answers.undone(undoing, answered(undoing, "00", f4="000000009999"))
 
 
 def test_an_inquiry_names_what_it_asks_for() -> None:
     """By reference and, in field 90, kind and trace number; its answer tells when that was sent."""
-    asked = mapping.inquiry(call(), PROFILE, AT)
+    asked = requests.inquiry(call(), PROFILE, AT)
     assert (asked.mti, asked.fields[37], asked.fields[90]) == ("0600", REFERENCE_OF_P1, f"0200{TRACE_OF_P1}" + "0" * 32)
-    of_capture = mapping.inquiry(follow_up("capture"), PROFILE, AT)
+    of_capture = requests.inquiry(follow_up("capture"), PROFILE, AT)
     assert of_capture.fields[90][:4] == "0220"
     assert of_capture.fields[37] == REFERENCE_OF_P1
     data = f"0200{TRACE_OF_P1}1127140506" + "0" * 22
-    assert mapping.found(call(), asked, answered(asked, "00", f90=data)) == Answer("succeeded", pic_reference=PAID)
-    assert mapping.found(call(), asked, answered(asked, "51", f90=data)) == Answer("declined", "insufficient_funds")
-    assert mapping.found(call(), asked, answered(asked, "25")) is None
-    reversed_ = mapping.found(call(), asked, answered(asked, "21"))
+    assert answers.found(call(), asked, answered(asked, "00", f90=data)) == Answer("succeeded", pic_reference=PAID)
+    assert answers.found(call(), asked, answered(asked, "51", f90=data)) == Answer("declined", "insufficient_funds")
+    assert answers.found(call(), asked, answered(asked, "25")) is None
+    reversed_ = answers.found(call(), asked, answered(asked, "21"))
     assert reversed_ is not None and (reversed_.outcome, reversed_.retry) == ("declined", "here")
 
 
@@ -301,32 +302,32 @@ def test_an_inquiry_names_what_it_asks_for() -> None:
 )
 def test_what_an_inquiry_does_not_tell_is_unknown(changed: dict[str, str]) -> None:
     """Never None: that would send the payment again."""
-    asked = mapping.inquiry(call(), PROFILE, AT)
+    asked = requests.inquiry(call(), PROFILE, AT)
     data = f"0200{TRACE_OF_P1}1127140506" + "0" * 22
-    assert mapping.found(call(), asked, answered(asked, **({"f90": data} | changed))) == UNKNOWN
+    assert answers.found(call(), asked, answered(asked, **({"f90": data} | changed))) == UNKNOWN
 
 
 def test_answers_are_matched_by_what_they_repeat() -> None:
     """Kind, trace number, time, terminal, reference: another one in any of them is another request."""
-    asked = mapping.request(call(), PROFILE, AT)
-    key = mapping.match_key(asked)
-    assert mapping.match_key(answered(asked)) == key
-    assert mapping.match_key(Message("0211", answered(asked).fields)) == key
+    asked = requests.request(call(), PROFILE, AT)
+    key = answers.match_key(asked)
+    assert answers.match_key(answered(asked)) == key
+    assert answers.match_key(Message("0211", answered(asked).fields)) == key
     for changed in ({"f11": "000001"}, {"f7": "1127140507"}, {"f41": "TERM0002"}, {"f37": "ABCDEFGHIJKL"}):
-        assert mapping.match_key(answered(asked, **changed)) != key
-    assert mapping.match_key(Message("0110", answered(asked).fields)) != key
-    assert mapping.match_key(Message("0230", answered(asked).fields)) != key
-    echo = mapping.management("301", 41, AT)
-    assert (echo.fields, mapping.match_key(mapping.managed(echo))) == (
+        assert answers.match_key(answered(asked, **changed)) != key
+    assert answers.match_key(Message("0110", answered(asked).fields)) != key
+    assert answers.match_key(Message("0230", answered(asked).fields)) != key
+    echo = requests.management("301", 41, AT)
+    assert (echo.fields, answers.match_key(requests.managed(echo))) == (
         {7: "1127140506", 11: "000042", 70: "301"},
-        mapping.match_key(echo),
+        answers.match_key(echo),
     )
 
 
 def test_no_table_holds_a_code_twice() -> None:
     """A code approves, leaves open, is unwanted or declines."""
-    assert not (APPROVED & NOT_DECIDED) and not (mapping.UNWANTED & (APPROVED | NOT_DECIDED))
-    assert not set(DECLINES) & (APPROVED | NOT_DECIDED | mapping.UNWANTED)
+    assert not (APPROVED & NOT_DECIDED) and not (UNWANTED & (APPROVED | NOT_DECIDED))
+    assert not set(DECLINES) & (APPROVED | NOT_DECIDED | UNWANTED)
     assert DeclineCode.OTHER not in {meaning.code for meaning in DECLINES.values()}
 
 

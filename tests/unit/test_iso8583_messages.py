@@ -14,8 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from connectors.pic.iso8583.codec import CodecError, Encoding, Format, Message, check_fields
+from connectors.pic.iso8583.codec import CodecError, Format, Message, check_fields
 from connectors.pic.iso8583.elements import ISO_8583_1987, Element, parse_elements
+from connectors.pic.iso8583.encoding import Encoding
 from connectors.pic.iso8583.framing import HEADERS, MESSAGE_BYTES_MAX, Deframer, FramingError, Header, frame
 
 DATA = Path(__file__).parents[3] / "shared/data/iso8583"

@@ -19,7 +19,7 @@ from connectors.pic.conformance.stand import LATE_S, SLOW_S, Behaviour, Effect, 
 from connectors.pic.declines import DeclineCode
 from connectors.pic.iso8583.codec import CodecError, Format, Message
 from connectors.pic.iso8583.framing import Deframer, frame
-from connectors.pic.iso8583.mapping import reference_number, trace_number
+from connectors.pic.iso8583.requests import reference_number, trace_number
 from schemas.money import MINOR_UNITS, numeric_code
 
 TOKEN_FIELD: Final = 63

@@ -7,18 +7,18 @@ characters of its field.
 
 from __future__ import annotations
 
-import codecs
 import hashlib
 import hmac
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import iso8583
 import msgspec
 
 from connectors.pic.iso8583.elements import ISO_8583_1987, Element, parse_elements
+from connectors.pic.iso8583.encoding import Encoding, specification
 
 #: Message authentication code (ISO/IEC 9797-2, algorithm 2): HMAC with SHA-256, cut to the 64 bits that the field has.
 MAC_BYTES: Final = 8
@@ -46,21 +46,6 @@ class CodecError(ValueError):
         self.at = at
 
 
-class Encoding(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How a switch writes message type, bitmaps, lengths, digits, other characters, binary fields and tracks.
-
-    ``BCD`` has an odd digit's filler behind it, ``RBCD`` before it; ``HEX`` are hexadecimal digits in ASCII, ``BIN`` bytes.
-    """
-
-    mti_enc: Literal["CHAR", "EBCDIC", "BCD"] = "CHAR"
-    bmp_enc: Literal["HEX", "BIN"] = "HEX"
-    len_enc: Literal["CHAR", "EBCDIC", "HEX", "BCD", "RBCD"] = "CHAR"
-    num_enc: Literal["CHAR", "EBCDIC", "BCD", "RBCD"] = "CHAR"
-    chr_enc: Literal["ASCII", "EBCDIC"] = "ASCII"
-    bin_enc: Literal["HEX", "BIN"] = "HEX"
-    trk_enc: Literal["ASCII", "EBCDIC"] = "ASCII"
-
-
 @dataclass(frozen=True, slots=True)
 class Message:
     """A message: its type, and values by field; binary ones are hexadecimal. Its ``repr`` shows no value."""
@@ -80,7 +65,7 @@ class Format:
 
     def __init__(self, elements: Mapping[int, Element] = ISO_8583_1987, encoding: Encoding | None = None) -> None:
         self.elements = elements
-        self._spec = _specification(elements, encoding or Encoding())
+        self._spec = specification(elements, encoding or Encoding())
 
     @classmethod
     def of_file(cls, raw: bytes) -> Format:
@@ -166,9 +151,6 @@ class _File(msgspec.Struct, frozen=True):
     encoding: Encoding = Encoding()
 
 
-_TEXT: Final = {"CHAR": "ascii", "ASCII": "ascii", "EBCDIC": "cp037", "HEX": "ascii", "BIN": "b", "BCD": "b"}
-
-
 def _fault(told: str) -> Fault:
     """The library tells its errors apart by their text alone."""
     if told.startswith("Extra data"):
@@ -176,64 +158,3 @@ def _fault(told: str) -> Fault:
     if told.startswith(("Field data is", "Field length is")) and "expecting" in told:
         return "truncated"
     return "undecodable"
-
-
-def _specification(elements: Mapping[int, Element], encoding: Encoding) -> dict[str, dict[str, Any]]:
-    """What the library calls a specification."""
-    bitmap = {"data_enc": _TEXT[encoding.bmp_enc], "len_enc": "ascii", "len_type": 0, "max_len": 0, "desc": ""}
-    made = {"h": bitmap, "t": {**bitmap, "data_enc": _TEXT[encoding.mti_enc]}, "p": bitmap, "1": bitmap}
-    for at, element in elements.items():
-        if at > 1:
-            made[str(at)] = {**_data(element, encoding), **_length(element, encoding), "desc": ""}
-    return made
-
-
-def _data(element: Element, encoding: Encoding) -> dict[str, Any]:
-    if element.kind == "b":
-        return {
-            "data_enc": _TEXT[encoding.bin_enc],
-            "max_len": -(-element.length // (8 if encoding.bin_enc == "BIN" else 4)),
-        }
-    if element.kind != "n":
-        return {
-            "data_enc": _TEXT[encoding.trk_enc if element.kind == "z" else encoding.chr_enc],
-            "max_len": element.length,
-        }
-    if encoding.num_enc in ("CHAR", "EBCDIC"):
-        return {"data_enc": _TEXT[encoding.num_enc], "max_len": element.length}
-    filler = "right_pad" if encoding.num_enc == "BCD" else "left_pad"
-    return {"data_enc": "b", "max_len": element.length, "len_count": "nibbles", filler: "0"}
-
-
-def _length(element: Element, encoding: Encoding) -> dict[str, Any]:
-    digits = element.digits
-    if not digits or encoding.len_enc in ("CHAR", "EBCDIC"):
-        return {"len_enc": _TEXT.get(encoding.len_enc, "ascii"), "len_type": digits}
-    if encoding.len_enc == "HEX":
-        digits = len(f"{element.length:X}")
-        return {"len_enc": f"iso8583_hex_{digits}", "len_type": digits}
-    behind = encoding.len_enc == "BCD" and digits % 2
-    return {"len_enc": f"iso8583_bcd_{digits}" if behind else "bcd", "len_type": (digits + 1) // 2}
-
-
-def _length_codec(name: str) -> codecs.CodecInfo | None:
-    """The library takes any text encoding of Python's for the digits of a length: these are two more."""
-    found = re.fullmatch(r"iso8583_(hex|bcd)_(\d)", name)
-    if found is None:
-        return None
-    width = int(found[2])
-
-    def encode(text: str, errors: str = "strict") -> tuple[bytes, int]:
-        number = int(text)
-        if found[1] == "hex":
-            return b"%0*X" % (width, number), len(text)
-        return bytes.fromhex(f"{number:0{width}d}0"), len(text)
-
-    def decode(data: Any, errors: str = "strict") -> tuple[str, int]:
-        raw = bytes(data)
-        return str(int(raw, 16)) if found[1] == "hex" else raw.hex()[:width], len(raw)
-
-    return codecs.CodecInfo(encode, decode, name=name)
-
-
-codecs.register(_length_codec)

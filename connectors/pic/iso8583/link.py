@@ -13,10 +13,11 @@ from datetime import UTC, datetime
 from typing import Final
 
 from connectors.pic.base import NotSentError
+from connectors.pic.iso8583.answers import match_key
 from connectors.pic.iso8583.codec import CodecError, Message
 from connectors.pic.iso8583.framing import Deframer, frame
-from connectors.pic.iso8583.mapping import ECHO, SIGN_OFF, SIGN_ON, managed, management, match_key
 from connectors.pic.iso8583.profile import Profile
+from connectors.pic.iso8583.requests import ECHO, SIGN_OFF, SIGN_ON, managed, management
 
 #: A connection that failed is made again after this, then after twice that, and so on; half of it is chance, so that the
 #: connections of many workers do not come all at once.

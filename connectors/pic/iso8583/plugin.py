@@ -16,24 +16,11 @@ from typing import Final
 
 from connectors.pic.base import UNKNOWN, Abilities, Answer, Call, NotSentError, Plugin, UnsupportedError
 from connectors.pic.declines import STANDARD, DeclineCode
+from connectors.pic.iso8583.answers import REVERSED, UNWANTED, decided, found, undone
 from connectors.pic.iso8583.codec import CodecError, Message
 from connectors.pic.iso8583.link import Connection, Link, utc_now
-from connectors.pic.iso8583.mapping import (
-    REVERSED,
-    UNWANTED,
-    Original,
-    RefusedError,
-    advice,
-    decided,
-    found,
-    inquiry,
-    repeat,
-    request,
-    reversal,
-    undone,
-    void,
-)
 from connectors.pic.iso8583.profile import Profile, profile_of
+from connectors.pic.iso8583.requests import Original, RefusedError, advice, inquiry, repeat, request, reversal, void
 from connectors.pic.options import PicOptions
 
 #: How often an advice or a void is repeated while its caller waits; the caller may ask again.
