@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import socket
 from collections.abc import Awaitable, Callable
@@ -342,6 +343,41 @@ def test_a_connection_is_made_again() -> None:
                         continue
             assert answer.outcome == "succeeded"
             assert switch.types() == ["0200", "0200"]
+
+    run(test)
+
+
+def test_a_switch_that_hangs_up_is_called_less_and_less() -> None:
+    """Signed on and closed at once, over and over: the waits double."""
+
+    async def test() -> None:
+        async def script(asked: Message, line: Line) -> None:
+            line.send(told(asked))
+            await line.writer.drain()
+            line.writer.close()
+
+        switch = Switch(script, manage=False)
+        async with connected(switch) as plugin:
+            with contextlib.suppress(NotSentError):
+                await plugin.authorize(a_call())
+            await asyncio.sleep(1.5)
+            # After half to all of 0.1, 0.2, 0.4, 0.8 s ...; at the first wait alone it would be 15 at least.
+            assert 4 <= len(switch.lines) <= 8
+
+    run(test)
+
+
+def test_a_flood_of_rubbish_does_not_fill_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    """A hundred messages that cannot be read are counted, and told of seven times."""
+
+    async def test() -> None:
+        switch = Switch()
+        async with connected(switch) as plugin:
+            await plugin.authorize(a_call())
+            switch.lines[0].raw(frame(b"rubbish", "binary2") * 100)
+            await until(lambda: plugin.link.counts["malformed"] == 100)
+            assert sum("is not taken" in record.message for record in caplog.records) == 7
+            assert "rubbish" not in caplog.text
 
     run(test)
 

@@ -118,7 +118,9 @@ class Link:
     async def _keep(self) -> None:
         """One slot of the pool: a connection, over and over."""
         delay_s = BACKOFF_MIN_S
+        clock_s = asyncio.get_running_loop().time
         while not self._closed:
+            began_s = clock_s()
             try:
                 async with asyncio.timeout(self._profile.connect_s):
                     connection = Connection(*await asyncio.open_connection(self._profile.host, self._profile.port))
@@ -126,7 +128,6 @@ class Link:
                     async with asyncio.TaskGroup() as group:
                         group.create_task(self._listen(connection))
                         await self._manage(connection, SIGN_ON, self._profile.connect_s)
-                        delay_s = BACKOFF_MIN_S
                         self._up.append(connection)
                         self._made.set()
                         await self._echo(connection)
@@ -135,6 +136,8 @@ class Link:
             except* Exception as errors:
                 self.counts["lost"] += 1
                 _log.warning("the connection to the switch is lost: %s", "; ".join(_told(errors)))
+            if clock_s() - began_s > BACKOFF_MAX_S:  # it was a good one
+                delay_s = BACKOFF_MIN_S
             await asyncio.sleep(delay_s * random.uniform(0.5, 1.0))
             delay_s = min(delay_s * 2, BACKOFF_MAX_S)
 
@@ -187,8 +190,12 @@ class Link:
             if profile.mac_key:
                 profile.format.check_signature(message, profile.mac_key)
         except CodecError as error:
-            self.counts["unsigned" if error.reason == "bad_mac" else "malformed"] += 1
-            _log.warning("a message of the switch is not taken: %s", error)
+            kind = "unsigned" if error.reason == "bad_mac" else "malformed"
+            self.counts[kind] += 1
+            if self.counts[kind].bit_count() == 1:  # the 1st, 2nd, 4th, 8th ...: a flood must not fill the log
+                _log.warning(
+                    "a message of the switch is not taken, the %d. that is %s: %s", self.counts[kind], kind, error
+                )
             return
         connection.heard = True
         if message.mti == "0800":

@@ -114,7 +114,7 @@ class Iso8583(Plugin):
 
         ``otherwise`` is told the code of an answer that cannot be used, empty without one.
         """
-        if len(self._open) + len(self._unreversed) >= OPEN_MAX:
+        if len(self._open.keys() | self._unreversed) >= OPEN_MAX:
             raise NotSentError("too many exchanges with the switch are not over")
         try:
             message = write(call, self._profile, self._now())
