@@ -162,6 +162,7 @@ class PaymentLocalized(Record, frozen=True, kw_only=True):
     checks: PayerChecks | None = None
     shadow: ShadowDecision | None = None
     failed: list[str] = []
+    rejected_by: str = ""
     fee_minor: int
     pic: str
     terms: PaymentTerms | None = None

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection
 from itertools import pairwise
-from typing import Final, NamedTuple
+from typing import Final
 
+from connectors.timeline import Timeline, added, in_force
 from pipeline.stages.fraud_library import LIBRARY
 from schemas.card_numbers import holds_card_number
 from schemas.identity import ID_PATTERN, TENANT_PATTERN
@@ -33,13 +34,8 @@ UNTIL_MS_MAX: Final = 253_402_300_800_000  # the year 10000: every later number 
 NONE: Final[frozenset[str]] = frozenset()
 
 Payer = tuple[str, str]
-
-
-class Snooze(NamedTuple):
-    """One record: from when on it counts, and until when the rule is off. What ended it early is a later one."""
-
-    from_ms: int
-    until_ms: int
+#: Until when a rule is off, by the latest records about it. What ended a snooze early is a later one.
+Snoozes = Timeline[int]
 
 
 def fault(record: RuleSnoozed) -> str:
@@ -63,8 +59,7 @@ class SnoozeBook:
     """Every snooze that may still matter. One thread takes in, any thread asks: what they see is replaced, not changed."""
 
     def __init__(self) -> None:
-        #: Per payer and rule, oldest first.
-        self._snoozes: dict[Payer, dict[str, tuple[Snooze, ...]]] = {}
+        self._snoozes: dict[Payer, dict[str, Snoozes]] = {}
         self._count = 0
         #: Records that cannot be used, and were ignored.
         self.refused = 0
@@ -74,7 +69,7 @@ class SnoozeBook:
         rules = self._snoozes.get((tenant, debtor_id))
         if rules is None:
             return NONE
-        return [rule for rule, snoozes in rules.items() if _is_off(snoozes, at_ms)]
+        return [rule for rule, snoozes in rules.items() if at_ms < in_force(snoozes, at_ms, 0)]
 
     def take(self, record: RuleSnoozed, timestamp_ms: int) -> bool:
         """Take in a record; False when it is refused: then what was before it stays."""
@@ -85,13 +80,11 @@ class SnoozeBook:
             self.refuse(f"tenant {record.tenant if TENANT_PATTERN.match(record.tenant) else '?'}", why)
             return False
         rules = self._snoozes.get(_payer(record), {})
-        before = rules.get(record.rule, ())
-        # Never before the one that it replaces, even if clocks of brokers differ.
-        from_ms = max(timestamp_ms + EFFECTIVE_DELAY_MS, before[-1].from_ms if before else 0)
-        new = Snooze(from_ms, record.until_ms)
-        kept = [each for each, later in pairwise((*before, new)) if later.from_ms >= from_ms - KEPT_MS]
-        self._count += not before
-        self._snoozes[_payer(record)] = {**rules, record.rule: (*kept, new)}
+        snoozes = added(rules.get(record.rule, ()), record.until_ms, timestamp_ms, EFFECTIVE_DELAY_MS)
+        new_from_ms = snoozes[-1][0]
+        kept = [each for each, (replaced_ms, _) in pairwise(snoozes) if replaced_ms >= new_from_ms - KEPT_MS]
+        self._count += record.rule not in rules
+        self._snoozes[_payer(record)] = {**rules, record.rule: (*kept, snoozes[-1])}
         return True
 
     def forget(self, tenant: str, debtor_id: str, rule: str) -> None:
@@ -103,7 +96,7 @@ class SnoozeBook:
     def tidy(self, now_ms: int) -> None:
         """Let go of what was over long ago."""
         for payer, rules in list(self._snoozes.items()):
-            left = {rule: each for rule, each in rules.items() if each[-1].until_ms > now_ms - KEPT_MS}
+            left = {rule: each for rule, each in rules.items() if each[-1][1] > now_ms - KEPT_MS}
             if len(left) < len(rules):
                 self._replace(payer, left)
 
@@ -112,7 +105,7 @@ class SnoozeBook:
         self.refused += 1
         log.error("a snooze is ignored (%s): %s", where, why)
 
-    def _replace(self, payer: Payer, rules: dict[str, tuple[Snooze, ...]]) -> None:
+    def _replace(self, payer: Payer, rules: dict[str, Snoozes]) -> None:
         self._count += len(rules) - len(self._snoozes[payer])
         if rules:
             self._snoozes[payer] = rules
@@ -125,10 +118,3 @@ class SnoozeBook:
 
 def _payer(record: RuleSnoozed) -> Payer:
     return record.tenant, record.debtor_id
-
-
-def _is_off(snoozes: tuple[Snooze, ...], at_ms: int) -> bool:
-    for snooze in reversed(snoozes):
-        if at_ms >= snooze.from_ms:
-            return at_ms < snooze.until_ms
-    return False

@@ -13,11 +13,11 @@ from click.testing import CliRunner, Result
 from confluent_kafka import KafkaError, KafkaException, Producer
 
 from connectors.broker.embedded import EmbeddedBroker, touch_topics
-from connectors.broker.follow import read_to_end
+from connectors.broker.follow import TopicReadError, read_to_end
 from connectors.broker.transaction import PublishError
 from connectors.lists.book import EFFECTIVE_DELAY_MS, ListBook
 from connectors.lists.publish import publish, read_all
-from connectors.lists.reader import ListReader, ListReadError
+from connectors.lists.reader import ListReader
 from connectors.lists.version import ListVersion, head_key, pack, part_key
 from pipeline.commands.lists import lists
 from pipeline.stages.watchlist import ListEntry, Watchlists
@@ -136,7 +136,7 @@ def test_a_worker_does_not_start_without_a_list_that_is_damaged(broker: str) -> 
     reader = ListReader(broker, LISTS.name, CODEC, ListBook(Watchlists([])), on_failure=heard.append)
     reader.start()
     try:
-        with pytest.raises(ListReadError, match=r"no version of the sanctions list ofac .*ptr lists import"):
+        with pytest.raises(TopicReadError, match=r"no version of the sanctions list ofac .*ptr lists import"):
             reader.wait_caught_up(WAIT_S)
     finally:
         reader.stop()
@@ -148,11 +148,11 @@ def test_an_import_that_fails_before_its_head_publishes_nothing(broker: str, mon
     one = a_version("A")
     publish(broker, CODEC, one)
 
-    def fail(producer: object) -> None:
+    def fail(producer: object, timeout_s: float) -> None:
         raise KafkaException(KafkaError(KafkaError._TIMED_OUT, "the broker is gone"))
 
     with monkeypatch.context() as patched:
-        patched.setattr("connectors.broker.parts._flush", fail)
+        patched.setattr("connectors.broker.transaction._flush", fail)
         with pytest.raises(PublishError, match="nothing was published: the broker is gone"):
             publish(broker, CODEC, a_version("B"))
     assert [head.version for head in read_all(broker, CODEC).versions("ofac")] == [one.head.version]

@@ -6,6 +6,7 @@ from io import BytesIO
 
 import fastavro
 import msgspec
+import pytest
 from prometheus_client import CollectorRegistry
 
 from pipeline import topics
@@ -132,14 +133,36 @@ def test_terms_and_authentication_reach_the_pic() -> None:
     assert (queued.terms, queued.sca, queued.sca_basis) == (TERMS, "exempt", "article_16")
 
 
-def test_a_rejected_payment_ends_with_its_rule() -> None:
-    """Its detail names the rule."""
-    rules = msgspec.structs.replace(PLAIN, rules=[Rule(id="no", deny=DenyTerms(why="closed today"))])
-    shell = Shell("localization", rules)
+@pytest.mark.parametrize(
+    ("rule", "reason", "detail"),
+    [
+        (Rule(id="no", deny=DenyTerms(why="closed today")), "denied_by_rule", "closed today (rule no)"),
+        (
+            Rule(id="no", fee=FeeRules(fixed_minor={"EUR": 1251})),
+            "fee_above_amount",
+            "fee 1251 EUR is above the amount 1250 (minor units, rule no)",
+        ),
+    ],
+)
+def test_a_rejected_payment_ends_with_its_rule(rule: Rule, reason: str, detail: str) -> None:
+    """Its detail names the rule, and so does the event of localization."""
+    shell = Shell("localization", msgspec.structs.replace(PLAIN, rules=[rule]))
     shell.give(topics.SCREENED.name, a_fact(PaymentScreened), KEY)
     shell.run()
     ((_, ended),) = shell.out(topics.ENDED.name, PaymentEnded)
-    assert (ended.reason, ended.detail) == ("denied_by_rule", "closed today (rule no)")
+    assert (ended.reason, ended.detail) == (reason, detail)
+    ((_, event),) = shell.out(topics.LOCALIZED.name, PaymentLocalized)
+    assert (event.outcome, event.reason, event.rejected_by) == ("rejected", reason, "no")
+
+
+def test_what_the_tenants_own_lists_reject_was_rejected_by_no_rule() -> None:
+    """Although there are rules, and one of them would have rejected it too."""
+    rules = [Rule(id="no", deny=DenyTerms(why="closed today"))]
+    shell = Shell("localization", msgspec.structs.replace(PLAIN, currencies=["CHF"], rules=rules))
+    shell.give(topics.SCREENED.name, a_fact(PaymentScreened), KEY)
+    shell.run()
+    ((_, event),) = shell.out(topics.LOCALIZED.name, PaymentLocalized)
+    assert (event.outcome, event.reason, event.rejected_by) == ("rejected", "currency_not_allowed", "")
 
 
 def test_a_payment_that_was_queued_before_an_update_is_asked_again_after_it() -> None:

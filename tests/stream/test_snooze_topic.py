@@ -160,6 +160,18 @@ def test_what_somebody_else_wrote_stops_nobody(broker: str, book: SnoozeBook) ->
     assert list(book.snoozed("acme", "d3", now_ms() + EFFECTIVE_DELAY_MS)) == ["amount_high"]
 
 
+def test_what_was_over_long_ago_is_let_go_of(broker: str, book: SnoozeBook, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a reader to which nothing comes, so that memory does not grow with all that ever was."""
+    publish(broker, CODEC, a_snooze("d2"))
+    producer = Producer({"bootstrap.servers": broker, "log_level": 0})
+    producer.produce(SNOOZES.name, CODEC.encode(a_snooze("d1", hours=-1)), snooze_key("acme", "d1", "amount_high"))
+    assert producer.flush(WAIT_S) == 0
+    wait_until(lambda: len(book) == 2)
+    monkeypatch.setattr("connectors.broker.follow.TIDY_S", 0.0)
+    wait_until(lambda: len(book) == 1)
+    assert list(book.snoozed("acme", "d2", now_ms() + EFFECTIVE_DELAY_MS)) == ["amount_high"]
+
+
 def test_a_user_lists_rules_as_a_tenant_has_them(broker: str) -> None:
     """Defaults without a tenant; tuned ones are marked, and one that is switched off is off."""
     tuned = FraudRules(

@@ -15,12 +15,13 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from connectors.broker.embedded import EmbeddedBroker
+from connectors.broker.follow import TopicReadError
 from connectors.broker.local import LocalKafka
 from connectors.broker.transaction import PublishError
 from connectors.tenants.book import ALWAYS_MS, TenantBook
 from connectors.tenants.document import document_hash, document_of
 from connectors.tenants.publish import publish, read_all
-from connectors.tenants.reader import TenantReader, TenantReadError
+from connectors.tenants.reader import TenantReader
 from pipeline.commands.tenants import tenants
 from pipeline.topics import TENANTS
 from schemas.codec import Codec
@@ -210,6 +211,26 @@ def test_a_version_counts_from_the_brokers_time(kafka: LocalKafka) -> None:
     assert second.in_force_at_ms == second.written_at_ms + 1000
 
 
+@pytest.mark.kafka
+def test_a_broker_that_is_slow_publishes_nothing(kafka: LocalKafka, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What workers might see after it is in force is taken back: configurations have half a second.
+
+    Needs a real broker: the embedded one takes nothing back.
+    """
+    topic = _a_topic(kafka.address)
+
+    def slow(producer: Producer, timeout_s: float) -> None:
+        time.sleep(0.6)
+        assert producer.flush(timeout_s) == 0
+
+    with monkeypatch.context() as patched:
+        patched.setattr("connectors.broker.transaction._flush", slow)
+        with pytest.raises(PublishError, match=r"nothing was published: the broker takes longer than 0\.5 s"):
+            publish(kafka.address, CODEC, [some_rules("one")], topic)
+    assert not read_all(kafka.address, CODEC, topic).latest
+    assert publish(kafka.address, CODEC, [some_rules("one")], topic) == [("one", 1)]
+
+
 def _a_topic(address: str) -> str:
     """A topic of its own, made as the pipeline makes it."""
     topic = unique("tenants")
@@ -223,7 +244,7 @@ def test_a_broker_that_is_not_there_is_told() -> None:
     reader = TenantReader(NOWHERE, TENANTS.name, CODEC, TenantBook())
     reader.start()
     try:
-        with pytest.raises(TenantReadError, match=r"from 127\.0\.0\.1:1.*PTR_BROKER"):
+        with pytest.raises(TopicReadError, match=r"from 127\.0\.0\.1:1.*PTR_BROKER"):
             reader.wait_caught_up(0.5)
     finally:
         reader.stop()
@@ -238,7 +259,7 @@ def test_the_end_of_the_thread_is_seen(broker: str) -> None:
     publish(broker, CODEC, [some_rules("one")])
     reader.start()
     try:
-        with pytest.raises(TenantReadError, match="the codec broke"):
+        with pytest.raises(TopicReadError, match="the codec broke"):
             reader.wait_caught_up(WAIT_S)
     finally:
         reader.stop()
