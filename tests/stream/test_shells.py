@@ -678,6 +678,26 @@ def test_plugin_tells_the_pic_to_challenge() -> None:
     assert answers == {"p0": "paid", "p1": "declined"}
 
 
+@pytest.mark.parametrize(
+    ("token", "outcome", "reason"),
+    [
+        ("tok_1", "paid", ""),
+        ("tok_decline_stolen_card", "declined", "stolen_card"),
+        ("tok_lost", "pending", "pic_answer_unknown"),
+        ("tok_throttled", "pending", "try_again_later"),
+        ("tok_refused", "pending", "not_sent"),
+        ("tok_challenge", "pending", "challenge"),
+    ],
+)
+def test_plugin_says_what_the_pic_said(token: str, outcome: str, reason: str) -> None:
+    """What is not done for sure, and what waits for the payer, is asked about again."""
+    shell = Shell("plugin")
+    shell.give(topics.queue("simulator").name, a_fact(PaymentQueued, token=token), KEY)
+    shell.run()
+    ((_, answer),) = shell.out(topics.ANSWERED.name, PaymentAnswered)
+    assert (answer.outcome, answer.reason) == (outcome, reason)
+
+
 def test_plugin_looks_up_what_an_earlier_owner_may_have_called() -> None:
     """After a crash before anything was stored the intent is looked up, found, and not called again."""
     shell, queue = Shell("plugin"), topics.queue("simulator").name
