@@ -28,7 +28,14 @@ from connectors.tenants.book import TenantBook
 from connectors.tenants.reader import TenantReader
 from pipeline import topics
 from pipeline.engine.app import PipelineApp, SideInput, end_process, make_app
-from pipeline.engine.metrics import ListMetrics, Metrics, ModelMetrics, RescreeningMetrics, RuleMetrics
+from pipeline.engine.metrics import (
+    ListMetrics,
+    Metrics,
+    ModelMetrics,
+    RescreeningMetrics,
+    RuleMetrics,
+    SnoozeMetrics,
+)
 from pipeline.engine.stage import Group, Table
 from pipeline.engine.worker import use_uvloop
 from pipeline.settings import Settings, load
@@ -52,11 +59,11 @@ def flow(context: Context) -> dict[str, list[Group]]:
         ],
         # payments.screened.v1 -> payments.localized.v1, keyed by payer
         "localization": [Group(name="localization", stages=(localization.make(context),))],
-        # payments.localized.v1 -> payments.profiled.v1, keyed by payee
+        # payments.localized.v1 -> payments.profiled.v1, keyed by payee; payments.credited.v1: what came in for payers
         "payer": [
             Group(
                 name="payer",
-                stages=(payer.make(context),),
+                stages=(payer.make(context), payer.make_credits(context)),
                 table=Table(name=profiles.PAYERS, changelog=profiles.PAYERS_CHANGELOG, row_type=profiles.PAYER_ROW),
             )
         ],
@@ -71,7 +78,8 @@ def flow(context: Context) -> dict[str, list[Group]]:
         # payments.referred.v1, reviews.decided.v1 -> reviews.opened.v1, reviews.answered.v1; back to payments.screened.v1 or
         # payments.scored.v1, or to payments.ended.v1
         "reviews": [reviews.make(context)],
-        # payments.scored.v1 -> payments.queue.<pic>.v1; payments.ended.v1, payments.answered.v1 -> payments.completed.v1
+        # payments.scored.v1 -> payments.queue.<pic>.v1; payments.ended.v1, payments.answered.v1 -> payments.completed.v1,
+        # payments.credited.v1
         "dispatch": [
             Group(
                 name="dispatch",
@@ -116,7 +124,7 @@ def create(settings: Settings) -> PipelineApp:
             follow(ListReader, topics.LISTS, lists, "sanctions lists are no longer read")
     model_metrics = ModelMetrics(metrics)
     models = ModelBook(model_metrics)
-    snoozes = SnoozeBook()
+    snoozes = SnoozeBook(SnoozeMetrics(metrics))
     if "payee" in settings.stages:
         follow(ModelReader, topics.MODELS, models, "fraud models are no longer read")
         follow(SnoozeReader, topics.SNOOZES, snoozes, "snoozed fraud rules are no longer read")

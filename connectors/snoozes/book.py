@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Collection
+from enum import StrEnum
 from itertools import pairwise
-from typing import Final
+from typing import Final, Protocol
 
 from connectors.timeline import Timeline, added, in_force
 from pipeline.stages.fraud_library import LIBRARY
@@ -29,6 +31,10 @@ REASON_CHARS_MAX: Final = TEXT_CHARS_MAX
 #: Longer than this is not a snooze: switch the rule off or raise its threshold.
 DAYS_MAX: Final = 366
 UNTIL_MS_MAX: Final = 253_402_300_800_000  # the year 10000: every later number is a mistake
+#: Tenants and rules of which the log was told that a snooze is ignored; more of them are counted only.
+TOLD_MAX: Final = 1_000
+#: What a rule may be called: another name is not repeated in the log.
+_RULE_NAME = re.compile(r"[a-z][a-z_]{0,59}(_[0-9]{1,3}[a-z])?\Z")
 
 #: Nothing is snoozed: the usual answer.
 NONE: Final[frozenset[str]] = frozenset()
@@ -36,6 +42,28 @@ NONE: Final[frozenset[str]] = frozenset()
 Payer = tuple[str, str]
 #: Until when a rule is off, by the latest records about it. What ended a snooze early is a later one.
 Snoozes = Timeline[int]
+
+
+class Ignored(StrEnum):
+    """Why a record has no effect."""
+
+    UNKNOWN_RULE = "unknown_rule"
+    #: Its time was over before it could count.
+    EXPIRED = "expired"
+    UNREADABLE = "unreadable"
+    TOO_MANY = "too_many"
+
+
+class SnoozeWatch(Protocol):
+    """Who wants to know what becomes of snoozes: metrics. Called in the thread that reads."""
+
+    def ignored(self, why: Ignored) -> None:
+        """A record has no effect."""
+
+
+class _Nobody:
+    def ignored(self, why: Ignored) -> None:
+        pass
 
 
 def fault(record: RuleSnoozed) -> str:
@@ -58,11 +86,12 @@ def fault(record: RuleSnoozed) -> str:
 class SnoozeBook:
     """Every snooze that may still matter. One thread takes in, any thread asks: what they see is replaced, not changed."""
 
-    def __init__(self) -> None:
+    def __init__(self, watch: SnoozeWatch | None = None) -> None:
+        self._watch = watch or _Nobody()
         self._snoozes: dict[Payer, dict[str, Snoozes]] = {}
         self._count = 0
-        #: Records that cannot be used, and were ignored.
-        self.refused = 0
+        #: What the log was told of already.
+        self._told: set[tuple[Ignored, str, str]] = set()
 
     def snoozed(self, tenant: str, debtor_id: str, at_ms: int) -> Collection[str]:
         """The rules that are switched off for a payer, for a payment that Kafka received at ``at_ms``."""
@@ -72,13 +101,21 @@ class SnoozeBook:
         return [rule for rule, snoozes in rules.items() if at_ms < in_force(snoozes, at_ms, 0)]
 
     def take(self, record: RuleSnoozed, timestamp_ms: int) -> bool:
-        """Take in a record; False when it is refused: then what was before it stays."""
+        """Take in a record; False when it is refused: then what was before it stays.
+
+        One whose time is over before it could count is taken in too, for it is the latest word on its payer and rule and the
+        only one that is left in the topic.
+        """
         why = fault(record)
-        if not why and self._count >= SNOOZES_MAX and record.rule not in self._snoozes.get(_payer(record), {}):
-            why = f"{SNOOZES_MAX} are known, more are not held"
         if why:
-            self.refuse(f"tenant {record.tenant if TENANT_PATTERN.match(record.tenant) else '?'}", why)
+            self._ignore(Ignored.UNREADABLE if record.rule in LIBRARY else Ignored.UNKNOWN_RULE, record, why)
             return False
+        if self._count >= SNOOZES_MAX and record.rule not in self._snoozes.get(_payer(record), {}):
+            self._ignore(Ignored.TOO_MANY, record, f"{SNOOZES_MAX} are known, more are not held")
+            return False
+        # What ends a snooze early is over when it is decided.
+        if record.decided_at_ms < record.until_ms <= timestamp_ms + EFFECTIVE_DELAY_MS:
+            self._ignore(Ignored.EXPIRED, record, "its time was over when it arrived")
         rules = self._snoozes.get(_payer(record), {})
         snoozes = added(rules.get(record.rule, ()), record.until_ms, timestamp_ms, EFFECTIVE_DELAY_MS)
         new_from_ms = snoozes[-1][0]
@@ -102,8 +139,18 @@ class SnoozeBook:
 
     def refuse(self, where: str, why: str) -> None:
         """Count and log a record that is no snooze."""
-        self.refused += 1
+        self._watch.ignored(Ignored.UNREADABLE)
         log.error("a snooze is ignored (%s): %s", where, why)
+
+    def _ignore(self, kind: Ignored, record: RuleSnoozed, why: str) -> None:
+        """Count a record without effect, and say so once for each tenant and rule."""
+        self._watch.ignored(kind)
+        tenant, rule = _shown(record.tenant, TENANT_PATTERN), _shown(record.rule, _RULE_NAME)
+        told = kind, tenant, rule
+        if told in self._told or len(self._told) >= TOLD_MAX:
+            return
+        self._told.add(told)
+        log.error("a snooze is ignored (tenant %s, rule %s; more of these are only counted): %s", tenant, rule, why)
 
     def _replace(self, payer: Payer, rules: dict[str, Snoozes]) -> None:
         self._count += len(rules) - len(self._snoozes[payer])
@@ -114,6 +161,10 @@ class SnoozeBook:
 
     def __len__(self) -> int:
         return self._count
+
+
+def _shown(name: str, pattern: re.Pattern[str]) -> str:
+    return name if pattern.match(name) and not holds_card_number(name) else "?"
 
 
 def _payer(record: RuleSnoozed) -> Payer:

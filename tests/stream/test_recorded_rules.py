@@ -27,8 +27,8 @@ from schemas.records import PaymentLocalized, PaymentScreened, TenantConfigured
 from schemas.tenant_rules import TenantRules
 from tests.builders import a_request
 from tests.simulation.world import NOW_MS
+from tests.stream.events import a_fact
 from tests.stream.shell import CODEC, Shell
-from tests.stream.test_shells import a_fact
 
 RULES = TenantRules(
     tenant="t1",

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from io import BytesIO
-
-import fastavro
 import msgspec
 import pytest
 from prometheus_client import CollectorRegistry
@@ -14,7 +11,7 @@ from pipeline.engine.metrics import Metrics, RuleMetrics
 from pipeline.stages.dispatch import Attempts
 from pipeline.stages.profiles import Profile
 from schemas.business_rules import DenyTerms, FeeRules, LimitTerms, PayerLimitTerms, Rule, ShadowRules
-from schemas.codec import earlier_schemas, encode_request
+from schemas.codec import encode_request
 from schemas.identity import partition_of, payee_key, payer_key
 from schemas.localities import CounterTerms, ScaTerms, TaxTerms
 from schemas.records import (
@@ -30,9 +27,9 @@ from schemas.tenant_rules import TenantRules
 from tables import attempts, profiles
 from tests.builders import a_request
 from tests.simulation.world import PARTITIONS
+from tests.stream.events import KEY, a_fact, an_answer, carried_at_first
 from tests.stream.shell import RULES as PLAIN
 from tests.stream.shell import Shell
-from tests.stream.test_shells import KEY, a_fact, an_answer
 
 LOW_VALUE = CounterTerms(single_minor={"EUR": 3000}, cumulative_minor={"EUR": 10_000})
 RULES: TenantRules = msgspec.structs.replace(
@@ -167,15 +164,9 @@ def test_what_the_tenants_own_lists_reject_was_rejected_by_no_rule() -> None:
 
 def test_a_payment_that_was_queued_before_an_update_is_asked_again_after_it() -> None:
     """Its row holds fields of the first schema, which knew no terms and no authentication: they get their defaults."""
-    first = earlier_schemas(PaymentQueued)[0]
-    fields = first["fields"]
-    names = [field["name"] for field in fields]
-    tail = first | {"fields": fields[names.index("rule_version") + 1 :]}
     fact = a_fact(PaymentQueued)
-    out = BytesIO()
-    fastavro.schemaless_writer(out, tail, msgspec.to_builtins(fact, builtin_types=(bytes,)))
     shell = Shell("dispatch", RULES)
-    row = Attempts(state="queued", attempt=1, pic="simulator", queued=out.getvalue())
+    row = Attempts(state="queued", attempt=1, pic="simulator", queued=carried_at_first(fact))
     shell.world.disks[attempts.NAME, partition_of(KEY, PARTITIONS)].rows[KEY] = msgspec.msgpack.encode(row)
     shell.give(topics.ANSWERED.name, an_answer(outcome="pending", pic_reference=""), KEY)
     shell.run()
