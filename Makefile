@@ -13,6 +13,7 @@ $(VENV)/runtime: requirements.lock setup.cfg setup.py schemas/native.pyx
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { echo "the venv module is missing: apt install python3-venv"; exit 1; }
 	@echo "installing the locked packages into $(VENV) (once)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r requirements.lock
+	@rm -rf payment_pipeline.egg-info  # An older one would hide new entry points from programs that run in this folder.
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
