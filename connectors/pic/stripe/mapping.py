@@ -207,7 +207,8 @@ def stripe_amount(amount_minor: int, currency: str) -> int:
         units = minor_units(currency)
     except UnknownCurrencyError:
         raise RefusedError(DeclineCode.CURRENCY_NOT_SUPPORTED) from None
-    amount, left = divmod(amount_minor * 10 ** DECIMALS.get(currency, units), 10**units)
+    ours, theirs = int(10**units), int(10 ** DECIMALS.get(currency, units))
+    amount, left = divmod(amount_minor * theirs, ours)
     # Three decimals: the last one has to be 0.
     if left or (units == 3 and amount % 10):
         raise RefusedError(DeclineCode.INVALID_AMOUNT)

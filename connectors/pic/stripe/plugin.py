@@ -197,7 +197,7 @@ class Stripe(Plugin):
             status, body = await self._get(path, **only, limit=str(PAGE), **after)
             if status != 200:
                 return None if not after and never_got(status, body) else UNKNOWN
-            page = msgspec.json.decode(body, type=Page[kind])  # type: ignore[valid-type]
+            page: Page[T] = msgspec.json.decode(body, type=Page[kind])  # type: ignore[valid-type]
             for each in page.data:
                 if each.attempt_id == call.attempt_id:
                     return each
