@@ -72,9 +72,9 @@ class Pic(Protocol):
 class OneByOne:
     """A plugin in batches: bounded concurrency, time-outs, circuit breaker; and nothing that it did not say it can do.
 
-    Every exception and every time-out of the plugin is the unknown answer, but for :class:`NotSentError`: ``unsent``. So
-    is what is no answer. While the breaker is open no call is made: ``unsent`` too. A look-up that fails in any way is unknown, never
-    None. ``allowed`` is asked right before each call; when it says no, :class:`LeaseLostError` ends the batch.
+    Every exception and every time-out of the plugin is the unknown answer, but for :class:`NotSentError`: ``unsent``. So is
+    what is no answer. While the breaker is open no call is made: ``unsent`` too. A look-up that fails in any way is unknown,
+    never None. ``allowed`` is asked right before each call; when it says no, :class:`LeaseLostError` ends the batch.
     """
 
     def __init__(
