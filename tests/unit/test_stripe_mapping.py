@@ -125,7 +125,7 @@ def test_requests_are_what_the_api_reference_has() -> None:
         "payment_intents/pi_1/capture",
         {"amount_to_capture": "1234", "metadata[capture_attempt_id]": "acme|p-1|1"},
     )
-    assert (void.path, void.fields) == ("payment_intents/pi_1/cancel", {"cancellation_reason": "abandoned"})
+    assert (void.path, void.fields) == ("payment_intents/pi_1/cancel", {})
     assert (refund.path, refund.fields) == (
         "refunds",
         {"payment_intent": "pi_1", "amount": "1234", "metadata[attempt_id]": "acme|p-1|1"},

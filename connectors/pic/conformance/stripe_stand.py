@@ -230,7 +230,7 @@ class StripeStand(HttpStand):
             return _error(404, "invalid_request_error", "resource_missing", "intent")
         if intent["status"] in ("succeeded", "canceled", "processing"):
             return _error(400, "invalid_request_error", "payment_intent_unexpected_state")
-        intent |= {"status": "canceled", "cancellation_reason": fields["cancellation_reason"]}
+        intent["status"] = "canceled"
         self._did(request.headers["Idempotency-Key"], "void", intent["amount"], intent)
         self._tell(intent, "canceled")
         return 200, intent

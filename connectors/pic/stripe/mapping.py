@@ -168,7 +168,7 @@ def request_of(call: Call, return_url: str = "") -> Request:
             fields = {"amount_to_capture": amount, f"metadata[{CAPTURED_BY}]": call.attempt_id}
             return Request(f"payment_intents/{original(call)}/capture", fields)
         case "void":
-            return Request(f"payment_intents/{original(call)}/cancel", {"cancellation_reason": "abandoned"})
+            return Request(f"payment_intents/{original(call)}/cancel", {})
         case "refund":
             fields = {"payment_intent": original(call), "amount": amount, f"metadata[{MADE_BY}]": call.attempt_id}
             return Request("refunds", fields)
