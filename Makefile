@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test check chaos bench lock clean
+.PHONY: help demo test lint check chaos bench lock clean
 help:  ## Say what there is
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/^([a-z]+):.*## /make \1  - /'
 
@@ -27,11 +27,13 @@ demo: $(VENV)/runtime  ## Run the whole pipeline here, with traffic of its own
 test: $(VENV)/development  ## Install what is needed and run all tests
 	@$(BIN)/python -m pytest $(ARGS)
 
-check: $(VENV)/development  ## Style, types, layers and the fast tests
+lint: $(VENV)/development  ## Style, types and layers
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --config setup.cfg
+
+check: lint  ## The same, and the fast tests
 	$(BIN)/python -m pytest -q tests/unit tests/contract tests/simulation
 
 chaos: $(VENV)/runtime  ## Kill processes on a real Kafka and recount (needs Java 17 and Maven)

@@ -1,6 +1,6 @@
 """Shells around the table ``attempts``, one cycle: dispatch (``payments.scored.v1`` -> the PIC's queue, or the reviews)
 and settlement (``payments.ended.v1``, ``payments.answered.v1`` -> ``payments.completed.v1`` or a retry). They alone write
-outcomes."""
+outcomes. Settlement tells the payer stage what is paid to accounts (``payments.credited.v1``), for tenants that want it."""
 
 from __future__ import annotations
 
@@ -21,9 +21,18 @@ from pipeline.stages.dispatch import (
     route,
     settle,
 )
+from pipeline.stages.fraud_library import needs_credits
 from schemas.codec import UndecodableError
-from schemas.reasons import Error
-from schemas.records import PaymentAnswered, PaymentCompleted, PaymentEnded, PaymentQueued, PaymentScored
+from schemas.identity import payer_key
+from schemas.reasons import Error, Outcome
+from schemas.records import (
+    PaymentAnswered,
+    PaymentCompleted,
+    PaymentCredited,
+    PaymentEnded,
+    PaymentQueued,
+    PaymentScored,
+)
 
 NAME = "dispatch"
 ENDING = "ending"
@@ -39,13 +48,17 @@ class _Publisher:
         codec = context.codec
         self._write_queued = codec.carrying_writer(PaymentQueued, "sca", PaymentScored)
         self._codec, self._carried_as = codec, codec.carried_as(PaymentQueued)
+        self._read_carried = codec.carried_reader(PaymentQueued, "sca", until="terminal_id")
+        self._encode_credited = codec.encoder(PaymentCredited)
+        self._tenants = context.tenants
         self._encode_completed = codec.encoder(PaymentCompleted)
         self._queue_of = {pic: topics.queue(pic).name for pic in context.pics}
         self._retries_of = {pic: [topic.name for topic in topics.retries(pic)] for pic in context.pics}
-        self._completed = topics.COMPLETED.name
+        self._completed, self._credits = topics.COMPLETED.name, topics.CREDITED.name
         self._referred = topics.REFERRED.name
 
     def carry_out(self, decision: _Decision, before: Any, record: RawRecord, key: bytes, work: Work) -> None:
+        credited = self._credited(decision) if isinstance(decision, End) else None
         if decision.row is not None and decision.row is not before:
             work.rows.save(key, decision.row)
         match decision:
@@ -54,12 +67,13 @@ class _Publisher:
                 head["sender_partition"], head["sender_offset"] = record.partition, record.offset
                 pic = decision.row.pic
                 topic = self._queue_of[pic] if isinstance(decision, Queue) else self._retries_of[pic][decision.tier]
-                carried = decision.carried
-                if decision.row.queued_as != self._carried_as:  # Queued before the program was updated.
-                    carried = self._codec.carried_again(PaymentQueued, "rule_version", carried, decision.row.queued_as)
+                carried = self._today(decision.carried, decision.row.queued_as)
                 work.emit(topic, self._write_queued(head, carried), key)
             case End() | AnswerAgain() | RefuseConflict():
                 work.emit(self._completed, self._encode_completed(decision.completed), key)
+                if credited is not None:
+                    receiver = payer_key(credited.tenant, credited.creditor_id)
+                    work.emit(self._credits, self._encode_credited(credited), receiver)
             case Review():
                 assert record.value is not None
                 work.emit(self._referred, record.value, key)
@@ -67,6 +81,33 @@ class _Publisher:
                 pass
             case _:
                 assert_never(decision)
+
+    def _credited(self, ended: End) -> PaymentCredited | None:
+        """What came in for a party that may pay itself, where the tenant wants that looked at."""
+        completed = ended.completed
+        if completed.outcome != Outcome.PAID:
+            return None
+        known = self._tenants.rules(completed.tenant, completed.received_at_ms)
+        if known is None or not needs_credits(known[1].fraud):
+            return None
+        payment = self._read_carried(self._today(ended.carried, ended.carried_as))
+        if payment["terminal_id"]:
+            return None  # A shop: what pays has no terminal.
+        return PaymentCredited(
+            tenant=completed.tenant,
+            payment_id=completed.payment_id,
+            creditor_id=payment["creditor_id"],
+            amount_minor=completed.amount_minor,
+            currency=completed.currency,
+            requested_at_ms=completed.requested_at_ms,
+        )
+
+    def _today(self, carried: bytes, carried_as: str) -> bytes:
+        """Carried fields as today's schema has them."""
+        if carried_as == self._carried_as:
+            return carried
+        # Queued before the program was updated.
+        return self._codec.carried_again(PaymentQueued, "rule_version", carried, carried_as)
 
 
 def make(context: Context) -> tuple[Stage, ...]:

@@ -1,4 +1,5 @@
-"""Shell of fraud, payer side: ``payments.localized.v1`` -> ``payments.profiled.v1``, with ``payer_profiles``."""
+"""Shells of fraud, payer side, with ``payer_profiles``: ``payments.localized.v1`` -> ``payments.profiled.v1``; and
+``payments.credited.v1``, what came in for payers."""
 
 from __future__ import annotations
 
@@ -9,13 +10,14 @@ from pipeline.engine.fence import repeated
 from pipeline.engine.stage import RawRecord, Stage, Work
 from pipeline.stages.features import FEATURE_SET
 from pipeline.stages.payer_checks import NO_USE, LimitReached, check_payer
-from pipeline.stages.profiles import add_payer_payment, tag_of
+from pipeline.stages.profiles import add_credit, add_payer_payment, short_of, tag_of
 from schemas.codec import UndecodableError
 from schemas.identity import payee_key, payment_key
 from schemas.reasons import Error, Outcome
-from schemas.records import PaymentEnded, PaymentLocalized, PaymentProfiled
+from schemas.records import PaymentCredited, PaymentEnded, PaymentLocalized, PaymentProfiled
 
 NAME = "payer"
+CREDITS = "credits"
 
 
 def make(context: Context) -> Stage:
@@ -73,3 +75,21 @@ def make(context: Context) -> Stage:
         work.emit(target, write(head, carried), payee)
 
     return Stage(name=NAME, source=topics.LOCALIZED.name, handle=handle)
+
+
+def make_credits(context: Context) -> Stage:
+    """The stage that learns what came in, on the same table."""
+    decode = context.codec.decoder(PaymentCredited)
+
+    def handle(record: RawRecord, work: Work) -> None:
+        if record.value is None or record.key is None:
+            raise UndecodableError(Error.EMPTY_VALUE, "a PaymentCredited is expected")
+        credited = decode(record.value)
+        profile = work.rows.get(record.key)
+        # Once per payment, whatever is repeated: after a crash another record of settlement may lead to it
+        # (docs/decisions/0006-early-answers.md), so coordinates do not tell.
+        name = short_of(credited.payment_id.encode())
+        if add_credit(profile, name, credited.requested_at_ms, credited.amount_minor):
+            work.rows.save(record.key, profile)
+
+    return Stage(name=CREDITS, source=topics.CREDITED.name, handle=handle)

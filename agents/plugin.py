@@ -1,7 +1,9 @@
 """Shells of the plugins, one group per PIC: ``payments.queue.<pic>.v1`` and its retry topics -> ``payments.answered.v1``.
 
 The queue is the write-ahead intent: it was durable before this stage sees it. What an earlier owner of the partition may have
-called already is looked up first; only what the PIC never got is sent, under the payment's attempt id as idempotency key.
+called already is looked up first; only what the PIC never got is sent, under the payment's attempt id as idempotency key. A PIC
+that deduplicates and cannot be asked is sent it again instead; one that does neither is never sent anything twice, and such a
+payment stays pending.
 """
 
 from __future__ import annotations
@@ -94,6 +96,10 @@ class _Plugin:
             return None
 
     async def _ask(self, fresh: list[PaymentQueued], uncertain: list[PaymentQueued], work: Work) -> None:
+        abilities = self._pic.abilities
+        if not abilities.looks_up and abilities.deduplicates:
+            # The same key is the same payment: the repeat tells what became of it.
+            fresh, uncertain = [*fresh, *uncertain], []
         if uncertain:
             await work.hold()
             found = await self._pic.look_up([_call_of(queued) for queued in uncertain])

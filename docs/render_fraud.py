@@ -29,7 +29,9 @@ def weight_of(rule: Rule) -> str:
 
 def table() -> str:
     """All rules, by family."""
-    lines = [f"{len(LIBRARY)} rules, library version {LIBRARY_VERSION}. All are switched on.\n"]
+    opt_in = ", ".join(f"`{rule.name}`" for rule in LIBRARY.values() if rule.opt_in)
+    on = f"All are switched on but {opt_in}, which a tenant switches on by naming it."
+    lines = [f"{len(LIBRARY)} rules, library version {LIBRARY_VERSION}. {on}\n"]
     for family in Family:
         lines.append(
             f"\n### {family.value.capitalize()}\n\n| rule | what it is a sign of | weight | thresholds |\n|---|---|---|---|\n"

@@ -19,6 +19,7 @@ NAMES = (
     "payment_answered",
     "payment_ended",
     "payment_completed",
+    "payment_credited",
     "dead_letter",
     "tenant_configured",
     "chargeback_received",

@@ -6,11 +6,12 @@ table share a cycle (pipeline.engine.runner). Which stages this worker runs is a
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, partial
 
 from agents import dispatch, localization, parties, payee, payer, plugin, reviews, screening
 from agents.context import Context
 from agents.web import WebServer
+from connectors.broker.books import B, BookReader
 from connectors.exceptions.book import ExceptionBook
 from connectors.exceptions.reader import ExceptionReader
 from connectors.lists.book import ListBook
@@ -27,7 +28,14 @@ from connectors.tenants.book import TenantBook
 from connectors.tenants.reader import TenantReader
 from pipeline import topics
 from pipeline.engine.app import PipelineApp, SideInput, end_process, make_app
-from pipeline.engine.metrics import ListMetrics, Metrics, ModelMetrics, RescreeningMetrics, RuleMetrics
+from pipeline.engine.metrics import (
+    ListMetrics,
+    Metrics,
+    ModelMetrics,
+    RescreeningMetrics,
+    RuleMetrics,
+    SnoozeMetrics,
+)
 from pipeline.engine.stage import Group, Table
 from pipeline.engine.worker import use_uvloop
 from pipeline.settings import Settings, load
@@ -51,11 +59,11 @@ def flow(context: Context) -> dict[str, list[Group]]:
         ],
         # payments.screened.v1 -> payments.localized.v1, keyed by payer
         "localization": [Group(name="localization", stages=(localization.make(context),))],
-        # payments.localized.v1 -> payments.profiled.v1, keyed by payee
+        # payments.localized.v1 -> payments.profiled.v1, keyed by payee; payments.credited.v1: what came in for payers
         "payer": [
             Group(
                 name="payer",
-                stages=(payer.make(context),),
+                stages=(payer.make(context), payer.make_credits(context)),
                 table=Table(name=profiles.PAYERS, changelog=profiles.PAYERS_CHANGELOG, row_type=profiles.PAYER_ROW),
             )
         ],
@@ -70,7 +78,8 @@ def flow(context: Context) -> dict[str, list[Group]]:
         # payments.referred.v1, reviews.decided.v1 -> reviews.opened.v1, reviews.answered.v1; back to payments.screened.v1 or
         # payments.scored.v1, or to payments.ended.v1
         "reviews": [reviews.make(context)],
-        # payments.scored.v1 -> payments.queue.<pic>.v1; payments.ended.v1, payments.answered.v1 -> payments.completed.v1
+        # payments.scored.v1 -> payments.queue.<pic>.v1; payments.ended.v1, payments.answered.v1 -> payments.completed.v1,
+        # payments.credited.v1
         "dispatch": [
             Group(
                 name="dispatch",
@@ -97,9 +106,12 @@ def create(settings: Settings) -> PipelineApp:
     codec = Codec(open_registry(settings.schema_registry_url))
     metrics = Metrics()
     book = TenantBook()
-    side_inputs: list[SideInput] = [
-        TenantReader(settings.access, topics.TENANTS.name, codec, book, on_failure=_tenants_unread)
-    ]
+    side_inputs: list[SideInput] = []
+
+    def follow(reader: type[BookReader[B]], topic: topics.Topic, into: B, ending: str) -> None:
+        side_inputs.append(reader(settings.access, topic.name, codec, into, partial(_end, ending)))
+
+    follow(TenantReader, topics.TENANTS, book, "tenants' configurations are no longer read")
     # Files named in PTR_LISTS win, for development; otherwise the topic's lists, and while it has none the sample.
     screens = not {"screening", "parties"}.isdisjoint(settings.stages)
     watchlists = load_watchlists(settings.lists) if screens else Watchlists(())
@@ -109,21 +121,16 @@ def create(settings: Settings) -> PipelineApp:
         name = "files" if settings.lists else "sample"
         list_metrics.without_topic(name, watchlists.version, watchlists.entries_count)
         if not settings.lists:
-            side_inputs.append(ListReader(settings.access, topics.LISTS.name, codec, lists, on_failure=_lists_unread))
+            follow(ListReader, topics.LISTS, lists, "sanctions lists are no longer read")
     model_metrics = ModelMetrics(metrics)
     models = ModelBook(model_metrics)
+    snoozes = SnoozeBook(SnoozeMetrics(metrics))
     if "payee" in settings.stages:
-        side_inputs.append(ModelReader(settings.access, topics.MODELS.name, codec, models, on_failure=_models_unread))
-    snoozes = SnoozeBook()
-    if "payee" in settings.stages:
-        side_inputs.append(
-            SnoozeReader(settings.access, topics.SNOOZES.name, codec, snoozes, on_failure=_snoozes_unread)
-        )
+        follow(ModelReader, topics.MODELS, models, "fraud models are no longer read")
+        follow(SnoozeReader, topics.SNOOZES, snoozes, "snoozed fraud rules are no longer read")
     exceptions = ExceptionBook()
     if screens:
-        side_inputs.append(
-            ExceptionReader(settings.access, topics.EXCEPTIONS.name, codec, exceptions, on_failure=_exceptions_unread)
-        )
+        follow(ExceptionReader, topics.EXCEPTIONS, exceptions, "exceptions are no longer read")
     apps: list[PipelineApp] = []
     context = Context(
         codec=codec,
@@ -158,24 +165,8 @@ def create(settings: Settings) -> PipelineApp:
     return app
 
 
-def _tenants_unread(error: BaseException) -> None:
-    end_process(f"tenants' configurations are no longer read: {type(error).__name__}: {error}")
-
-
-def _snoozes_unread(error: BaseException) -> None:
-    end_process(f"snoozed fraud rules are no longer read: {type(error).__name__}: {error}")
-
-
-def _lists_unread(error: BaseException) -> None:
-    end_process(f"sanctions lists are no longer read: {type(error).__name__}: {error}")
-
-
-def _models_unread(error: BaseException) -> None:
-    end_process(f"fraud models are no longer read: {type(error).__name__}: {error}")
-
-
-def _exceptions_unread(error: BaseException) -> None:
-    end_process(f"exceptions are no longer read: {type(error).__name__}: {error}")
+def _end(ending: str, error: BaseException) -> None:
+    end_process(f"{ending}: {type(error).__name__}: {error}")
 
 
 @cache

@@ -70,6 +70,9 @@ COMPLETED = _log(
     retention_days=30,
     message_timestamp_type="LogAppendTime",
 )
+CREDITED = _log(
+    "payments.credited.v1", "payments to accounts that were paid, for tenants that look at them; keyed by payer"
+)
 CHARGEBACKS = _log("payments.chargebacks.v1", "disputes, and refunds for fraud; keyed by payee", retention_days=30)
 # Personal data: kept no longer than a stage may be away.
 PARTIES_SEEN = _log("parties.seen.v1", "parties of payments, new or changed; keyed by party")
@@ -167,6 +170,7 @@ def all_topics(pics: Iterable[str]) -> list[Topic]:
         ANSWERED,
         ENDED,
         COMPLETED,
+        CREDITED,
         CHARGEBACKS,
         PARTIES_SEEN,
         PARTIES_FLAGGED,

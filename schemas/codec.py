@@ -163,6 +163,20 @@ class Codec:
         header, write = self.header(record), bodies.plain(_part(record, fields[:at])).write
         return lambda values, carried: write(header, values, carried)
 
+    def carried_reader(self, record: type[Record], carry_from: str, until: str) -> Callable[[bytes], dict[str, Any]]:
+        """A decoder of bytes carried from field ``carry_from`` on, of today's schema: the fields up to and with ``until``."""
+        fields = schema_of(record)["fields"]
+        names = [field["name"] for field in fields]
+        body = bodies.plain(_part(record, fields[names.index(carry_from) : names.index(until) + 1]))
+
+        def read(carried: bytes) -> dict[str, Any]:
+            try:
+                return body.read(carried, 0)  # type: ignore[no-any-return]
+            except Exception as error:  # whatever the bytes provoke
+                raise UndecodableError(Error.UNREADABLE_VALUE, type(error).__name__) from None
+
+        return read
+
     def carried_as(self, record: type[Record]) -> str:
         """A name of today's schema of ``record``, to keep beside bytes that are carried for longer than a program runs."""
         return fingerprint_of(schema_of(record)).hex()

@@ -162,6 +162,7 @@ class PaymentLocalized(Record, frozen=True, kw_only=True):
     checks: PayerChecks | None = None
     shadow: ShadowDecision | None = None
     failed: list[str] = []
+    rejected_by: str = ""
     fee_minor: int
     pic: str
     terms: PaymentTerms | None = None
@@ -370,6 +371,17 @@ class PaymentCompleted(Record, frozen=True, kw_only=True):
     trace_id: str = ""
 
 
+class PaymentCredited(Record, frozen=True, kw_only=True):
+    """A payment to an account was paid: what the payer stage learns of money that came in for its payers."""
+
+    tenant: str
+    payment_id: str
+    creditor_id: str
+    amount_minor: int
+    currency: str
+    requested_at_ms: int
+
+
 class DeadLetter(Record, frozen=True, kw_only=True):
     """A record that no stage can handle, as it came."""
 
@@ -576,6 +588,7 @@ RECORDS: tuple[type[Record], ...] = (
     PaymentAnswered,
     PaymentEnded,
     PaymentCompleted,
+    PaymentCredited,
     DeadLetter,
     TenantConfigured,
     ChargebackReceived,

@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 
@@ -22,6 +22,10 @@ FETCH_WAIT_MS = 200
 LOOK_AGAIN_S = 1.0
 #: Longest wait for an answer to such a question.
 METADATA_TIMEOUT_S = 1.0
+#: How often a follower lets go of what nobody needs any more.
+TIDY_S = 60.0
+#: The topic is there no more.
+_GONE: Final = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION)
 
 
 class TopicReadError(RuntimeError):
@@ -57,6 +61,21 @@ def partitions_of(consumer: Any, topic: str, timeout_s: float) -> list[int]:
     raise KafkaException(found.error)
 
 
+def _begin(consumer: Any, topic: str, timeout_s: float) -> set[int]:
+    """Have ``consumer`` read ``topic`` from the beginning; gives its partitions, none when there is no topic."""
+    partitions = partitions_of(consumer, topic, timeout_s)
+    consumer.assign([TopicPartition(topic, partition, OFFSET_BEGINNING) for partition in partitions])
+    return set(partitions)
+
+
+def _ended(message: Any, behind: set[int]) -> bool:
+    """Whether ``message`` is the end of a partition, which is then not ``behind`` any more; else it is what went wrong."""
+    ended: bool = message.error().code() == KafkaError._PARTITION_EOF
+    if ended:
+        behind.discard(message.partition())
+    return ended
+
+
 def read_to_end(brokers: BrokerAccess | str, topic: str, take: Callable[[Any], object], timeout_s: float) -> bool:
     """Give ``take`` every record that is in ``topic``, in the order of each partition; False when there is no topic.
 
@@ -65,23 +84,20 @@ def read_to_end(brokers: BrokerAccess | str, topic: str, take: Callable[[Any], o
     trouble = Trouble()
     consumer = Consumer(consumer_config(brokers, log_level=0, error_cb=trouble) | {"fetch.wait.max.ms": 20})
     try:
-        partitions = partitions_of(consumer, topic, timeout_s)
-        consumer.assign([TopicPartition(topic, partition, OFFSET_BEGINNING) for partition in partitions])
-        behind = set(partitions)
+        behind = _begin(consumer, topic, timeout_s)
+        exists = bool(behind)
         deadline_s = time.monotonic() + timeout_s
         while behind:
             left_s = deadline_s - time.monotonic()
             if left_s <= 0:
                 why = f": {trouble.why()}" if trouble.why() else ""
                 raise TopicReadError(f"{topic} was not read to its end within {timeout_s:g} s from {brokers}{why}")
-            message = consumer.poll(min(left_s, 0.5))
+            message = consumer.poll(min(left_s, POLL_S))
             if message is None:
                 continue
             if message.error() is None:
                 take(message)
-            elif message.error().code() == KafkaError._PARTITION_EOF:
-                behind.discard(message.partition())
-            else:
+            elif not _ended(message, behind):
                 raise KafkaException(message.error())
     except KafkaException as error:
         consumer.poll(0)
@@ -93,7 +109,7 @@ def read_to_end(brokers: BrokerAccess | str, topic: str, take: Callable[[Any], o
         ) from error
     finally:
         consumer.close()
-    return bool(partitions)
+    return exists
 
 
 class TopicFollower:
@@ -106,13 +122,11 @@ class TopicFollower:
         follower.stop()
 
     Records that were committed are read (``read_committed``). ``at_end`` is called whenever the end is reached, the
-    first time before :meth:`wait_caught_up` returns; ``idle`` every half a second in which nothing came. A topic that
-    does not exist is an empty one, and looked for every second. When the thread ends by an error, :attr:`failure` holds
-    it and ``on_failure`` is called with it, in that thread: a worker that goes on would decide by what is outdated.
+    first time before :meth:`wait_caught_up` returns; ``tidy`` once a minute, with the time
+    (epoch milliseconds), when nothing comes. A topic that does not exist is an empty one, and looked for every second.
+    When the thread ends by an error, :attr:`failure` holds it and ``on_failure`` is called with it, in that thread: a worker
+    that goes on would decide by what is outdated.
     """
-
-    #: What :meth:`wait_caught_up` raises.
-    error: type[RuntimeError] = TopicReadError
 
     def __init__(
         self,
@@ -121,14 +135,15 @@ class TopicFollower:
         take: Callable[[Any], object],
         *,
         at_end: Callable[[], None] = lambda: None,
-        idle: Callable[[], None] = lambda: None,
+        tidy: Callable[[int], object] = lambda now_ms: None,
         on_failure: Callable[[BaseException], None] | None = None,
     ) -> None:
+        self.topic = topic
         self._brokers = brokers
-        self._topic = topic
         self._take = take
         self._at_end = at_end
-        self._idle = idle
+        self._tidy = tidy
+        self._tidied_s = time.monotonic()
         self._on_failure = on_failure
         self._caught_up = threading.Event()
         self._stopping = threading.Event()
@@ -141,6 +156,11 @@ class TopicFollower:
         """What ended the thread; None while it runs, or after :meth:`stop`."""
         return self._failure
 
+    @property
+    def caught_up(self) -> bool:
+        """Whether the end was reached once."""
+        return self._caught_up.is_set()
+
     def start(self) -> None:
         """Begin to read, from the beginning."""
         self._thread.start()
@@ -148,17 +168,19 @@ class TopicFollower:
     def wait_caught_up(self, timeout_s: float) -> None:
         """Wait until everything that was in the topic is taken in.
 
-        Raises :attr:`error` when that takes longer than ``timeout_s`` or the thread has failed.
+        Raises :class:`TopicReadError` when that takes longer than ``timeout_s`` or the thread has failed.
         """
         done = self._caught_up.wait(timeout_s)
         if self._failure is not None:
-            raise self.error(f"reading {self._topic} from {self._brokers} failed: {self._failure}") from self._failure
+            raise TopicReadError(
+                f"reading {self.topic} from {self._brokers} failed: {self._failure}"
+            ) from self._failure
         if not done:
             if self._trouble.refusal:
-                raise self.error(self._trouble.unanswered(self._brokers, timeout_s))
+                raise TopicReadError(self._trouble.unanswered(self._brokers, timeout_s))
             why = f": {self._trouble.last}" if self._trouble.last else ""
-            raise self.error(
-                f"{self._topic} was not read to its end within {timeout_s:g} s from {self._brokers}{why}. "
+            raise TopicReadError(
+                f"{self.topic} was not read to its end within {timeout_s:g} s from {self._brokers}{why}. "
                 "Check that the broker is up and that PTR_BROKER names it."
             )
 
@@ -178,7 +200,7 @@ class TopicFollower:
                 consumer.close()
         except BaseException as error:
             # Nobody above would see it: a thread's exception goes to a hook and the process lives on.
-            log.critical("reading %s failed, what it says is no longer up to date: %s", self._topic, error)
+            log.critical("reading %s failed, what it says is no longer up to date: %s", self.topic, error)
             self._failure = error
             self._caught_up.set()
             if self._on_failure is not None:
@@ -187,7 +209,7 @@ class TopicFollower:
     def _follow(self, consumer: Any) -> None:
         """Find the topic, read it, and go on reading; returns to be called again when the topic is not there."""
         try:
-            partitions = partitions_of(consumer, self._topic, METADATA_TIMEOUT_S)
+            behind = _begin(consumer, self.topic, METADATA_TIMEOUT_S)
         except KafkaException as error:
             _raise_unless_passing(error.args[0])
             consumer.poll(0)  # What the client heard meanwhile says more than that nobody answered.
@@ -195,36 +217,34 @@ class TopicFollower:
                 self._trouble(error.args[0])
             self._stopping.wait(LOOK_AGAIN_S)
             return
-        if not partitions:
+        if not behind:
             self._caught_up.set()
             self._stopping.wait(LOOK_AGAIN_S)
             return
-        consumer.assign([TopicPartition(self._topic, partition, OFFSET_BEGINNING) for partition in partitions])
-        behind = set(partitions)
         while not self._stopping.is_set():
             message = consumer.poll(POLL_S)
             if message is None:
-                self._idle()
+                self._tidy_at_times()
                 continue
             trouble = message.error()
             if trouble is None:
                 self._take(message)
-            elif trouble.code() == KafkaError._PARTITION_EOF:
-                behind.discard(message.partition())
+            elif _ended(message, behind):
                 if not behind:
                     self._at_end()
                     self._caught_up.set()
-            elif trouble.code() in (
-                KafkaError.UNKNOWN_TOPIC_OR_PART,
-                KafkaError._UNKNOWN_TOPIC,
-                KafkaError._UNKNOWN_PARTITION,
-            ):
-                log.error("%s has gone; looking for it", self._topic)
+            elif trouble.code() in _GONE:
+                log.error("%s has gone; looking for it", self.topic)
                 consumer.unassign()
                 return
             else:
                 _raise_unless_passing(trouble)
                 self._trouble(trouble)
+
+    def _tidy_at_times(self) -> None:
+        if time.monotonic() - self._tidied_s > TIDY_S:
+            self._tidied_s = time.monotonic()
+            self._tidy(int(time.time() * 1000))
 
 
 def _raise_unless_passing(error: Any) -> None:

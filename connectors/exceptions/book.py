@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Final
 
+from connectors.timeline import Timeline, added, in_force
 from pipeline.stages.exceptions import mistake_in
 from schemas.records import ExceptionGranted
 
@@ -22,17 +23,14 @@ class ExceptionBook:
     """One thread applies, any thread asks: what they see is replaced, never changed."""
 
     def __init__(self) -> None:
-        #: By (tenant, list, entry, party), oldest first: from when on in force, and the word.
-        self._words: dict[_Key, tuple[tuple[int, ExceptionGranted], ...]] = {}
+        #: By tenant, list, entry and party.
+        self._words: dict[_Key, Timeline[ExceptionGranted]] = {}
         #: Records that hold no exception, and were ignored.
         self.refused = 0
 
     def in_force(self, tenant: str, list_id: str, entry_id: str, party_id: str, at_ms: int) -> ExceptionGranted | None:
         """The last word in force at event time ``at_ms``; it may be revoked, over, or about another name or content."""
-        for in_force_at_ms, granted in reversed(self._words.get((tenant, list_id, entry_id, party_id), ())):
-            if at_ms >= in_force_at_ms:
-                return granted
-        return None
+        return in_force(self._words.get((tenant, list_id, entry_id, party_id), ()), at_ms, None)
 
     def apply(self, granted: ExceptionGranted, timestamp_ms: int) -> bool:
         """Take in a word; False when it cannot be one: ignored, logged and counted, screening goes on without it."""
@@ -40,10 +38,7 @@ class ExceptionBook:
             self.refuse(f"of tenant {granted.tenant!r}" if mistake[1] != "tenant is not a valid id" else "", mistake[1])
             return False
         key = (granted.tenant, granted.list, granted.entry_id, granted.party_id)
-        known = self._words.get(key, ())
-        # Never before the one that it replaces, even if clocks of brokers differ.
-        at_ms = max(timestamp_ms + EFFECTIVE_DELAY_MS, known[-1][0] if known else 0)
-        self._words[key] = (*known, (at_ms, granted))[-KEPT_MAX:]
+        self._words[key] = added(self._words.get(key, ()), granted, timestamp_ms, EFFECTIVE_DELAY_MS)[-KEPT_MAX:]
         return True
 
     def refuse(self, which: str, why: str) -> None:

@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-from confluent_kafka import TIMESTAMP_NOT_AVAILABLE
-
-from connectors.broker.follow import TopicFollower, TopicReadError
+from connectors.broker.books import BookReader, place_of, timestamp_ms_of
 from connectors.exceptions.book import ExceptionBook
-from pipeline.settings import BrokerAccess
 from schemas.codec import Codec, UndecodableError
 from schemas.records import ExceptionGranted
 
 
-class ExceptionReadError(TopicReadError):
-    """Exceptions cannot be read; the message says why and what to do."""
-
-
 def take(book: ExceptionBook, codec: Codec, message: Any) -> None:
     """Put the word that ``message`` holds into ``book``; what holds none is refused there."""
-    where = f"(record {message.topic()}[{message.partition()}]@{message.offset()})"
-    kind, timestamp_ms = message.timestamp()
-    if message.value() is None or kind == TIMESTAMP_NOT_AVAILABLE:
+    where = f"({place_of(message)})"
+    timestamp_ms = timestamp_ms_of(message)
+    if message.value() is None or timestamp_ms is None:
         book.refuse(where, "a record without a value or a timestamp")
         return
     try:
@@ -31,17 +23,9 @@ def take(book: ExceptionBook, codec: Codec, message: Any) -> None:
         book.refuse(where, str(error))
 
 
-class ExceptionReader(TopicFollower):
-    """Keeps ``book`` up to date; started and stopped as :class:`TopicFollower` says."""
+class ExceptionReader(BookReader[ExceptionBook]):
+    """Keeps a book of exceptions up to date."""
 
-    error = ExceptionReadError
-
-    def __init__(
-        self,
-        brokers: BrokerAccess | str,
-        topic: str,
-        codec: Codec,
-        book: ExceptionBook,
-        on_failure: Callable[[BaseException], None] | None = None,
-    ) -> None:
-        super().__init__(brokers, topic, lambda message: take(book, codec, message), on_failure=on_failure)
+    def take(self, message: Any) -> None:
+        """Put the word that ``message`` holds into the book."""
+        take(self.book, self.codec, message)

@@ -10,6 +10,7 @@ from typing import Final, Protocol
 
 from connectors.lists.difference import compare
 from connectors.lists.version import UnusableListError, content_of, entries_of, is_retired
+from connectors.timeline import Timeline, in_force
 from pipeline.stages.watchlist import ListEntry, Watchlists
 from schemas.records import ListPart, ListUpdated
 
@@ -65,8 +66,8 @@ class ListBook:
 
     def __init__(self, fallback: Watchlists, watch: ListWatch | None = None) -> None:
         self._watch = watch or _Nobody()
-        #: Oldest first: in force from, and what :meth:`in_force` gives. The first one is also in force before.
-        self._in_force: tuple[tuple[int, Watchlists], ...] = ((0, fallback),)
+        #: The first one is also in force before.
+        self._in_force: Timeline[Watchlists] = ((0, fallback),)
         self._ready: dict[_Together, Watchlists] = {}
         self._parts: dict[tuple[str, str], dict[int, bytes]] = {}
         self._waiting: dict[tuple[str, str], tuple[ListUpdated, int]] = {}
@@ -80,14 +81,8 @@ class ListBook:
 
     def in_force(self, at_ms: int) -> Watchlists:
         """The lists in force at event time ``at_ms``."""
-        in_force = self._in_force
-        in_force_at_ms, lists = in_force[-1]
-        if at_ms >= in_force_at_ms:
-            return lists
-        for in_force_at_ms, lists in reversed(in_force):
-            if at_ms >= in_force_at_ms:
-                return lists
-        return in_force[0][1]
+        timeline = self._in_force
+        return in_force(timeline, at_ms, before=timeline[0][1])
 
     # -- asked by rescreening -----------------------------------------------------------------------------------------
 

@@ -12,9 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from connectors.broker.follow import TopicReadError, read_to_end
-from connectors.broker.parts import TIMEOUT_S, remove, write_in_parts
-from connectors.broker.transaction import PublishError, id_for, no_topic, open_producer
+from connectors.broker.transaction import Publisher, Publishing, read_contents
 from connectors.lists.version import ListVersion, UnusableListError, content_of, entries_of, head_key, part_key
 from pipeline.settings import BrokerAccess
 from pipeline.stages.watchlist import ListEntry
@@ -22,7 +20,12 @@ from pipeline.topics import LISTS
 from schemas.codec import Codec, UndecodableError
 from schemas.records import ListPart, ListUpdated
 
-TRANSACTIONAL_ID: Final = "ptr-lists-publish"
+PUBLISHER: Final = Publisher(
+    topic=LISTS.name,
+    transactional_id="ptr-lists-publish",
+    rival="imported a list",
+    unknown="'ptr lists list' tells; importing again does no harm.",
+)
 #: The one in force and the one before it, for ``ptr lists diff``.
 VERSIONS_KEPT: Final = 2
 
@@ -78,15 +81,10 @@ class Contents:
 
 
 def read_all(
-    brokers: BrokerAccess | str, codec: Codec, topic: str = LISTS.name, timeout_s: float = TIMEOUT_S
+    brokers: BrokerAccess | str, codec: Codec, topic: str = LISTS.name, timeout_s: float = PUBLISHER.timeout_s
 ) -> Contents:
     """Read ``topic`` to its end. Raises :class:`PublishError` when the broker does not give it within ``timeout_s``."""
-    contents = Contents()
-    try:
-        contents.exists = read_to_end(brokers, topic, lambda message: contents.take(codec, message), timeout_s)
-    except TopicReadError as error:
-        raise PublishError(str(error)) from error
-    return contents
+    return read_contents(Contents(), brokers, codec, topic, timeout_s)
 
 
 def publish(brokers: BrokerAccess | str, codec: Codec, version: ListVersion, topic: str = LISTS.name) -> bool:
@@ -95,35 +93,20 @@ def publish(brokers: BrokerAccess | str, codec: Codec, version: ListVersion, top
     False when the same content is in force already: then only its head is written, with its new dates.
     Raises :class:`PublishError`; then nothing was published, unless it says that this is unknown.
     """
-    transactional_id = id_for(TRANSACTIONAL_ID, topic, LISTS.name)
-    producer = open_producer(brokers, transactional_id, topic, compression="lz4", timeout_s=TIMEOUT_S)
-    before = read_all(brokers, codec, topic)
-    if not before.exists:
-        raise no_topic(brokers, topic)
-    head = version.head
+    publishing = Publishing(PUBLISHER, Contents(), brokers, codec, topic)
+    before, head = publishing.before, version.head
     kept = [each.version for each in before.versions(head.list)]
     same = kept[-1:] == [head.version]
-    parts = [] if same else [(_key(part), codec.encode(part)) for part in version.parts()]
-    write_in_parts(
-        producer,
-        topic,
-        parts,
-        [(head_key(head.list, head.version), codec.encode(head))],
-        rival="imported a list",
-        unknown="'ptr lists list' tells; importing again does no harm.",
-    )
+    parts = [] if same else [(part_key(part.list, part.version, part.part), part) for part in version.parts()]
+    publishing.write([(head_key(head.list, head.version), head)], parts=parts)
     kept = [each for each in kept if each != head.version] + [head.version]
-    _remove(producer, topic, before, head.list, set(kept[-VERSIONS_KEPT:]))
+    publishing.remove(_old_keys(before, head.list, set(kept[-VERSIONS_KEPT:])))
     return not same
 
 
-def _key(part: ListPart) -> bytes:
-    return part_key(part.list, part.version, part.part)
-
-
-def _remove(producer: Any, topic: str, before: Contents, list_id: str, kept: set[str]) -> None:
-    """Write tombstones for all versions of a list but ``kept``, also for parts that never got a head."""
+def _old_keys(before: Contents, list_id: str, kept: set[str]) -> list[bytes]:
+    """Keys of all versions of a list but ``kept``, also of parts that never got a head."""
     old = {version for each, version in (*before.heads, *before.parts) if each == list_id} - kept
     keys = [head_key(list_id, version) for version in sorted(old) if (list_id, version) in before.heads]
     keys += [part_key(list_id, v, part) for v in sorted(old) for part in sorted(before.parts.get((list_id, v), {}))]
-    remove(producer, topic, keys)
+    return keys

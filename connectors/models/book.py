@@ -10,6 +10,7 @@ from typing import Final, Protocol
 
 from connectors.broker.parts import IncompleteError, whole
 from connectors.models.onnx_model import OnnxModel
+from connectors.timeline import Timeline, in_force
 from pipeline.stages.fraud_model import UnusableModelError
 from schemas.records import ModelPart, ModelPromoted, ModelUpdated
 
@@ -63,8 +64,8 @@ class ModelBook:
     def __init__(self, watch: ModelWatch | None = None, load: Callable[[bytes], OnnxModel] = OnnxModel) -> None:
         self._watch = watch or _Nobody()
         self._load = load
-        #: Oldest first; what is asked for before the first is given the first.
-        self._in_force: tuple[tuple[int, InForce], ...] = ((0, NO_MODELS),)
+        #: Who asks for a time before the first one is given the first one.
+        self._in_force: Timeline[InForce] = ((0, NO_MODELS),)
         self._parts: dict[str, dict[int, bytes]] = {}
         self._heads: dict[str, ModelUpdated] = {}
         #: By role, then by version: when the promotion is in force.
@@ -76,11 +77,8 @@ class ModelBook:
 
     def in_force(self, at_ms: int) -> InForce:
         """What scores a payment that was received at ``at_ms``."""
-        in_force = self._in_force
-        for from_ms, models in reversed(in_force):
-            if at_ms >= from_ms:
-                return models
-        return in_force[0][1]
+        timeline = self._in_force
+        return in_force(timeline, at_ms, before=timeline[0][1])
 
     # -- fed by the reader --------------------------------------------------------------------------------------------
 

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import msgspec
-from confluent_kafka import TIMESTAMP_NOT_AVAILABLE
 
-from connectors.broker.follow import TopicFollower, TopicReadError, read_to_end
-from connectors.broker.parts import PART_BYTES_MAX, TIMEOUT_S, IncompleteError, remove, whole, write_in_parts
-from connectors.broker.transaction import PublishError, id_for, no_topic, open_producer
+from connectors.broker.books import BookReader, place_of, timestamp_ms_of
+from connectors.broker.parts import PART_BYTES_MAX, IncompleteError, whole
+from connectors.broker.transaction import Publisher, PublishError, Publishing, read_contents
 from connectors.models.book import CHAMPION, PROMOTIONS_KEPT, ROLES, ModelBook
 from connectors.models.onnx_model import OnnxModel
 from pipeline.settings import BrokerAccess
@@ -23,9 +20,12 @@ from pipeline.topics import MODELS
 from schemas.codec import Codec, UndecodableError
 from schemas.records import ModelPart, ModelPromoted, ModelUpdated, Record
 
-log = logging.getLogger(__name__)
-
-TRANSACTIONAL_ID: Final = "ptr-models-publish"
+PUBLISHER: Final = Publisher(
+    topic=MODELS.name,
+    transactional_id="ptr-models-publish",
+    rival="changed the models",
+    unknown="'ptr fraud models list' tells; publishing again does no harm.",
+)
 #: Models that stay in the topic although they have no role any more: to go back to.
 MODELS_KEPT: Final = 8
 #: Longest text of who and why.
@@ -70,33 +70,6 @@ def _summary(model: OnnxModel) -> dict[str, Any]:
     return {name: each for name, each in model.facts.description.items() if name != "histograms"}
 
 
-def take(book: ModelBook, codec: Codec, message: Any) -> None:
-    """Put what ``message`` holds into ``book``; what is none of the three records is refused there."""
-    if message.value() is None:
-        kind, _, rest = (message.key() or b"").decode(errors="replace").partition("|")
-        if kind == "model":
-            book.forget_model(rest)
-        elif kind in ROLES:
-            book.forget_promotion(kind, rest)
-        return
-    where = f"record {message.topic()}[{message.partition()}]@{message.offset()}"
-    try:
-        record = _read(codec, message.value())
-    except UndecodableError as error:
-        book.refuse(where, str(error))
-        return
-    if isinstance(record, ModelPart):
-        book.take_part(record)
-    elif isinstance(record, ModelUpdated):
-        book.take_head(record)
-    else:
-        kind, timestamp_ms = message.timestamp()
-        if kind == TIMESTAMP_NOT_AVAILABLE:
-            book.refuse(where, "a promotion without a timestamp")
-        else:
-            book.take_promotion(record, timestamp_ms)
-
-
 def _read(codec: Codec, value: bytes) -> ModelPart | ModelUpdated | ModelPromoted:
     kind = codec.record_of(value)
     if kind is ModelPart:
@@ -106,34 +79,37 @@ def _read(codec: Codec, value: bytes) -> ModelPart | ModelUpdated | ModelPromote
     return codec.decode(value, ModelPromoted)
 
 
-def _take_up(book: ModelBook) -> None:
-    book.take_up()
+class ModelReader(BookReader[ModelBook]):
+    """Keeps a book of models up to date; loads them in its own thread."""
 
+    def take(self, message: Any) -> None:
+        """Put what ``message`` holds into the book; what is none of the three records is refused there."""
+        book = self.book
+        if message.value() is None:
+            kind, _, rest = (message.key() or b"").decode(errors="replace").partition("|")
+            if kind == "model":
+                book.forget_model(rest)
+            elif kind in ROLES:
+                book.forget_promotion(kind, rest)
+            return
+        where = place_of(message)
+        try:
+            record = _read(self.codec, message.value())
+        except UndecodableError as error:
+            book.refuse(where, str(error))
+            return
+        if isinstance(record, ModelPart):
+            book.take_part(record)
+        elif isinstance(record, ModelUpdated):
+            book.take_head(record)
+        elif (timestamp_ms := timestamp_ms_of(message)) is None:
+            book.refuse(where, "a promotion without a timestamp")
+        else:
+            book.take_promotion(record, timestamp_ms)
 
-class ModelReadError(TopicReadError):
-    """Models cannot be read; the message says why and what to do."""
-
-
-class ModelReader(TopicFollower):
-    """Keeps ``book`` up to date; started and stopped as :class:`TopicFollower` says. Loads models in its own thread."""
-
-    error = ModelReadError
-
-    def __init__(
-        self,
-        brokers: BrokerAccess | str,
-        topic: str,
-        codec: Codec,
-        book: ModelBook,
-        on_failure: Callable[[BaseException], None] | None = None,
-    ) -> None:
-        super().__init__(
-            brokers,
-            topic,
-            lambda message: take(book, codec, message),
-            at_end=lambda: _take_up(book),
-            on_failure=on_failure,
-        )
+    def at_end(self) -> None:
+        """Load what was promoted and put it in force."""
+        self.book.take_up()
 
 
 @dataclass(slots=True)
@@ -192,15 +168,10 @@ class Contents:
 
 
 def read_all(
-    brokers: BrokerAccess | str, codec: Codec, topic: str = MODELS.name, timeout_s: float = TIMEOUT_S
+    brokers: BrokerAccess | str, codec: Codec, topic: str = MODELS.name, timeout_s: float = PUBLISHER.timeout_s
 ) -> Contents:
     """Read ``topic`` to its end. Raises :class:`PublishError` when the broker does not give it within ``timeout_s``."""
-    contents = Contents()
-    try:
-        contents.exists = read_to_end(brokers, topic, lambda message: contents.take(codec, message), timeout_s)
-    except TopicReadError as error:
-        raise PublishError(str(error)) from error
-    return contents
+    return read_contents(Contents(), brokers, codec, topic, timeout_s)
 
 
 def publish(
@@ -224,15 +195,15 @@ def publish(
         raise PublishError(f"nothing was published: {error}") from error
     now_ms = int(time.time() * 1000)
     parts, head = records_of(model, content, now_ms)
-    with _Publishing(brokers, codec, topic) as publishing:
-        heads: list[tuple[bytes, Record]] = []
-        known = publishing.before.heads.get(model.version)
-        if known is None:
-            heads.append((model_key(model.version), head))
-        if promote_to:
-            heads.append(_promotion(promote_to, model.version, by, reason, now_ms))
-        publishing.write([(part_key(p.version, p.part), p) for p in parts] if known is None else [], heads)
-        publishing.tidy(model.version)
+    publishing = Publishing(PUBLISHER, Contents(), brokers, codec, topic)
+    heads: list[tuple[bytes, Record]] = []
+    known = publishing.before.heads.get(model.version)
+    if known is None:
+        heads.append((model_key(model.version), head))
+    if promote_to:
+        heads.append(_promotion(promote_to, model.version, by, reason, now_ms))
+    publishing.write(heads, parts=[(part_key(p.version, p.part), p) for p in parts] if known is None else [])
+    publishing.remove(_old_keys(publishing.before, model.version))
     return model.version
 
 
@@ -250,21 +221,21 @@ def promote(
 
     A model that cannot be used is never promoted. A challenger that becomes champion leaves its old role.
     """
-    with _Publishing(brokers, codec, topic) as publishing:
-        before = publishing.before
-        chosen = before.find(version) if version else ""
-        if chosen:
-            before.model(chosen)
-        now_ms = int(time.time() * 1000)
-        heads = [_promotion(role, chosen, by, reason, now_ms)]
-        if role == CHAMPION and chosen:
-            heads += [
-                _promotion(other, "", by, f"{chosen} is champion", now_ms)
-                for other in ROLES
-                if other != role and before.version(other) == chosen
-            ]
-        publishing.write([], heads)
-        publishing.tidy(chosen)
+    publishing = Publishing(PUBLISHER, Contents(), brokers, codec, topic)
+    before = publishing.before
+    chosen = before.find(version) if version else ""
+    if chosen:
+        before.model(chosen)
+    now_ms = int(time.time() * 1000)
+    heads = [_promotion(role, chosen, by, reason, now_ms)]
+    if role == CHAMPION and chosen:
+        heads += [
+            _promotion(other, "", by, f"{chosen} is champion", now_ms)
+            for other in ROLES
+            if other != role and before.version(other) == chosen
+        ]
+    publishing.write(heads)
+    publishing.remove(_old_keys(before, chosen))
     return chosen
 
 
@@ -275,46 +246,16 @@ def _promotion(role: str, version: str, by: str, reason: str, now_ms: int) -> tu
     return promotion_key(role, version), promoted
 
 
-class _Publishing:
-    """One change of the topic: whoever begins later fences the earlier one."""
-
-    def __init__(self, brokers: BrokerAccess | str, codec: Codec, topic: str) -> None:
-        transactional_id = id_for(TRANSACTIONAL_ID, topic, MODELS.name)
-        self._producer = open_producer(brokers, transactional_id, topic, compression="lz4", timeout_s=TIMEOUT_S)
-        self._codec, self._topic = codec, topic
-        self.before = read_all(brokers, codec, topic)
-        if not self.before.exists:
-            raise no_topic(brokers, topic)
-
-    def __enter__(self) -> _Publishing:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        del self._producer
-
-    def write(self, parts: list[tuple[bytes, ModelPart]], heads: list[tuple[bytes, Record]]) -> None:
-        """All or nothing."""
-        if parts or heads:
-            write_in_parts(
-                self._producer,
-                self._topic,
-                [(key, self._codec.encode(part)) for key, part in parts],
-                [(key, self._codec.encode(head)) for key, head in heads],
-                rival="changed the models",
-                unknown="'ptr fraud models list' tells; publishing again does no harm.",
-            )
-
-    def tidy(self, newest: str) -> None:
-        """Remove promotions and models that nobody needs any more, and parts that never got a head."""
-        before = self.before
-        keys: list[bytes] = []
-        kept = {newest}
-        for role, versions in before.promoted.items():
-            recent = list(versions)[-PROMOTIONS_KEPT + 1 :]
-            kept |= set(recent)
-            keys += [promotion_key(role, version) for version in versions if version not in recent]
-        kept |= set(list(before.heads)[-MODELS_KEPT:])
-        gone = (set(before.heads) | set(before.parts)) - kept
-        keys += [model_key(version) for version in sorted(gone) if version in before.heads]
-        keys += [part_key(version, part) for version in sorted(gone) for part in sorted(before.parts.get(version, {}))]
-        remove(self._producer, self._topic, keys)
+def _old_keys(before: Contents, newest: str) -> list[bytes]:
+    """Keys of promotions and models that nobody needs any more, and of parts that never got a head."""
+    keys: list[bytes] = []
+    kept = {newest}
+    for role, versions in before.promoted.items():
+        recent = list(versions)[-PROMOTIONS_KEPT + 1 :]
+        kept |= set(recent)
+        keys += [promotion_key(role, version) for version in versions if version not in recent]
+    kept |= set(list(before.heads)[-MODELS_KEPT:])
+    gone = (set(before.heads) | set(before.parts)) - kept
+    keys += [model_key(version) for version in sorted(gone) if version in before.heads]
+    keys += [part_key(version, part) for version in sorted(gone) for part in sorted(before.parts.get(version, {}))]
+    return keys

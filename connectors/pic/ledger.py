@@ -23,10 +23,10 @@ from connectors.pic.declines import STANDARD, DeclineCode
 from connectors.pic.scripts import (
     CHALLENGED,
     DECLINED,
-    DONE,
     HIDDEN,
     NEVER_LOOK_UPS,
     NOTHING,
+    PREFIXES,
     SUCCEEDED,
     Script,
     script_of,
@@ -71,18 +71,27 @@ class Entry(msgspec.Struct, gc=False):
 
 
 class Book:
-    """Entries by attempt id, those that something follows by reference, and what followed."""
+    """Entries by attempt id; and, once something follows one of them, by reference, with what followed."""
 
     __slots__ = ("entries", "followers", "originals")
 
     def __init__(self) -> None:
         self.entries: OrderedDict[str, Entry] = OrderedDict()
-        self.originals: dict[str, Entry] = {}
+        #: None until it is asked for: plain payments, which are most, do not pay for it.
+        self.originals: dict[str, Entry] | None = None
         self.followers: dict[str, list[Entry]] = {}
+
+    def original(self, reference: str) -> Entry | None:
+        """What is captured, voided or refunded under this reference."""
+        if self.originals is None:
+            self.originals = {entry.reference: entry for entry in self.entries.values() if not entry.original}
+        return self.originals.get(reference)
 
     def add(self, attempt_id: str, entry: Entry) -> None:
         """A new entry."""
         self.entries[attempt_id] = entry
+        if self.originals is None:
+            return
         if not entry.original:
             self.originals[entry.reference] = entry
         elif entry.original in self.originals:
@@ -91,8 +100,9 @@ class Book:
     def forget_oldest(self) -> None:
         """Without the entry that is there for longest; what follows a payment goes when the payment does."""
         _, entry = self.entries.popitem(last=False)
-        self.originals.pop(entry.reference, None)
-        self.followers.pop(entry.reference, None)
+        if self.originals is not None:
+            self.originals.pop(entry.reference, None)
+            self.followers.pop(entry.reference, None)
 
 
 class Ledger(Protocol):
@@ -225,7 +235,21 @@ class SqliteLedger:
                 answers = act(book)
                 self._db.executemany(
                     "INSERT OR REPLACE INTO attempts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                    [(key, *msgspec.structs.astuple(entry)) for key, entry in book.entries.items()],
+                    [
+                        (
+                            key,
+                            e.outcome,
+                            e.reference,
+                            e.calls,
+                            e.lookups,
+                            e.kind,
+                            e.amount_minor,
+                            e.currency,
+                            e.original,
+                            e.reason,
+                        )
+                        for key, e in book.entries.items()
+                    ],
                 )
                 self._db.execute("COMMIT")
             except BaseException:
@@ -243,14 +267,15 @@ class SqliteLedger:
             book.entries[key] = Entry(*fields)
 
     def _read_originals(self, book: Book, references: Collection[str]) -> None:
-        # Made when they are first needed: plain payments, which are most, do not pay for them.
+        # Made when they are first needed, as in Book.
         self._db.execute("CREATE INDEX IF NOT EXISTS by_reference ON attempts (reference)")
         self._db.execute("CREATE INDEX IF NOT EXISTS by_original ON attempts (original) WHERE original <> ''")
+        originals = book.originals = {}
         wanted = (json.dumps(list(references)),)
         among = "IN (SELECT value FROM json_each(?))"
         for key, *fields in self._db.execute(f"{_SELECT} WHERE reference {among} AND original = ''", wanted):
             entry = book.entries.get(key) or Entry(*fields)
-            book.originals[entry.reference] = entry
+            originals[entry.reference] = entry
         for key, *fields in self._db.execute(f"{_SELECT} WHERE original {among} AND original <> ''", wanted):
             entry = book.entries.get(key) or Entry(*fields)
             book.followers.setdefault(entry.original, []).append(entry)
@@ -263,6 +288,11 @@ def _perform(book: Book, call: Call) -> Answer:
     if entry is not None:
         return _repeated(book, entry, call)
     reference = "sim_" + blake2b(key.encode(), digest_size=12).hexdigest()
+    if call.kind == "payment" and not call.token.startswith(PREFIXES):
+        entry = book.entries[key] = Entry(SUCCEEDED, reference, 1, 0, "payment", call.amount_minor, call.currency)
+        if book.originals is not None:
+            book.originals[reference] = entry
+        return Answer("succeeded", "", reference)
     refused = _refused(book, call)
     script = Script(DECLINED, refused.value) if refused is not None else script_of(call)
     book.add(
@@ -279,8 +309,6 @@ def _perform(book: Book, call: Call) -> Answer:
             script.reason,
         ),
     )
-    if script is DONE:
-        return Answer("succeeded", "", reference)
     return script.first or _told(book.entries[key])
 
 
@@ -300,7 +328,7 @@ def _refused(book: Book, call: Call) -> DeclineCode | None:
     """Why what follows a payment may not be done; None when it may. What begins one always may."""
     if call.kind in ("payment", "authorize"):
         return None
-    original = book.originals.get(call.original_reference)
+    original = book.original(call.original_reference)
     if original is None or original.currency != call.currency:
         return DeclineCode.INVALID_REQUEST
     followers = [entry for entry in book.followers.get(call.original_reference, ()) if entry.counts]

@@ -79,17 +79,17 @@ _BY_PREFIX: Final[Mapping[str, Script]] = MappingProxyType(
         "tok_unproved": DONE,
     }
 )
-#: ``startswith`` takes them all in one call.
-_PREFIXES: Final = tuple(_BY_PREFIX)
+#: How tokens that say something begin; most say nothing.
+PREFIXES: Final = tuple(_BY_PREFIX)
 #: Tokens whose answer takes its time.
 SLOW: Final = ("tok_slow", "tok_late")
 _DECLINES: Final = {f"tok_decline_{code}": Script(DECLINED, code.value) for code in STANDARD}
 
 
 def script_of(call: Call) -> Script:
-    """What the token of ``call`` says. Most say nothing."""
+    """What the token of ``call`` says."""
     token = call.token
-    if not token.startswith(_PREFIXES):
+    if not token.startswith(PREFIXES):
         return DONE
     if call.challenge and token.startswith("tok_unproved"):
         return _UNPROVED

@@ -12,13 +12,11 @@ from typing import Any, Final
 import msgspec
 
 from connectors.sinks.database import Database
-from pipeline.stages.labels import Evidence, Label, Source, is_fraud, label_of
+from pipeline.stages.labels import Evidence, Label, Source, is_fraud, label_of, of_dispute, of_review
 from schemas.reasons import Outcome
 
 #: Payments whose events are asked for at once.
 PAGE_PAYMENTS: Final = 500
-#: What is not a word on who paid: a time that ran out.
-_EXPIRED: Final = "expired"
 
 #: The first decision of fraud has this event id; one that a review gave has another.
 _SCORED_ID: Final = "payee"
@@ -150,19 +148,12 @@ def _judged(tenant: str, payment_id: str, events: Iterator[tuple[Any, ...]], as_
 
 def _disputed(payload: str) -> Evidence | None:
     read = _dispute.decode(payload)
-    kinds = {source.value: source for source in (Source.CHARGEBACK, Source.REFUND)}
-    source = kinds.get(read.kind)
-    return Evidence(source, read.charged_back_at_ms, read.reason) if source else None
+    return of_dispute(read.kind, read.reason, read.charged_back_at_ms)
 
 
 def _reviewed(payload: str) -> Evidence | None:
-    """A person's word on a payment that fraud had referred; None for screening's reviews, and for a time that ran out."""
     try:
         read = _review.decode(payload)
     except msgspec.ValidationError:  # another event of reviews
         return None
-    if read.ignored or read.decision == _EXPIRED or read.stage == "screening":
-        return None
-    sources = {"approved": Source.REVIEW_APPROVED, "rejected": Source.REVIEW_REJECTED}
-    source = sources.get(read.result)
-    return Evidence(source, read.decided_at_ms) if source else None
+    return of_review(read.stage, read.decision, read.result, read.ignored, read.decided_at_ms)

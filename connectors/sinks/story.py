@@ -26,6 +26,8 @@ class StoryEvent:
     outcome: str
     reason: str
     rule_version: int | None
+    #: Ids of the business rules that decided, in localization's event: those that applied, or the one that rejected.
+    rules: list[str]
     trace_id: str | None
     #: What else is worth a glance; no personal data.
     detail: str
@@ -98,6 +100,7 @@ def story(database: Database, tenant: str, payment_id: str) -> Story:
                 outcome=outcome,
                 reason=reason,
                 rule_version=version,
+                rules=_rules_of(payload or {}) if stage == "localization" else [],
                 trace_id=trace_id,
                 detail=detail_of(outcome if outcome == "dead_letter" else stage, payload or {}),
                 topic=topic,
@@ -144,7 +147,9 @@ def detail_of(stage: str, payload: dict[str, Any]) -> str:
             given = f"{payload.get('decision')} by {payload['by']}" if payload.get("by") else ""
             parts = [str(payload.get("stage", "")), given, payload.get("reason", "")]
         case "localization":
-            parts = [f"fee {payload.get('fee_minor')}", f"pic {payload.get('pic')}"]
+            word = "rejected by rule" if payload.get("rejected_by") else "rules"
+            rules = ", ".join(_rules_of(payload))
+            parts = [f"fee {payload.get('fee_minor')}", f"pic {payload.get('pic')}", rules and f"{word} {rules}"]
         case "payee":
             hits = payload.get("rule_hits") or []
             said = [_said(hit, payload.get("currency", "")) for hit in hits] or payload.get("score_reasons", [])
@@ -158,6 +163,12 @@ def detail_of(stage: str, payload: dict[str, Any]) -> str:
         case _:
             parts = [str(payload.get("detail", ""))]
     return ", ".join(part for part in parts if part)
+
+
+def _rules_of(localized: dict[str, Any]) -> list[str]:
+    """Ids of the business rules that decided."""
+    rejected_by = localized.get("rejected_by")
+    return [rejected_by] if rejected_by else list((localized.get("terms") or {}).get("rules", []))
 
 
 def _model_words(payload: dict[str, Any]) -> list[str]:

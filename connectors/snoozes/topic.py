@@ -6,16 +6,12 @@ One record a payer and rule: the latest counts, and ending a snooze early is a r
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from confluent_kafka import TIMESTAMP_NOT_AVAILABLE
-
-from connectors.broker.follow import TopicFollower, TopicReadError, read_to_end
-from connectors.broker.parts import TIMEOUT_S, write_in_parts
-from connectors.broker.transaction import PublishError, id_for, no_topic, open_producer
+from connectors.broker.books import BookReader, place_of, timestamp_ms_of
+from connectors.broker.transaction import Publisher, PublishError, Publishing, read_contents
 from connectors.snoozes.book import SnoozeBook, fault
 from pipeline.settings import BrokerAccess
 from pipeline.topics import SNOOZES
@@ -23,11 +19,14 @@ from schemas.codec import Codec, UndecodableError
 from schemas.identity import SEPARATOR
 from schemas.records import RuleSnoozed
 
-TRANSACTIONAL_ID: Final = "ptr-snoozes-publish"
+PUBLISHER: Final = Publisher(
+    topic=SNOOZES.name,
+    transactional_id="ptr-snoozes-publish",
+    rival="changed the snoozes",
+    unknown="'ptr fraud snooze list' tells; doing it again does no harm.",
+)
 #: What a tenant may have in force at once: more is a rule that should be tuned. Of ten tenants a worker holds all.
 PER_TENANT_MAX: Final = 10_000
-#: How often a reader lets go of what is over.
-TIDY_S: Final = 60.0
 
 
 def snooze_key(tenant: str, debtor_id: str, rule: str) -> bytes:
@@ -35,56 +34,33 @@ def snooze_key(tenant: str, debtor_id: str, rule: str) -> bytes:
     return SEPARATOR.join((tenant, debtor_id, rule)).encode()
 
 
-def take(book: SnoozeBook, codec: Codec, message: Any) -> None:
-    """Put what ``message`` holds into ``book``; what is no snooze is refused there."""
-    where = f"record {message.topic()}[{message.partition()}]@{message.offset()}"
-    if message.value() is None:
-        parts = (message.key() or b"").decode(errors="replace").split(SEPARATOR)
-        if len(parts) == 3:
-            book.forget(*parts)
-        return
-    try:
-        record = codec.decode(message.value(), RuleSnoozed)
-    except UndecodableError as error:
-        book.refuse(where, str(error))
-        return
-    kind, timestamp_ms = message.timestamp()
-    if kind == TIMESTAMP_NOT_AVAILABLE:
-        book.refuse(where, "a record without a timestamp")
-    elif message.key() != snooze_key(record.tenant, record.debtor_id, record.rule):
-        # Compaction goes by keys: under another one it would hide or outlive what it replaces.
-        book.refuse(where, "a record under another key than its own")
-    else:
-        book.take(record, timestamp_ms)
+class SnoozeReader(BookReader[SnoozeBook]):
+    """Keeps a book of snoozes up to date."""
 
+    def take(self, message: Any) -> None:
+        """Put what ``message`` holds into the book; what is no snooze is refused there."""
+        where = place_of(message)
+        if message.value() is None:
+            parts = (message.key() or b"").decode(errors="replace").split(SEPARATOR)
+            if len(parts) == 3:
+                self.book.forget(*parts)
+            return
+        try:
+            record = self.codec.decode(message.value(), RuleSnoozed)
+        except UndecodableError as error:
+            self.book.refuse(where, str(error))
+            return
+        if (timestamp_ms := timestamp_ms_of(message)) is None:
+            self.book.refuse(where, "a record without a timestamp")
+        elif message.key() != snooze_key(record.tenant, record.debtor_id, record.rule):
+            # Compaction goes by keys: under another one it would hide or outlive what it replaces.
+            self.book.refuse(where, "a record under another key than its own")
+        else:
+            self.book.take(record, timestamp_ms)
 
-class SnoozeReadError(TopicReadError):
-    """Snoozes cannot be read; the message says why and what to do."""
-
-
-class SnoozeReader(TopicFollower):
-    """Keeps ``book`` up to date; started and stopped as :class:`TopicFollower` says."""
-
-    error = SnoozeReadError
-
-    def __init__(
-        self,
-        brokers: BrokerAccess | str,
-        topic: str,
-        codec: Codec,
-        book: SnoozeBook,
-        on_failure: Callable[[BaseException], None] | None = None,
-    ) -> None:
-        super().__init__(
-            brokers, topic, lambda message: take(book, codec, message), idle=self._tidy, on_failure=on_failure
-        )
-        self._book = book
-        self._tidied_s = time.monotonic()
-
-    def _tidy(self) -> None:
-        if time.monotonic() - self._tidied_s > TIDY_S:
-            self._tidied_s = time.monotonic()
-            self._book.tidy(int(time.time() * 1000))
+    def tidy(self, now_ms: int) -> None:
+        """Let go of what was over long ago."""
+        self.book.tidy(now_ms)
 
 
 @dataclass(slots=True)
@@ -112,12 +88,7 @@ class Contents:
 
 def read_all(brokers: BrokerAccess | str, codec: Codec, topic: str = SNOOZES.name) -> Contents:
     """Read ``topic`` to its end. Raises :class:`PublishError` when the broker does not give it in time."""
-    contents = Contents()
-    try:
-        contents.exists = read_to_end(brokers, topic, lambda message: contents.take(codec, message), TIMEOUT_S)
-    except TopicReadError as error:
-        raise PublishError(str(error)) from error
-    return contents
+    return read_contents(Contents(), brokers, codec, topic, PUBLISHER.timeout_s)
 
 
 def publish(brokers: BrokerAccess | str, codec: Codec, record: RuleSnoozed, topic: str = SNOOZES.name) -> None:
@@ -128,11 +99,8 @@ def publish(brokers: BrokerAccess | str, codec: Codec, record: RuleSnoozed, topi
     """
     if why := fault(record):
         raise PublishError(f"nothing was published: {why}")
-    transactional_id = id_for(TRANSACTIONAL_ID, topic, SNOOZES.name)
-    producer = open_producer(brokers, transactional_id, topic, compression="lz4", timeout_s=TIMEOUT_S)
-    before = read_all(brokers, codec, topic)
-    if not before.exists:
-        raise no_topic(brokers, topic)
+    publishing = Publishing(PUBLISHER, Contents(), brokers, codec, topic)
+    before = publishing.before
     now_ms = int(time.time() * 1000)
     key = snooze_key(record.tenant, record.debtor_id, record.rule)
     known = before.latest.get(key)
@@ -144,11 +112,4 @@ def publish(brokers: BrokerAccess | str, codec: Codec, record: RuleSnoozed, topi
             f"nothing was published: {record.tenant} has {PER_TENANT_MAX} snoozes in force. Tune the rules instead "
             "(fraud.rules in its configuration), or remove some."
         )
-    write_in_parts(
-        producer,
-        topic,
-        [],
-        [(key, codec.encode(record))],
-        rival="changed the snoozes",
-        unknown="'ptr fraud snooze list' tells; doing it again does no harm.",
-    )
+    publishing.write([(key, record)])

@@ -7,14 +7,11 @@ fails as a whole. So two different documents never get the same number, and a cr
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass
-from typing import Any
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, Final
 
-from confluent_kafka import KafkaException
-
-from connectors.broker.follow import TopicReadError, read_to_end
-from connectors.broker.transaction import PublishError, failed, id_for, no_topic, open_producer
+from connectors.broker.transaction import Publisher, Publishing, read_contents
 from connectors.tenants.book import TenantBook
 from connectors.tenants.document import document_hash, document_of
 from connectors.tenants.reader import take
@@ -24,13 +21,16 @@ from schemas.codec import Codec, UndecodableError
 from schemas.records import TenantConfigured
 from schemas.tenant_rules import TenantRules
 
-TRANSACTIONAL_ID = "ptr-tenants-publish"
-#: Longest wait for the broker in each step.
-TIMEOUT_S = 15.0
-#: Records have their timestamps when they are written and are seen when the transaction is committed. Together with
-#: the commit this stays below EFFECTIVE_DELAY_MS, after which the version is in force.
-COMMIT_WITHIN_S = 0.5
-ATTEMPTS_MAX = 3
+PUBLISHER: Final = Publisher(
+    topic=TENANTS.name,
+    transactional_id="ptr-tenants-publish",
+    rival="published",
+    unknown="'ptr tenants list' tells; applying again does no harm.",
+    compression="none",
+    timeout_s=15.0,
+    # Together with the commit below EFFECTIVE_DELAY_MS, after which the version is in force.
+    commit_within_s=0.5,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,16 +42,24 @@ class Change:
     unchanged: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Contents:
     """The topic, read to its end."""
 
-    book: TenantBook
+    book: TenantBook = field(default_factory=TenantBook)
     #: Highest number and its document's hash per tenant, also of versions that the book refuses: numbers are not used
     #: twice.
-    latest: dict[str, tuple[int, str]]
+    latest: dict[str, tuple[int, str]] = field(default_factory=dict)
     #: Whether the topic exists.
-    exists: bool
+    exists: bool = True
+
+    def take(self, codec: Codec, message: Any) -> None:
+        """Take in a record."""
+        take(self.book, codec, message)
+        with suppress(UndecodableError):
+            record = codec.decode(message.value() or b"", TenantConfigured)
+            if record.version > self.latest.get(record.tenant, (0, ""))[0]:
+                self.latest[record.tenant] = record.version, record.document_hash
 
     def change(self, rules: TenantRules) -> Change:
         """What publishing ``rules`` would do."""
@@ -61,20 +69,10 @@ class Contents:
 
 
 def read_all(
-    brokers: BrokerAccess | str, codec: Codec, topic: str = TENANTS.name, timeout_s: float = TIMEOUT_S
+    brokers: BrokerAccess | str, codec: Codec, topic: str = TENANTS.name, timeout_s: float = PUBLISHER.timeout_s
 ) -> Contents:
     """Read ``topic`` to its end. Raises :class:`PublishError` when the broker does not give it within ``timeout_s``."""
-    book, latest = TenantBook(), dict[str, tuple[int, str]]()
-
-    def take_in(message: Any) -> None:
-        take(book, codec, message)
-        _note_latest(latest, codec, message)
-
-    try:
-        exists = read_to_end(brokers, topic, take_in, timeout_s)
-    except TopicReadError as error:
-        raise PublishError(str(error)) from error
-    return Contents(book, latest, exists)
+    return read_contents(Contents(), brokers, codec, topic, timeout_s)
 
 
 def publish(
@@ -85,48 +83,15 @@ def publish(
     A tenant whose latest version is the same document is left out. Returns when the broker has everything.
     Raises :class:`PublishError`; then nothing was published, unless it says that this is unknown.
     """
-    transactional_id = id_for(TRANSACTIONAL_ID, topic, TENANTS.name)
-    producer = open_producer(brokers, transactional_id, topic, compression="none", timeout_s=TIMEOUT_S)
-    contents = read_all(brokers, codec, topic)
-    if not contents.exists:
-        raise no_topic(brokers, topic)
-    changes = [change for change in map(contents.change, rules) if not change.unchanged]
-    if changes:
-        _write(producer, codec, changes, topic)
+    publishing = Publishing(PUBLISHER, Contents(), brokers, codec, topic)
+    changes = [change for change in map(publishing.before.change, rules) if not change.unchanged]
+    publishing.write([_record(change) for change in changes])
     return [(change.rules.tenant, change.version) for change in changes]
 
 
-def _write(producer: Any, codec: Codec, changes: list[Change], topic: str) -> None:
-    """Write all of ``changes`` in one transaction that is committed soon after the records have their timestamps."""
-    for _ in range(ATTEMPTS_MAX):
-        try:
-            producer.begin_transaction()
-            began_s = time.monotonic()
-            for change in changes:
-                tenant, document = change.rules.tenant, document_of(change.rules)
-                record = TenantConfigured(
-                    tenant=tenant, version=change.version, document=document, document_hash=document_hash(document)
-                )
-                producer.produce(topic, codec.encode(record), f"{tenant}|{change.version}".encode())
-            producer.flush(TIMEOUT_S)
-            if time.monotonic() - began_s > COMMIT_WITHIN_S:
-                producer.abort_transaction(TIMEOUT_S)
-                continue
-            producer.commit_transaction(TIMEOUT_S)
-        except KafkaException as error:
-            unknown = "'ptr tenants list' tells; applying again does no harm."
-            raise failed(producer, error, rival="published", unknown=unknown, timeout_s=TIMEOUT_S) from error
-        return
-    raise PublishError(
-        f"nothing was published: the broker takes longer than {COMMIT_WITHIN_S:g} s, so that workers "
-        "might not have them when they are in force. Try again when it is less busy."
+def _record(change: Change) -> tuple[bytes, TenantConfigured]:
+    tenant, document = change.rules.tenant, document_of(change.rules)
+    record = TenantConfigured(
+        tenant=tenant, version=change.version, document=document, document_hash=document_hash(document)
     )
-
-
-def _note_latest(latest: dict[str, tuple[int, str]], codec: Codec, message: Any) -> None:
-    try:
-        record = codec.decode(message.value() or b"", TenantConfigured)
-    except UndecodableError:
-        return
-    if record.version > latest.get(record.tenant, (0, ""))[0]:
-        latest[record.tenant] = record.version, record.document_hash
+    return f"{tenant}|{change.version}".encode(), record

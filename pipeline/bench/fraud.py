@@ -121,7 +121,7 @@ def measure(kafka: LocalKafka, folder: Path, data: Path, say: Say) -> dict[str, 
         memory = {child.name: child.peak_mb for child in (front, fraud)}
         say("reading payments.scored.v1")
         recorded = Recorded(TRAIN_DAY * DAY_MS, (TEST_DAY + WEEK) * DAY_MS)
-        from_topics(recorded, kafka.address, codec)
+        from_topics(recorded, kafka.address, codec, all_paid=True)
     table = recorded.table()
     test = _test(table, labels, figures["model"])
     return {
@@ -195,7 +195,7 @@ def _train(kafka: LocalKafka, codec: Codec, say: Say) -> dict[str, Any]:
     """Train on what is recorded until now, publish and promote; what the training gave."""
     say("training on what the topics hold")
     recorded = Recorded(TRAIN_DAY * DAY_MS, (TRAIN_DAY + WEEK) * DAY_MS)
-    from_topics(recorded, kafka.address, codec)
+    from_topics(recorded, kafka.address, codec, all_paid=True)
     table = recorded.table()
     began_s = time.monotonic()
     trained = train(

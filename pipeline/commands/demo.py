@@ -106,11 +106,10 @@ def demo(
     """
     console = Console(stderr=as_json, highlight=False)
     folder = Path(tempfile.mkdtemp(prefix="ptr-demo-"))
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     kept = False
     try:
-        posts, tenants = _load(file, tenants_file, payments, seed)
         with one_interrupt(), ExitStack() as stack:
+            posts, tenants = _load(file, tenants_file, payments, seed)
             report = _run(stack, console, folder, posts, tenants, broker, own_file=file is not None, keep=keep)
             _print(report, console, as_json)
             kept = keep

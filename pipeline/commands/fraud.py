@@ -109,7 +109,7 @@ def train(
     from_ms = day_ms(from_) if from_ else until_ms - WINDOW_DAYS * _DAY_MS
     if from_ms >= until_ms:
         raise click.UsageError("--from must be before --until")
-    recorded = Recorded(from_ms, until_ms, frozenset(tenants))
+    recorded = Recorded(from_ms, until_ms, frozenset(tenants), known_at_ms=int(time.time() * 1000))
     try:
         if from_topics_:
             from_topics(recorded, loaded.access, codec)

@@ -29,7 +29,7 @@ def rules(tenant: str, broker: str | None, as_json: bool) -> None:
       ptr fraud rules --tenant aurora --json
     """
     tuned = _tuning(tenant, broker) if tenant else {}
-    found = [_data(rule, tuned.get(name, RuleTuning()), name in tuned) for name, rule in LIBRARY.items()]
+    found = [_data(rule, tuned) for rule in LIBRARY.values()]
     if as_json:
         print_json(found)
         return
@@ -59,13 +59,14 @@ def _tuning(tenant: str, broker: str | None) -> Mapping[str, RuleTuning]:
     return versions[-1].rules.fraud.rules
 
 
-def _data(rule: Rule, tuning: RuleTuning, tuned: bool) -> dict[str, Any]:
+def _data(rule: Rule, tuned: Mapping[str, RuleTuning]) -> dict[str, Any]:
+    tuning = tuned.get(rule.name, RuleTuning())
     return {
         "rule": rule.name,
         "family": rule.family.value,
         "about": rule.about,
-        "enabled": tuning.enabled,
+        "enabled": rule.is_on(tuned),
         "weight": rule.weight if tuning.weight is None else tuning.weight,
         "thresholds": {each.name: tuning.thresholds.get(each.name, each.default) for each in rule.thresholds()},
-        "tuned": tuned,
+        "tuned": rule.name in tuned,
     }

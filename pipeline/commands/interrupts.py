@@ -1,4 +1,4 @@
-"""Ctrl-C for commands that start processes: heard once, never lost, not in the way of the tidying up."""
+"""Ctrl-C and SIGTERM for commands that start processes: heard once, never lost, not in the way of the tidying up."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from types import FrameType
 
 #: What a shell reports for a command that Ctrl-C ended (128 + SIGINT).
 INTERRUPTED = 130
+#: The same for SIGTERM.
+TERMINATED = 143
 _AGAIN_S = 0.05
 
 
@@ -25,14 +27,18 @@ def forget_interrupt() -> None:
 
 @contextmanager
 def one_interrupt() -> Iterator[None]:
-    """The first Ctrl-C raises KeyboardInterrupt in the block; further ones are not heard, so that processes end in peace.
+    """The first Ctrl-C raises KeyboardInterrupt in the block, the first SIGTERM SystemExit; further ones are not heard, so
+    that processes end in peace.
 
     Python drops an exception that is raised where nobody can catch it (a destructor, a hook around fork). When that
     happens to this one it is raised again a moment later.
     """
 
     def hear(number: int, frame: FrameType | None) -> None:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        for ending in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(ending, signal.SIG_IGN)
+        if number == signal.SIGTERM:
+            raise SystemExit(TERMINATED)
         raise KeyboardInterrupt
 
     def dropped(unraisable: sys.UnraisableHookArgs) -> None:
@@ -42,7 +48,7 @@ def one_interrupt() -> Iterator[None]:
             hook(unraisable)
 
     hook = sys.unraisablehook
-    handlers = {number: signal.signal(number, hear) for number in (signal.SIGINT, signal.SIGALRM)}
+    handlers = {number: signal.signal(number, hear) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)}
     sys.unraisablehook = dropped
     try:
         yield

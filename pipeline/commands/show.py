@@ -115,7 +115,7 @@ def _table(found: Story) -> Table:
         ("stage", "left"),
         ("outcome", "left"),
         ("reason", "left"),
-        ("rules", "right"),
+        ("version", "right"),
         ("detail", "left"),
         ("topic/partition/offset", "left"),
     ):

@@ -60,6 +60,9 @@ class Metrics:
         self.model_rows = Counter("ptr_fraud_model_rows", "Rows scored by models", registry=registry)
         self.model_seconds = Counter("ptr_fraud_model_seconds", "Wall time in models", registry=registry)
         self.unscored = Counter("ptr_fraud_unscored", "Rows that a model gave no score", ["why"], registry=registry)
+        self.snoozes_ignored = Counter(
+            "ptr_fraud_snoozes_ignored", "Snoozed rules without effect", ["why"], registry=registry
+        )
 
 
 class GroupMetrics:
@@ -184,6 +187,17 @@ class ModelMetrics:
     def failed(self, why: str, rows: int) -> None:
         """So many rows got no score."""
         self._metrics.unscored.labels(why).inc(rows)
+
+
+class SnoozeMetrics:
+    """What becomes of snoozed fraud rules: told by a SnoozeBook (connectors/snoozes/book.py), in the thread that reads."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+
+    def ignored(self, why: str) -> None:
+        """A snooze has no effect."""
+        self._metrics.snoozes_ignored.labels(why).inc()
 
 
 class RuleMetrics:

@@ -123,10 +123,15 @@ class AskAgain:
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """The payment has its outcome: the only place where one comes from."""
+    """The payment has its outcome: the only place where one comes from.
+
+    ``carried`` is what its row carried, of the schema ``carried_as``; empty when it was never queued.
+    """
 
     row: Attempts
     completed: PaymentCompleted
+    carried: bytes = b""
+    carried_as: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -374,7 +379,7 @@ def _end(tenant: str, payment_id: str, row: Attempts, outcome: Outcome, reason: 
         queued_as="",
         early=None,
     )
-    return End(final, completed_fields(tenant, payment_id, final))
+    return End(final, completed_fields(tenant, payment_id, final), row.queued, row.queued_as)
 
 
 def _head(row: Attempts, *, not_before_ms: int) -> dict[str, int | bool]:

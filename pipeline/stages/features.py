@@ -20,8 +20,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-#: Of facts: raised when one is appended. Events of set 1 hold the first 9 payer's and 10 payee's facts.
-FEATURE_SET: Final = 2
+#: Of facts: raised when one is appended. Events of set 1 hold the first 9 payer's and 10 payee's facts, those of set 2 all
+#: but the payer's last 2.
+FEATURE_SET: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,11 @@ PAYER: Final[tuple[Feature, ...]] = (
     Feature("country_mismatch", "0 or 1", "the payment takes place in another country than the payer's own"),
     Feature("country_changed", "0 or 1", "the payer's latest payment before took place in another country"),
     Feature("country_new", "0 or 1", "the payer has payments in the 30 days before, and none in this country"),
+    # Feature set 3. Known of tenants only that switched the rule on that reads them.
+    Feature("credited_1d", "minor units", "money that came in for this payer, as a payee without a terminal, in a day"),
+    Feature(
+        "passed_on_1d", "minor units", "of it, what the payer asked to pay on in or after the hour in which it came in"
+    ),
 )
 
 #: The payee's facts (``payee_features`` in events), key tenant, creditor and terminal.

@@ -24,9 +24,10 @@ from pipeline.stages.fraud_rules import (
     Values,
 )
 from schemas.limits import AMOUNT_MINOR_MAX
+from schemas.tenant_rules import FraudRules
 
 #: Raised with every change of a rule, a default or a weight; each scored payment records it.
-LIBRARY_VERSION: Final = 1
+LIBRARY_VERSION: Final = 2
 
 #: Above any count of payments that a payee has in a window; catches a time or an amount in the wrong field.
 COUNT_MAX: Final = 1_000_000_000.0
@@ -36,6 +37,8 @@ DAYS_MAX: Final = 366.0 * 10
 RATIO_MAX: Final = 1_000_000.0
 #: Amounts that end in so many minor units are round: 100.00.
 ROUND_MINOR: Final = 10_000
+#: The rule that needs to know what came in for a payer (:func:`needs_credits`).
+FAST_IN_OUT: Final = "fast_in_out_1d"
 
 _AMOUNT = AT["amount_minor"]
 _PAYER_COUNT_1D, _PAYER_COUNT_7D, _PAYER_COUNT_30D = (AT[f"payer_count_{window}"] for window in ("1d", "7d", "30d"))
@@ -121,6 +124,13 @@ def _turnover_of_new_payers(values: Values, thresholds: Thresholds) -> float:
     """The payee's turnover of a day, when most of its payments come from payers who are new there."""
     mostly = values[AT["payee_new_payers_1d"]] * WHOLE_BP >= thresholds["share_bp_min"] * values[_PAYEE_COUNT_1D]
     return values[_PAYEE_AMOUNT_1D] if mostly else 0.0
+
+
+def _passed_on(values: Values, thresholds: Thresholds) -> float:
+    """What came in within a day and was paid on, when that is most of it."""
+    passed_on = values[AT["payer_passed_on_1d"]]
+    mostly = passed_on * WHOLE_BP >= thresholds["share_bp_min"] * values[AT["payer_credited_1d"]]
+    return passed_on if mostly else 0.0
 
 
 def _share_of(part: str, whole: str) -> Measure:
@@ -567,7 +577,29 @@ _RULES: Final[tuple[Rule, ...]] = (
         weight=0.25,
         ceiling=0.5,
     ),
+    Rule(
+        name=FAST_IN_OUT,
+        family=Family.MULE,
+        about="Money that came in within a day is paid on: an account that only passes it on.",
+        says="{value} that came in for this payer within a day is paid on, usual limit {limit}",
+        value="payer_passed_on_1d",
+        measure=_passed_on,
+        limit=_amount(100_000, "minor units that came in within a day and are paid on"),
+        settings=(
+            _share(
+                8_000, "the part of what came in that is paid on, basis points, from which it counts", "share_bp_min"
+            ),
+        ),
+        weight=0.4,
+        ceiling=0.59,
+        opt_in=True,
+    ),
 )
 
 #: Every rule by its name, in the order of docs/fraud.md.
 LIBRARY: Final[dict[str, Rule]] = {rule.name: rule for rule in _RULES}
+
+
+def needs_credits(rules: FraudRules) -> bool:
+    """Whether the payer stage must be told what its payers are paid."""
+    return LIBRARY[FAST_IN_OUT].is_on(rules.rules)

@@ -115,11 +115,18 @@ class Rule:
     conditions: tuple[Condition, ...] = ()
     #: Values that must be 1.
     flags: tuple[str, ...] = ()
+    #: Switched on only where a tenant names it: what it looks at costs something that other payments need not pay.
+    opt_in: bool = False
 
     def thresholds(self) -> tuple[Threshold, ...]:
         """All that a tenant may set, the limit first."""
         limit = (self.limit,) if self.limit else ()
         return *limit, *self.settings, *(condition.threshold for condition in self.conditions)
+
+    def is_on(self, tuned: Mapping[str, RuleTuning]) -> bool:
+        """Whether it is switched on for a tenant that has ``tuned`` so."""
+        tuning = tuned.get(self.name)
+        return not self.opt_in if tuning is None else tuning.enabled
 
 
 class Hit(NamedTuple):
@@ -147,11 +154,7 @@ class Ruleset:
     __slots__ = ("_groups", "names")
 
     def __init__(self, tuned: Mapping[str, RuleTuning], library: Mapping[str, Rule]) -> None:
-        checks = [
-            _Check(rule, tuned.get(name, _UNTUNED))
-            for name, rule in library.items()
-            if tuned.get(name, _UNTUNED).enabled
-        ]
+        checks = [_Check(rule, tuned.get(name, _UNTUNED)) for name, rule in library.items() if rule.is_on(tuned)]
         by_trigger: dict[int, list[_Check]] = {}
         for check in checks:
             by_trigger.setdefault(check.trigger_at, []).append(check)

@@ -51,6 +51,12 @@ class Source(StrEnum):
 
 #: What speaks for fraud, the strongest first.
 _AGAINST: Final = (Source.CHARGEBACK, Source.REFUND, Source.REVIEW_REJECTED)
+#: Kinds of disputes, and results of reviews.
+_DISPUTES: Final = {source.value: source for source in (Source.CHARGEBACK, Source.REFUND)}
+_REVIEWS: Final = {"approved": Source.REVIEW_APPROVED, "rejected": Source.REVIEW_REJECTED}
+#: What is not a word on who paid: a time that ran out, and a review of another stage.
+_EXPIRED: Final = "expired"
+_SCREENING: Final = "screening"
 
 
 class Evidence(NamedTuple):
@@ -79,6 +85,23 @@ def is_fraud(reason: str) -> bool:
     """
     name = reason.strip().upper()
     return name in _FRAUD_CODES or name.startswith("FRAUD_")
+
+
+def of_dispute(kind: str, reason: str, at_ms: int) -> Evidence | None:
+    """What a ``ChargebackReceived`` of ``at_ms`` says; None for a kind that there is not."""
+    source = _DISPUTES.get(kind)
+    return Evidence(source, at_ms, reason) if source else None
+
+
+def of_review(stage: str, decision: str, result: str, ignored: str, at_ms: int) -> Evidence | None:
+    """What a ``ReviewAnswered`` of ``at_ms`` says: a person's word on a payment that fraud had referred.
+
+    None for screening's reviews, which are about sanctions, for a decision that was ignored, and for a time that ran out.
+    """
+    if ignored or decision == _EXPIRED or stage == _SCREENING:
+        return None
+    source = _REVIEWS.get(result)
+    return Evidence(source, at_ms) if source else None
 
 
 def label_of(evidence: Iterable[Evidence], *, paid_at_ms: int, went_through: bool, as_of_ms: int) -> Label:

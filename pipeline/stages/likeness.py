@@ -21,7 +21,7 @@ from pipeline.stages.spelling import PAIRS_MAX, mistakes
 from pipeline.stages.transliteration import SYLLABIC
 
 #: Name of :func:`compare` in evidence; another way to score takes another name.
-ALGORITHM: Final = "mistakes-1"
+ALGORITHM: Final = "mistakes-2"
 #: The highest score of names that are not equal.
 DIFFERENT_MAX: Final = 0.9999
 

@@ -168,7 +168,8 @@ def _all(candidates: Sequence[Ready], facts: Facts, applied: list[str], failed: 
 
 
 def _fee_above_amount(facts: Facts, fee: int, rule: str) -> Rejected:
-    detail = f"fee {fee} {facts.currency} is above the amount {facts.amount_minor} (minor units)"
+    by = f", rule {rule}" if rule else ""
+    detail = f"fee {fee} {facts.currency} is above the amount {facts.amount_minor} (minor units{by})"
     return Rejected(Reason.FEE_ABOVE_AMOUNT, detail, rule)
 
 

@@ -41,6 +41,10 @@ CHARGEBACKS_MAX = 1024
 CARDS_MAX = 512
 #: Countries in which one payer paid that are remembered.
 COUNTRIES_MAX = 32
+#: Payments to one payer that are remembered: bounds the row (3 KiB). Who is paid more often in two days is a shop.
+CREDITS_MAX = 128
+#: How long they are: a day, and another one for payments that come late.
+CREDITS_KEEP_HOURS = 2 * DAY_HOURS
 #: A small payment is at most this much: what somebody tries a stolen card with. Of the currency's minor unit, whatever
 #: that is worth: 5 euros, 500 yen.
 SMALL_AMOUNT_MINOR: Final = 500
@@ -59,6 +63,8 @@ TAGS_CACHED: Final = 16_384
 #: How many of :data:`PAYER_FEATURES` the row alone gives; the rest are about one payment.
 PAYER_WINDOWS: Final = PAYER_FEATURES.index("since_last_s")
 _COUNT_30D: Final = PAYER_FEATURES.index("count_30d")
+#: The last two facts of nearly every payer.
+_NO_CREDITS: Final = (0, 0)
 
 
 class Profile(msgspec.Struct, array_like=True, gc=False):
@@ -99,6 +105,8 @@ class PayerProfile(Profile, array_like=True, gc=False):
     #: The latest payment: when it was requested, and where it took place.
     last_ms: int = -1
     last_country: str = ""
+    #: Payments to this payer: the tag of each to the hour for which it counts, and its amount.
+    credits: dict[str, tuple[int, int]] = {}
 
 
 class PayeeProfile(Profile, array_like=True, gc=False):
@@ -108,10 +116,13 @@ class PayeeProfile(Profile, array_like=True, gc=False):
     new_payers: list[int] = []
 
 
-@lru_cache(TAGS_CACHED)
-def tag_of(name: bytes) -> str:
-    """A short name for a terminal or a card: 48 bits of a hash, so that rows are small and hold no token."""
+def short_of(name: bytes) -> str:
+    """A short name: 48 bits of a hash, so that rows are small and hold no token."""
     return b2a_base64(blake2b(name, digest_size=6).digest(), newline=False).decode()
+
+
+#: The same for terminals and cards, which come again and again.
+tag_of = lru_cache(TAGS_CACHED)(short_of)
 
 
 def log_of(amount_minor: int) -> int:
@@ -176,8 +187,31 @@ def add_payer_payment(
         mismatch,
         changed,
         country_new,
+        *(_passed_on(profile, hour) if profile.credits else _NO_CREDITS),
     )
     return facts
+
+
+def add_credit(profile: PayerProfile, payment: str, at_ms: int, amount_minor: int) -> bool:
+    """Count money that came in for a payer, a payment being counted once; False, and nothing changes, when it was, or is too
+    old.
+
+    ``payment`` is its short name (:func:`short_of`), ``at_ms`` when it was asked for: the money counts in that hour.
+    """
+    hour, credits = at_ms // HOUR_MS, profile.credits
+    if payment in credits:
+        return False
+    newest = max([each for each, _ in credits.values()], default=hour)
+    if hour <= newest - CREDITS_KEEP_HOURS:
+        return False
+    credits[payment] = hour, amount_minor
+    for gone in [name for name, (each, _) in credits.items() if each <= hour - CREDITS_KEEP_HOURS]:
+        del credits[gone]
+    if len(credits) > CREDITS_MAX:
+        oldest = min(zip(credits.values(), credits, strict=True))[1]
+        del credits[oldest]
+        return oldest != payment
+    return True
 
 
 def add_payee_payment(
@@ -321,6 +355,28 @@ def _payer_windows(profile: PayerProfile, hour: int) -> tuple[list[int], int, in
         cards_count - bisect_right(cards, hour - WEEK_HOURS),
     ]
     return facts, month, end
+
+
+def _passed_on(profile: PayerProfile, hour: int) -> tuple[int, int]:
+    """Money that came in for the payer in the day up to ``hour``, and what of it was paid on since.
+
+    What comes in is paid on first: an amount of an hour takes from what came in until the end of that hour and was not taken
+    before. Within an hour the order is not known.
+    """
+    came: dict[int, int] = {}
+    for at, amount in profile.credits.values():
+        if hour - DAY_HOURS < at <= hour:
+            came[at] = came.get(at, 0) + amount
+    if not came:
+        return 0, 0
+    begin, end = bisect_left(profile.hours, min(came)), bisect_right(profile.hours, hour)
+    went = dict(zip(profile.hours[begin:end], profile.amounts[begin:end], strict=True))
+    held = 0
+    for at in sorted(came.keys() | went.keys()):
+        held += came.get(at, 0)
+        held -= min(held, went.get(at, 0))
+    credited = sum(came.values())
+    return credited, credited - held
 
 
 def _z_milli(logs: list[int], squares: list[int], logarithm: int, earlier: int) -> int:

@@ -1,12 +1,13 @@
 """What was recorded of payments and their labels, as numbers: out of the audit tables or out of the topics.
 
 The audit tables keep everything; topics keep a week, and most labels come later. So ``ptr fraud train`` reads the tables,
-and topics where there is no audit sink (``ptr bench fraud``).
+and topics where there is no audit sink (``ptr bench fraud``). A payment of which nothing is known is left out of both.
 """
 
 from __future__ import annotations
 
 from array import array
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any, Final
@@ -16,13 +17,14 @@ from numpy.typing import NDArray
 
 from connectors.broker.follow import read_to_end
 from connectors.sinks.database import Database
-from connectors.sinks.judged import Judged, Scored, judged_payments
+from connectors.sinks.judged import Scored, judged_payments
 from pipeline.settings import BrokerAccess
 from pipeline.stages.features import PAYEE, PAYER, complete_payee, complete_payer, matrix
-from pipeline.stages.labels import Truth, is_fraud
-from pipeline.topics import CHARGEBACKS, SCORED
+from pipeline.stages.labels import Evidence, Label, Truth, label_of, of_dispute, of_review
+from pipeline.topics import CHARGEBACKS, COMPLETED, REVIEWS_ANSWERED, SCORED
 from schemas.codec import Codec, UndecodableError
-from schemas.records import ChargebackReceived, PaymentScored
+from schemas.reasons import Outcome
+from schemas.records import ChargebackReceived, PaymentCompleted, PaymentScored, Record, ReviewAnswered
 
 #: Longest time that reading a topic may take.
 READ_TIMEOUT_S: Final = 3600.0
@@ -32,15 +34,15 @@ _EVER_MS: Final = 2**62
 
 @dataclass(slots=True)
 class Recorded:
-    """Scored payments that were requested in [from_ms, until_ms), of some tenants or of all, and what was charged back.
+    """Scored payments that were requested in [from_ms, until_ms), of some tenants or of all, and which of them were fraud.
 
-    Some 400 bytes a payment. Give it events with :meth:`take`; each payment counts once, whatever is repeated.
+    Some 400 bytes a payment. Each payment counts once, whatever is repeated.
     """
 
     from_ms: int
     until_ms: int
     tenants: frozenset[str] = frozenset()
-    #: Labels that came later than this are not known yet.
+    #: What came later than this is not known yet; None: all of it is.
     known_at_ms: int | None = None
     payer: array[int] = field(default_factory=lambda: array("q"))
     payee: array[int] = field(default_factory=lambda: array("q"))
@@ -53,38 +55,31 @@ class Recorded:
     frauds: set[int] = field(default_factory=set)
     _seen: set[int] = field(default_factory=set)
 
-    def take(self, event: PaymentScored | ChargebackReceived) -> None:
-        """Take in an event; what is outside the window or of another tenant is left out."""
-        if self.tenants and event.tenant not in self.tenants:
-            return
-        if isinstance(event, ChargebackReceived):
-            in_time = self.known_at_ms is None or event.charged_back_at_ms <= self.known_at_ms
-            if is_fraud(event.reason) and in_time:
-                self.frauds.add(number_of(event.tenant, event.payment_id))
-            return
-        self._add(event.tenant, event.payment_id, event)
+    def take(self, tenant: str, payment_id: str, scored: PaymentScored | Scored, label: Label) -> None:
+        """Take in a payment with its label, whatever that is known from.
 
-    def _add(self, tenant: str, payment_id: str, event: PaymentScored | Scored) -> None:
+        What is outside the window or of another tenant is left out, and a payment of which nothing is known.
+        """
         number = number_of(tenant, payment_id)
-        if not self.from_ms <= event.requested_at_ms < self.until_ms or number in self._seen:
+        wanted = self.from_ms <= scored.requested_at_ms < self.until_ms and (not self.tenants or tenant in self.tenants)
+        if label.truth is Truth.UNKNOWN or not wanted or number in self._seen:
             return
         self._seen.add(number)
-        self.payer.extend(complete_payer(event.payer_features))
-        self.payee.extend(complete_payee(event.payee_features))
-        self.amounts.append(event.amount_minor)
-        self.times.append(event.requested_at_ms)
+        if label.truth is Truth.FRAUD:
+            self.frauds.add(number)
+        self.payer.extend(complete_payer(scored.payer_features))
+        self.payee.extend(complete_payee(scored.payee_features))
+        self.amounts.append(scored.amount_minor)
+        self.times.append(scored.requested_at_ms)
         self.ids.append(number)
-        self.cards.append(number_of(tenant, event.token))
-        self.model_scores.append(event.model_score)
-        self.models.append(event.model)
+        self.cards.append(number_of(tenant, scored.token))
+        self.model_scores.append(scored.model_score)
+        self.models.append(scored.model)
 
-    def take_judged(self, judged: Judged) -> None:
-        """Take in a payment with its label, whatever it is known from; one of which nothing is known is left out."""
-        if judged.label.truth is Truth.UNKNOWN:
-            return
-        if judged.label.truth is Truth.FRAUD:
-            self.frauds.add(number_of(judged.tenant, judged.payment_id))
-        self._add(judged.tenant, judged.payment_id, judged.scored)
+    @property
+    def as_of_ms(self) -> int:
+        """When the labels are looked at."""
+        return _EVER_MS if self.known_at_ms is None else self.known_at_ms
 
     def __len__(self) -> int:
         return len(self.amounts)
@@ -129,28 +124,81 @@ def number_of(tenant: str, name: str) -> int:
     return int.from_bytes(blake2b(f"{tenant}|{name}".encode(), digest_size=8).digest(), "big") >> 1
 
 
-def from_topics(recorded: Recorded, broker: BrokerAccess | str, codec: Codec) -> None:
-    """Read ``payments.scored.v1`` and ``payments.chargebacks.v1`` to their ends. Raises ``TopicReadError``."""
-    for topic, kind in ((SCORED.name, PaymentScored), (CHARGEBACKS.name, ChargebackReceived)):
+@dataclass(slots=True)
+class Heard:
+    """What became known of payments, out of the topics; some 100 bytes a payment."""
+
+    #: Where no stage after fraud runs, nobody says that a payment went through: all of them count as paid.
+    all_paid: bool = False
+    _evidence: dict[int, list[Evidence]] = field(default_factory=dict)
+    _paid: set[int] = field(default_factory=set)
+
+    def take(self, event: Record) -> None:
+        """Take in a chargeback, a refund, what became of a review, or an outcome."""
+        match event:
+            case ChargebackReceived():
+                self._add(event, of_dispute(event.kind, event.reason, event.charged_back_at_ms))
+            case ReviewAnswered():
+                found = of_review(event.stage, event.decision, event.result, event.ignored, event.decided_at_ms)
+                self._add(event, found)
+            case PaymentCompleted(outcome=Outcome.PAID):
+                self._paid.add(number_of(event.tenant, event.payment_id))
+
+    def label(self, scored: PaymentScored, as_of_ms: int) -> Label:
+        """What was known of a scored payment at ``as_of_ms``."""
+        number = number_of(scored.tenant, scored.payment_id)
+        return label_of(
+            self._evidence.get(number, ()),
+            paid_at_ms=scored.requested_at_ms,
+            went_through=self.all_paid or number in self._paid,
+            as_of_ms=as_of_ms,
+        )
+
+    def _add(self, event: ChargebackReceived | ReviewAnswered, evidence: Evidence | None) -> None:
+        if evidence is not None:
+            self._evidence.setdefault(number_of(event.tenant, event.payment_id), []).append(evidence)
+
+
+def from_topics(recorded: Recorded, broker: BrokerAccess | str, codec: Codec, *, all_paid: bool = False) -> None:
+    """Read the topics of labels and outcomes, then ``payments.scored.v1``, to their ends. Raises ``TopicReadError``.
+
+    ``all_paid`` as :class:`Heard` has it.
+    """
+    heard = Heard(all_paid)
+
+    def judge(scored: PaymentScored) -> None:
+        recorded.take(scored.tenant, scored.payment_id, scored, heard.label(scored, recorded.as_of_ms))
+
+    sources: tuple[tuple[str, type[Record], Callable[[Any], None]], ...] = (
+        (CHARGEBACKS.name, ChargebackReceived, heard.take),
+        (REVIEWS_ANSWERED.name, ReviewAnswered, heard.take),
+        (COMPLETED.name, PaymentCompleted, heard.take),
+        (SCORED.name, PaymentScored, judge),
+    )
+    for topic, kind, take in sources:
         decode = codec.decoder(kind)
 
-        def take(message: Any, decode: Any = decode) -> None:
+        def read(message: Any, decode: Any = decode, take: Callable[[Any], None] = take) -> None:
             try:
-                recorded.take(decode(message.value() or b""))
+                event = decode(message.value() or b"")
             except UndecodableError:
                 return  # A dead letter of the stage that reads it.
+            take(event)
 
-        read_to_end(broker, topic, take, READ_TIMEOUT_S)
+        read_to_end(broker, topic, read, READ_TIMEOUT_S)
 
 
 def from_database(recorded: Recorded, database: Database) -> None:
-    """Read the audit tables, page by page, with every kind of label. Raises ``DatabaseError``."""
-    known_at_ms = _EVER_MS if recorded.known_at_ms is None else recorded.known_at_ms
+    """Read the audit tables, page by page. Raises ``DatabaseError``."""
     for tenant in sorted(recorded.tenants) or ("",):
         for judged in judged_payments(
-            database, tenant=tenant, from_ms=recorded.from_ms, until_ms=recorded.until_ms, as_of_ms=known_at_ms
+            database,
+            tenant=tenant,
+            from_ms=recorded.from_ms,
+            until_ms=recorded.until_ms,
+            as_of_ms=recorded.as_of_ms,
         ):
-            recorded.take_judged(judged)
+            recorded.take(judged.tenant, judged.payment_id, judged.scored, judged.label)
 
 
 def _column(values: array[int]) -> NDArray[np.int64]:

@@ -7,14 +7,12 @@ tables, stock producer. It loses and doubles under kills; it is here for its spe
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from typing import Any
 
 import faust
 import mode.loop
 import msgspec
 
-from agents import dispatch, localization, payee, payer, plugin, screening
 from agents.context import Context
 from connectors.lists.book import ListBook
 from connectors.lists.load import load_watchlists
@@ -22,10 +20,10 @@ from connectors.pic.registry import make_pic
 from connectors.tenants.book import TenantBook
 from connectors.tenants.reader import TenantReader
 from pipeline import topics
-from pipeline.engine.stage import Stage
+from pipeline.app import flow
+from pipeline.engine.stage import Group, Stage
 from pipeline.settings import load
 from schemas.codec import Codec
-from tables import attempts, intents, payments, profiles
 
 OPTIONS = {"block_cache_size": 16 << 20, "write_buffer_size": 8 << 20, "max_write_buffer_number": 2}
 settings = load()
@@ -82,6 +80,9 @@ class Work:
     def emit(self, topic: str, value: bytes, key: bytes) -> None:
         self.sent.append((topic, value, key))
 
+    def attempt(self, handle: Any, record: Any) -> Any:
+        return handle(record, self)
+
     def dead_letter(self, record: Any, error: str, detail: str) -> None:
         raise AssertionError(error)
 
@@ -126,20 +127,20 @@ def topic_named(name: str) -> Any:
     return outputs[name]
 
 
-def agent(name: str, stages: Sequence[Stage], table_name: str = "", row_type: type[Any] = object) -> None:
+def agent(group: Group) -> None:
     rows = None
-    if table_name:
+    if group.table is not None:
         table = app.Table(
-            f"plain_{table_name}",
+            f"plain_{group.table.name}",
             partitions=settings.partitions,
             key_type=bytes,
             value_type=bytes,
             options=dict(OPTIONS),
         )
         table.key_serializer = table.value_serializer = "raw"
-        rows = Rows(table, row_type)
+        rows = Rows(table, group.table.row_type)
     work = Work(rows)
-    for stage in stages:
+    for stage in group.stages:
 
         async def run(stream: Any, stage: Stage = stage) -> None:
             async for event in stream.events():
@@ -156,13 +157,9 @@ def agent(name: str, stages: Sequence[Stage], table_name: str = "", row_type: ty
         app.agent(topic_named(stage.source), name=f"plain-{stage.name}")(run)
 
 
-agent("screening", (screening.make(context),), payments.NAME, payments.PaymentRow)
-agent("localization", (localization.make(context),))
-agent("payer", (payer.make(context),), profiles.PAYERS, profiles.ROW)
-agent("payee", (payee.make(context),), profiles.PAYEES, profiles.ROW)
-agent("dispatch", dispatch.make(context), attempts.NAME, attempts.ROW)
-for group in plugin.groups(context)[:1]:
-    agent(group.name, group.stages, "intents", intents.IntentsRow)
+groups = flow(context)
+for name in ("screening", "localization", "payer", "payee", "dispatch", "plugin"):
+    agent(groups[name][0])  # Of the plugin the queue alone: no answer of the benchmark's is unknown.
 
 
 if __name__ == "__main__":

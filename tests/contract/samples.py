@@ -24,6 +24,7 @@ from schemas.records import (
     PartySeen,
     PaymentAnswered,
     PaymentCompleted,
+    PaymentCredited,
     PaymentEnded,
     PaymentLocalized,
     PaymentProfiled,
@@ -144,6 +145,7 @@ SAMPLES: tuple[Record, ...] = (
         repeat=True,
         trace_id="0af7651916cd43dd8448eb211c80319c",
     ),
+    PaymentCredited(**_IDS, creditor_id="d-2", amount_minor=1250, currency="EUR", requested_at_ms=1_760_000_000_000),
     DeadLetter(
         topic="payments.requested.v1",
         partition=2,

@@ -3,57 +3,23 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
 from connectors.broker.local import LocalKafka
+from tests.e2e.command import finish, left_running, start_command
 from tests.integration.live import empty
 
-TIMEOUT_S = 180.0
 PAYMENTS = 600
 
 
 def start(*options: str, folder: Path) -> subprocess.Popen[str]:
-    """Start the demo in a session of its own, marked so that whatever it leaves behind is found."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "pipeline.cli", "demo", *options],
-        env=os.environ | {"TMPDIR": str(folder), "PTR_TEST_MARK": str(folder)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        # A run in the background of a script ignores Ctrl-C, and so would its children.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
-
-
-def left_running(folder: Path) -> list[str]:
-    """Processes with this test's mark in their environment."""
-    mark = f"PTR_TEST_MARK={folder}".encode()
-    found = []
-    for process in Path("/proc").iterdir():
-        if process.name.isdigit():
-            try:
-                if mark in (process / "environ").read_bytes().split(b"\0"):
-                    found.append(f"{process.name} {(process / 'cmdline').read_bytes()[:200]!r}")
-            except OSError:
-                continue
-    return found
-
-
-def finish(process: subprocess.Popen[str]) -> tuple[str, str]:
-    """Its output, when it has ended."""
-    try:
-        return process.communicate(timeout=TIMEOUT_S)
-    finally:
-        process.kill()
-        process.wait()
+    """Start the demo."""
+    return start_command("demo", *options, folder=folder)
 
 
 def check(report: dict[str, object]) -> None:

@@ -152,6 +152,16 @@ def test_every_make_target_exists() -> None:
     assert named <= targets
 
 
+def test_ci_lints_and_runs_no_test_twice() -> None:
+    """``.ci/run`` calls targets of the Makefile; ``check`` would run tests that ``test`` runs too."""
+    targets = dict(re.findall(r"^([a-z]+):((?:.*\n)(?:\t.*\n)*)", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    called = re.findall(r"^make ([a-z]+)", (ROOT / ".ci" / "run").read_text(), re.MULTILINE)
+    recipes = [targets[name] for name in called]
+    assert sum("pytest" in recipe for recipe in recipes) == 1
+    for tool in ("ruff check", "ruff format", "mypy", "lint-imports"):
+        assert sum(tool in recipe for recipe in recipes) == 1
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_lead_to_files_and_headings(page: Path) -> None:
     """Each relative link names a file of the repository and, after ``#``, one of its headings."""

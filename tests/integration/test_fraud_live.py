@@ -14,14 +14,15 @@ from confluent_kafka import Producer
 
 from connectors.broker.local import LocalKafka
 from connectors.sinks.database import open_database
+from connectors.snoozes.topic import snooze_key
 from pipeline import topics
 from pipeline.bench.recount import read_all
 from pipeline.rig import Rig
 from schemas.codec import Codec
 from schemas.identity import payee_key, payment_key
-from schemas.records import ChargebackReceived, PaymentScored
+from schemas.records import ChargebackReceived, PaymentScored, RuleSnoozed
 from tests.builders import a_request
-from tests.integration.live import TIMEOUT_S, a_load, completed, until, working
+from tests.integration.live import TIMEOUT_S, TOKEN, a_load, completed, until, working
 
 pytestmark = pytest.mark.kafka
 
@@ -35,6 +36,15 @@ currencies: [EUR]
 fraud:
   rules:
     payee_burst_1h: {{weight: 1, thresholds: {{count_max: 0}}}}
+"""
+#: What comes in for payers is looked at.
+WATCHED = f"""
+tenant: {TENANT}
+pic: simulator
+currencies: [EUR]
+fraud:
+  rules:
+    fast_in_out_1d: {{thresholds: {{amount_minor_max: 1000, share_bp_min: 0}}}}
 """
 WHOM = ("--tenant", TENANT, "--payer", "regular", "--rule", "payee_burst_1h", "--by", "mo", "--reason", "a fair")
 
@@ -60,9 +70,10 @@ def put(rig: Rig, topic: str, value: bytes, key: bytes) -> None:
     assert producer.flush(30) == 0
 
 
-def pay(rig: Rig, name: str, debtor_id: str) -> None:
+def pay(rig: Rig, name: str, debtor_id: str, **named: str) -> None:
     """Post a payment of 12.50 EUR."""
-    request = a_request(tenant=TENANT, payment_id=name, debtor_id=debtor_id, requested_at_ms=int(time.time() * 1000))
+    now_ms = int(time.time() * 1000)
+    request = a_request(tenant=TENANT, payment_id=name, debtor_id=debtor_id, requested_at_ms=now_ms, **named)
     put(rig, topics.REQUESTED.name, CODEC.encode(request), payment_key(TENANT, name))
 
 
@@ -144,3 +155,35 @@ def test_a_snooze_is_in_force_on_running_workers_and_told_by_the_report(kafka: L
         assert (report["total"]["frauds"], report["total"]["caught"]) == (1, 1)
         (rule,) = [each for each in report["rules"] if each["rule"] == "payee_burst_1h"]
         assert rule["snoozed"] == sum(hit.snoozed for e in events for hit in e.rule_hits) > 0
+
+
+def test_money_that_comes_in_and_goes_on_is_seen_and_a_snooze_in_vain_is_counted(
+    kafka: LocalKafka, tmp_path: Path
+) -> None:
+    """Paid to an account, paid on by it: its payment says so once settlement has told; the worker's metric says that a snoozed
+    rule is none."""
+    with working(kafka.address, tmp_path, a_load(1), "all") as (rig, (worker,)):
+        file = tmp_path / "watched.yaml"
+        file.write_text(WATCHED)
+        ptr(rig, "tenants", "apply", str(file))
+        posted = 0
+
+        def seen() -> bool:
+            nonlocal posted
+            posted += 2
+            pay(rig, f"in{posted}", "victim", creditor_id="mule", terminal_id="")
+            pay(rig, f"out{posted}", "mule", creditor_id="behind", terminal_id="")
+            until("they have their outcomes", lambda: completed(rig) >= posted)
+            return [hit.rule for hit in scored(rig)[f"out{posted}"].rule_hits] == ["fast_in_out_1d"]
+
+        until("what comes in is seen to go on", seen, pause_s=0.3)
+        assert "fast_in_out_1d" not in [
+            hit.rule for e in scored(rig).values() for hit in e.rule_hits if e.debtor_id == "victim"
+        ]
+
+        gone = RuleSnoozed(
+            tenant=TENANT, debtor_id="mule", rule="gone", until_ms=2**41, by="mo", reason="a fair", decided_at_ms=2**40
+        )
+        put(rig, topics.SNOOZES.name, CODEC.encode(gone), snooze_key(TENANT, "mule", "gone"))
+        ignored = b'ptr_fraud_snoozes_ignored_total{why="unknown_rule"} 1.0'
+        until("it is counted", lambda: ignored in worker.get("/metrics", TOKEN)[1])

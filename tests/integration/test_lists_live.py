@@ -238,16 +238,16 @@ def test_an_import_that_is_killed_is_not_taken_up(live: Live) -> None:
 #: An import that is killed when the broker has all parts and before the head is written.
 KILLED = """
 import os, signal, sys
-from connectors.broker import parts
+from connectors.broker import transaction
 from connectors.lists import publish, version
 from pipeline.stages.watchlist import ListEntry
 from schemas.codec import Codec
 
-def die(producer):
+def die(producer, timeout_s):
     assert producer.flush(30) == 0
     os.kill(os.getpid(), signal.SIGKILL)
 
-parts._flush = die
+transaction._flush = die
 entries = [ListEntry("ofac", str(number), "person", (f"Nobody {number}",)) for number in range(1, 1000)]
 publish.publish(sys.argv[1], Codec(), version.pack("ofac", entries, source_at_ms=1, imported_at_ms=1))
 """

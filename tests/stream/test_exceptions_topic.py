@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from confluent_kafka import Producer
 
-from connectors.broker.embedded import EmbeddedBroker, touch_topics
 from connectors.exceptions.book import ExceptionBook
 from connectors.exceptions.reader import ExceptionReader
 from connectors.sinks.database import open_database
@@ -19,29 +17,22 @@ from pipeline.cli import main
 from pipeline.topics import EXCEPTIONS
 from schemas.codec import Codec
 from schemas.records import ListEvidence, PaymentScreened
-from tests.stream.test_shells import a_fact
+from tests.stream.broker import following, put, wait_until
+from tests.stream.events import a_fact
 from tests.unit.test_review_rows import write
 
 CODEC = Codec()
-WAIT_S = 20.0
+TOPICS = (EXCEPTIONS.name,)
 EVIDENCE = ListEvidence(
     party="debtor",
     list="ofac",
     entry_id="36",
     score=0.92,
-    algorithm="mistakes-1",
+    algorithm="mistakes-2",
     party_name="ada lovelace",
     listed_name="LOVELACE, Adah",
     entry_hash="0f" * 16,
 )
-
-
-@pytest.fixture
-def broker() -> Iterator[str]:
-    """An embedded broker of its own."""
-    with EmbeddedBroker() as running:
-        touch_topics(running.address, [EXCEPTIONS.name])
-        yield running.address
 
 
 @pytest.fixture
@@ -61,23 +52,13 @@ def ptr(broker: str, tmp_path: Path) -> Callable[..., Result]:
     return run
 
 
-def until(done: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + WAIT_S
-    while not done():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
 def test_granted_listed_followed_and_withdrawn(broker: str, ptr: Callable[..., Result]) -> None:
     """What the commands say is what a worker's book holds; no name is written anywhere."""
     book = ExceptionBook()
-    reader = ExceptionReader(broker, EXCEPTIONS.name, CODEC, book)
-    reader.start()
-    try:
-        reader.wait_caught_up(WAIT_S)
+    with following(ExceptionReader(broker, EXCEPTIONS.name, CODEC, book)):
         added = ptr("add", "t1", "p1", "--by", "rita", "--reason", "seen", "--days", "30")
         assert (added.exit_code, "d1 is excepted from ofac 36" in added.output) == (0, True), added.output
-        until(lambda: len(book.newest()) == 1)
+        wait_until(lambda: len(book.newest()) == 1)
         (granted,) = book.newest("t1")
         assert (granted.entry_hash, granted.by, granted.revoked) == (EVIDENCE.entry_hash, "rita", False)
         assert "lovelace" not in repr(granted).lower()
@@ -89,30 +70,21 @@ def test_granted_listed_followed_and_withdrawn(broker: str, ptr: Callable[..., R
         assert "no exception holds" in ptr("list", "--tenant", "t2").output
         removed = ptr("remove", "t1", "ofac", "36", "d1", "--by", "rita", "--reason", "in error")
         assert removed.exit_code == 0, removed.output
-        until(lambda: book.newest("t1")[0].revoked)
+        wait_until(lambda: book.newest("t1")[0].revoked)
         assert "no exception holds" in ptr("list").output
         (shown,) = json.loads(ptr("list", "--all", "--json").output)
         assert (shown["revoked"], shown["reason"]) == (True, "in error")
         twice = ptr("remove", "t1", "ofac", "36", "d1", "--by", "rita", "--reason", "again")
         assert (twice.exit_code, "no such exception" in twice.output) == (1, True)
-    finally:
-        reader.stop()
 
 
 def test_what_is_no_exception_does_not_stop_a_reader(broker: str) -> None:
     """It is counted and logged; what comes after it is taken in."""
     book = ExceptionBook()
-    reader = ExceptionReader(broker, EXCEPTIONS.name, CODEC, book)
-    reader.start()
-    try:
-        producer = Producer({"bootstrap.servers": broker})
-        for value in (b"junk", None, CODEC.encode(a_fact(PaymentScreened))):
-            producer.produce(EXCEPTIONS.name, value, b"t1|ofac|36|d1")
-        assert producer.flush(10) == 0
-        until(lambda: book.refused == 3)
-        assert reader.failure is None
-    finally:
-        reader.stop()
+    with following(ExceptionReader(broker, EXCEPTIONS.name, CODEC, book)):
+        values = (b"junk", None, CODEC.encode(a_fact(PaymentScreened)))
+        put(broker, EXCEPTIONS.name, *[(b"t1|ofac|36|d1", value) for value in values])
+        wait_until(lambda: book.refused == 3)
 
 
 @pytest.mark.parametrize(

@@ -10,14 +10,13 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from confluent_kafka import KafkaError, KafkaException, Producer
+from confluent_kafka import KafkaError, KafkaException
 
-from connectors.broker.embedded import EmbeddedBroker, touch_topics
-from connectors.broker.follow import read_to_end
+from connectors.broker.follow import TopicReadError, read_to_end
 from connectors.broker.transaction import PublishError
 from connectors.lists.book import EFFECTIVE_DELAY_MS, ListBook
 from connectors.lists.publish import publish, read_all
-from connectors.lists.reader import ListReader, ListReadError
+from connectors.lists.reader import ListReader
 from connectors.lists.version import ListVersion, head_key, pack, part_key
 from pipeline.commands.lists import lists
 from pipeline.stages.watchlist import ListEntry, Watchlists
@@ -25,23 +24,16 @@ from pipeline.topics import LISTS, SCREENED
 from schemas.codec import Codec
 from schemas.records import PaymentScreened
 from tests.builders import a_request
+from tests.stream.broker import WAIT_S, put, wait_until
 from tests.stream.shell import Shell
 from tests.unit.test_lists import ADD, ALT, SDN, UN_XML, ofac_folder, un_file
 
 CODEC = Codec()
-WAIT_S = 30.0
+TOPICS = (LISTS.name,)
 DAY_S = 24 * 60 * 60
 #: Nothing listens here: the port is reserved (RFC 6335, tcpmux) and closed.
 NOWHERE = "127.0.0.1:1"
 FAR_MS = 2**62
-
-
-@pytest.fixture
-def broker() -> Iterator[str]:
-    """The address of an embedded broker of its own."""
-    with EmbeddedBroker() as running:
-        touch_topics(running.address, [LISTS.name])
-        yield running.address
 
 
 @pytest.fixture
@@ -68,22 +60,6 @@ def a_version(*names: str, list_id: str = "ofac") -> ListVersion:
     return pack(list_id, entries, source_at_ms=int(time.time() * 1000), imported_at_ms=0)
 
 
-def wait_until(what: Callable[[], bool]) -> None:
-    """Wait until ``what`` holds, up to 30 s."""
-    deadline_s = time.monotonic() + WAIT_S
-    while not what():
-        assert time.monotonic() < deadline_s, "it did not happen within 30 s"
-        time.sleep(0.01)
-
-
-def put(broker: str, *records: tuple[bytes, bytes | None]) -> None:
-    """Records as somebody else would write them."""
-    producer = Producer({"bootstrap.servers": broker, "log_level": 0})
-    for key, value in records:
-        producer.produce(LISTS.name, value, key, partition=0)
-    assert producer.flush(WAIT_S) == 0
-
-
 def test_lists_are_read_whole_and_followed(broker: str, start: Callable[[], ListBook]) -> None:
     """What is there at the start, and each later import, together with the other lists."""
     one, un, two = a_version("A"), a_version("U", list_id="un"), a_version("A", "B")
@@ -106,8 +82,13 @@ def test_the_version_before_is_kept_and_no_other(broker: str, monkeypatch: pytes
     lonely, headless = a_version("X"), a_version("Y")
     for each in versions:
         publish(broker, CODEC, each)
-        put(broker, (head_key("ofac", lonely.head.version), CODEC.encode(lonely.head)))
-        put(broker, *((part_key("ofac", p.version, p.part), CODEC.encode(p)) for p in headless.parts()))
+        put(broker, LISTS.name, (head_key("ofac", lonely.head.version), CODEC.encode(lonely.head)), partition=0)
+        put(
+            broker,
+            LISTS.name,
+            *((part_key("ofac", p.version, p.part), CODEC.encode(p)) for p in headless.parts()),
+            partition=0,
+        )
     publish(broker, CODEC, versions[0])
     contents = read_all(broker, CODEC)
     assert [head.version for head in contents.versions("ofac")] == [versions[2].head.version, versions[0].head.version]
@@ -121,7 +102,7 @@ def test_what_somebody_else_wrote_stops_nobody(broker: str, start: Callable[[], 
     """Records that are neither part nor head are counted and skipped."""
     one = a_version("A")
     publish(broker, CODEC, one)
-    put(broker, (b"ofac|1", b"no Avro"), (b"", None), (b"x|y|z", None), (b"ofac|2|0", b""))
+    put(broker, LISTS.name, (b"ofac|1", b"no Avro"), (b"", None), (b"x|y|z", None), (b"ofac|2|0", b""), partition=0)
     book = start()
     assert book.in_force(0).version == f"ofac:{one.head.version}"
     assert book.refused_count == 2
@@ -131,12 +112,12 @@ def test_a_worker_does_not_start_without_a_list_that_is_damaged(broker: str) -> 
     """Payments would pass unscreened: it says which list, and what to do."""
     publish(broker, CODEC, a_version("U", list_id="un"))
     lonely = a_version("X")
-    put(broker, (head_key("ofac", lonely.head.version), CODEC.encode(lonely.head)))
+    put(broker, LISTS.name, (head_key("ofac", lonely.head.version), CODEC.encode(lonely.head)), partition=0)
     heard: list[BaseException] = []
     reader = ListReader(broker, LISTS.name, CODEC, ListBook(Watchlists([])), on_failure=heard.append)
     reader.start()
     try:
-        with pytest.raises(ListReadError, match=r"no version of the sanctions list ofac .*ptr lists import"):
+        with pytest.raises(TopicReadError, match=r"no version of the sanctions list ofac .*ptr lists import"):
             reader.wait_caught_up(WAIT_S)
     finally:
         reader.stop()
@@ -148,11 +129,11 @@ def test_an_import_that_fails_before_its_head_publishes_nothing(broker: str, mon
     one = a_version("A")
     publish(broker, CODEC, one)
 
-    def fail(producer: object) -> None:
+    def fail(producer: object, timeout_s: float) -> None:
         raise KafkaException(KafkaError(KafkaError._TIMED_OUT, "the broker is gone"))
 
     with monkeypatch.context() as patched:
-        patched.setattr("connectors.broker.parts._flush", fail)
+        patched.setattr("connectors.broker.transaction._flush", fail)
         with pytest.raises(PublishError, match="nothing was published: the broker is gone"):
             publish(broker, CODEC, a_version("B"))
     assert [head.version for head in read_all(broker, CODEC).versions("ofac")] == [one.head.version]

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from confluent_kafka import Producer
 
-from connectors.broker.embedded import EmbeddedBroker, touch_topics
 from connectors.broker.transaction import PublishError
 from connectors.models.book import CHALLENGER, CHAMPION, PROMOTIONS_KEPT, ModelBook
 from connectors.models.topic import MODELS_KEPT, ModelReader, model_key, part_key, promote, publish, read_all
@@ -19,37 +16,19 @@ from pipeline.commands.fraud import fraud
 from pipeline.topics import MODELS
 from schemas.codec import Codec
 from tests.models import a_model
+from tests.stream.broker import following, put, wait_until
 
 CODEC = Codec()
-WAIT_S = 30.0
+TOPICS = (MODELS.name,)
 FAR_MS = 2**62
-
-
-@pytest.fixture
-def broker() -> Iterator[str]:
-    """The address of an embedded broker of its own."""
-    with EmbeddedBroker() as running:
-        touch_topics(running.address, [MODELS.name])
-        yield running.address
 
 
 @pytest.fixture
 def book(broker: str) -> Iterator[ModelBook]:
     """A book that follows the broker's models."""
     made = ModelBook()
-    reader = ModelReader(broker, MODELS.name, CODEC, made)
-    reader.start()
-    reader.wait_caught_up(WAIT_S)
-    yield made
-    reader.stop()
-    assert reader.failure is None
-
-
-def wait_until(what: Callable[[], bool]) -> None:
-    deadline_s = time.monotonic() + WAIT_S
-    while not what():
-        assert time.monotonic() < deadline_s, "it did not happen within 30 s"
-        time.sleep(0.05)
+    with following(ModelReader(broker, MODELS.name, CODEC, made)):
+        yield made
 
 
 def champion(book: ModelBook) -> str:
@@ -81,11 +60,8 @@ def test_a_worker_that_starts_later_has_the_same_models(broker: str) -> None:
     """The topic is all that it needs."""
     version = publish(broker, CODEC, a_model(0).content, promote_to=CHAMPION, by="anna")
     made = ModelBook()
-    reader = ModelReader(broker, MODELS.name, CODEC, made)
-    reader.start()
-    reader.wait_caught_up(WAIT_S)
-    assert champion(made) == version
-    reader.stop()
+    with following(ModelReader(broker, MODELS.name, CODEC, made)):
+        assert champion(made) == version
 
 
 def test_what_is_no_model_is_not_published(broker: str) -> None:
@@ -95,9 +71,7 @@ def test_what_is_no_model_is_not_published(broker: str) -> None:
     with pytest.raises(PublishError, match="no model"):
         promote(broker, CODEC, CHAMPION, "abcdef", by="anna", reason="")
     version = publish(broker, CODEC, a_model(0).content)
-    producer = Producer({"bootstrap.servers": broker})
-    producer.produce(MODELS.name, None, part_key(version, 0), 0)
-    producer.flush(WAIT_S)
+    put(broker, MODELS.name, (part_key(version, 0), None), partition=0)
     with pytest.raises(PublishError, match="cannot be used"):
         promote(broker, CODEC, CHAMPION, version, by="anna", reason="")
     assert read_all(broker, CODEC).promoted == {}
@@ -126,9 +100,7 @@ def test_old_models_and_promotions_are_removed(broker: str) -> None:
 
 def test_a_record_that_is_none_of_these_is_refused(broker: str, book: ModelBook) -> None:
     """Garbage in the topic stops no worker."""
-    producer = Producer({"bootstrap.servers": broker})
-    producer.produce(MODELS.name, b"garbage", model_key("x"), 0)
-    producer.flush(WAIT_S)
+    put(broker, MODELS.name, (model_key("x"), b"garbage"), partition=0)
     version = publish(broker, CODEC, a_model(0).content, promote_to=CHAMPION, by="anna")
     wait_until(lambda: champion(book) == version)
 

@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 import json
+from io import BytesIO
 from pathlib import Path
 
+import fastavro
 import msgspec
 import pytest
 from click.testing import CliRunner
 
+from connectors.rules.recorded import recorded_decision, repeats
 from connectors.sinks.database import Batch, open_database
 from connectors.sinks.rows import Mapper, state_of
+from connectors.tenants.book import rule_book
 from connectors.tenants.document import document_hash, document_of
 from pipeline import topics
 from pipeline.cli import main
+from pipeline.stages.localization import Rejected, localize
+from pipeline.stages.rules.facts import facts_of
 from schemas.business_rules import DenyTerms, FeeRules, LimitTerms, PayerLimitTerms, Rule, ShadowRules
-from schemas.codec import encode_request
-from schemas.records import PaymentScreened, TenantConfigured
+from schemas.codec import SINGLE_OBJECT, earlier_schemas, encode_request, fingerprint_of
+from schemas.reasons import Reason
+from schemas.records import PaymentLocalized, PaymentScreened, TenantConfigured
 from schemas.tenant_rules import TenantRules
 from tests.builders import a_request
 from tests.simulation.world import NOW_MS
+from tests.stream.events import a_fact
 from tests.stream.shell import CODEC, Shell
-from tests.stream.test_shells import a_fact
 
 RULES = TenantRules(
     tenant="t1",
@@ -108,9 +115,8 @@ def test_a_recorded_decision_is_repeated_byte_for_byte(database: str, number: in
     code, shown = run("explain", "t1", f"p{number}", "--database", database, "--json")
     told = json.loads(shown)
     assert (code, told["repeated"], told["version"]) == (0, True, 1)
-    applied = [view["rule"] for view in told["rules"] if view["what"] == "applied"]
     if told["localized"]["outcome"] == "accepted":
-        assert applied == told["localized"]["terms"]["rules"]
+        assert _applied(database, f"p{number}") == told["localized"]["terms"]["rules"]
 
 
 def test_an_explanation_says_which_rules_applied_and_why_others_did_not(database: str) -> None:
@@ -137,6 +143,53 @@ def test_a_decision_that_comes_out_otherwise_is_told(database: str, monkeypatch:
     code, shown = run("explain", "t1", "p0", "--database", database)
     assert code == 1
     assert "NOT THE SAME" in shown
+
+
+def test_another_rule_with_the_same_reason_is_another_decision(database: str) -> None:
+    """Where the event says which rule rejected; one of an earlier schema does not, and is still repeated."""
+    opened = open_database(database)
+    recorded = recorded_decision(opened, "t1", "p2")
+    opened.close()
+    facts, book = facts_of(recorded.request, recorded.received_at_ms), rule_book(RULES)
+    decision = localize(facts, RULES, book)
+    shadow = localize(facts, RULES, book.shadow) if book.shadow else None
+    assert isinstance(decision, Rejected)
+    assert decision.rule == "closed"
+    other = msgspec.structs.replace(decision, rule="open")
+    assert repeats(recorded, decision, shadow, CODEC)
+    assert not repeats(recorded, other, shadow, CODEC)
+    assert recorded.avro is not None
+    data = msgspec.to_builtins(CODEC.decode(recorded.avro, PaymentLocalized), builtin_types=(bytes,))
+    earlier = earlier_schemas(PaymentLocalized)[2]
+    fastavro.schemaless_writer(body := BytesIO(), fastavro.parse_schema(earlier), data)
+    old = msgspec.structs.replace(
+        recorded,
+        avro=SINGLE_OBJECT + fingerprint_of(earlier) + body.getvalue(),
+        localized=recorded.localized | {"rejected_by": ""},
+    )
+    assert repeats(old, decision, shadow, CODEC)
+    assert not repeats(old, msgspec.structs.replace(decision, reason=Reason.RULE_FAILED), shadow, CODEC)
+    without_bytes = msgspec.structs.replace(old, avro=None)
+    assert repeats(without_bytes, decision, shadow, CODEC)
+
+
+def test_a_story_names_the_rules_that_decided(database: str) -> None:
+    """Those that applied, or the one that rejected, as they were recorded; in the table and in JSON."""
+    for payment, rules, words in (
+        ("p1", _applied(database, "p1"), "pic simulator, rules"),
+        ("p2", ["closed"], "rejected by rule"),
+    ):
+        table = CliRunner().invoke(main, ["show", "t1", payment, "--database", database], env={"COLUMNS": "400"})
+        assert f"{words} {', '.join(rules)}" in table.output
+        told = CliRunner().invoke(main, ["show", "t1", payment, "--database", database, "--json"])
+        assert {event["stage"]: event["rules"] for event in json.loads(told.output)["events"] if event["rules"]} == {
+            "localization": rules
+        }
+
+
+def _applied(database: str, payment: str) -> list[str]:
+    views = json.loads(run("explain", "t1", payment, "--database", database, "--json")[1])["rules"]
+    return [view["rule"] for view in views if view["what"] == "applied"]
 
 
 def test_what_is_not_recorded_is_said(database: str) -> None:

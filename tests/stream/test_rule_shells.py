@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from io import BytesIO
-
-import fastavro
 import msgspec
+import pytest
 from prometheus_client import CollectorRegistry
 
 from pipeline import topics
@@ -13,7 +11,7 @@ from pipeline.engine.metrics import Metrics, RuleMetrics
 from pipeline.stages.dispatch import Attempts
 from pipeline.stages.profiles import Profile
 from schemas.business_rules import DenyTerms, FeeRules, LimitTerms, PayerLimitTerms, Rule, ShadowRules
-from schemas.codec import earlier_schemas, encode_request
+from schemas.codec import encode_request
 from schemas.identity import partition_of, payee_key, payer_key
 from schemas.localities import CounterTerms, ScaTerms, TaxTerms
 from schemas.records import (
@@ -29,9 +27,9 @@ from schemas.tenant_rules import TenantRules
 from tables import attempts, profiles
 from tests.builders import a_request
 from tests.simulation.world import PARTITIONS
+from tests.stream.events import KEY, a_fact, an_answer, carried_at_first
 from tests.stream.shell import RULES as PLAIN
 from tests.stream.shell import Shell
-from tests.stream.test_shells import KEY, a_fact, an_answer
 
 LOW_VALUE = CounterTerms(single_minor={"EUR": 3000}, cumulative_minor={"EUR": 10_000})
 RULES: TenantRules = msgspec.structs.replace(
@@ -132,27 +130,43 @@ def test_terms_and_authentication_reach_the_pic() -> None:
     assert (queued.terms, queued.sca, queued.sca_basis) == (TERMS, "exempt", "article_16")
 
 
-def test_a_rejected_payment_ends_with_its_rule() -> None:
-    """Its detail names the rule."""
-    rules = msgspec.structs.replace(PLAIN, rules=[Rule(id="no", deny=DenyTerms(why="closed today"))])
-    shell = Shell("localization", rules)
+@pytest.mark.parametrize(
+    ("rule", "reason", "detail"),
+    [
+        (Rule(id="no", deny=DenyTerms(why="closed today")), "denied_by_rule", "closed today (rule no)"),
+        (
+            Rule(id="no", fee=FeeRules(fixed_minor={"EUR": 1251})),
+            "fee_above_amount",
+            "fee 1251 EUR is above the amount 1250 (minor units, rule no)",
+        ),
+    ],
+)
+def test_a_rejected_payment_ends_with_its_rule(rule: Rule, reason: str, detail: str) -> None:
+    """Its detail names the rule, and so does the event of localization."""
+    shell = Shell("localization", msgspec.structs.replace(PLAIN, rules=[rule]))
     shell.give(topics.SCREENED.name, a_fact(PaymentScreened), KEY)
     shell.run()
     ((_, ended),) = shell.out(topics.ENDED.name, PaymentEnded)
-    assert (ended.reason, ended.detail) == ("denied_by_rule", "closed today (rule no)")
+    assert (ended.reason, ended.detail) == (reason, detail)
+    ((_, event),) = shell.out(topics.LOCALIZED.name, PaymentLocalized)
+    assert (event.outcome, event.reason, event.rejected_by) == ("rejected", reason, "no")
+
+
+def test_what_the_tenants_own_lists_reject_was_rejected_by_no_rule() -> None:
+    """Although there are rules, and one of them would have rejected it too."""
+    rules = [Rule(id="no", deny=DenyTerms(why="closed today"))]
+    shell = Shell("localization", msgspec.structs.replace(PLAIN, currencies=["CHF"], rules=rules))
+    shell.give(topics.SCREENED.name, a_fact(PaymentScreened), KEY)
+    shell.run()
+    ((_, event),) = shell.out(topics.LOCALIZED.name, PaymentLocalized)
+    assert (event.outcome, event.reason, event.rejected_by) == ("rejected", "currency_not_allowed", "")
 
 
 def test_a_payment_that_was_queued_before_an_update_is_asked_again_after_it() -> None:
     """Its row holds fields of the first schema, which knew no terms and no authentication: they get their defaults."""
-    first = earlier_schemas(PaymentQueued)[0]
-    fields = first["fields"]
-    names = [field["name"] for field in fields]
-    tail = first | {"fields": fields[names.index("rule_version") + 1 :]}
     fact = a_fact(PaymentQueued)
-    out = BytesIO()
-    fastavro.schemaless_writer(out, tail, msgspec.to_builtins(fact, builtin_types=(bytes,)))
     shell = Shell("dispatch", RULES)
-    row = Attempts(state="queued", attempt=1, pic="simulator", queued=out.getvalue())
+    row = Attempts(state="queued", attempt=1, pic="simulator", queued=carried_at_first(fact))
     shell.world.disks[attempts.NAME, partition_of(KEY, PARTITIONS)].rows[KEY] = msgspec.msgpack.encode(row)
     shell.give(topics.ANSWERED.name, an_answer(outcome="pending", pic_reference=""), KEY)
     shell.run()

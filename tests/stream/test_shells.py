@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -9,15 +10,16 @@ import pytest
 
 from connectors.exceptions.book import EFFECTIVE_DELAY_MS
 from connectors.exceptions.evidence import granted_from
+from connectors.pic.base import UNKNOWN, Answer, Call
+from connectors.pic.simulator import Simulator
 from pipeline import topics
 from pipeline.stages.dispatch import Attempts
 from pipeline.stages.features import FEATURE_SET, PAYER_FEATURES
 from pipeline.stages.profiles import HOUR_MS, Profile
 from pipeline.stages.reviews import Reviews
 from schemas.codec import decode_request, encode_request
-from schemas.identity import attempt_id, partition_of, payee_key, payer_key, payment_key
+from schemas.identity import attempt_id, partition_of, payer_key, payment_key
 from schemas.records import (
-    ChargebackReceived,
     PartyFlagged,
     PartySeen,
     PaymentAnswered,
@@ -38,45 +40,10 @@ from tables.payments import NAME as PAYMENTS
 from tables.payments import PaymentRow
 from tests.builders import a_request
 from tests.simulation.world import NOW_MS, PARTITIONS
+from tests.stream.events import KEY, PAYEE, a_chargeback, a_fact, an_answer
 from tests.stream.shell import CODEC, LISTED, Shell, written_to
 
-KEY = payment_key("t1", "p1")
 WRONG_KEY = b"somebody else"
-
-
-def a_fact(record: type[Any], **named: Any) -> Any:
-    """An event between two stages; defaults of every field."""
-    request = a_request(requested_at_ms=NOW_MS)
-    fields: dict[str, Any] = {
-        "sender_partition": 0,
-        "sender_offset": 0,
-        "rule_version": 1,
-        "outcome": {PaymentScreened: "clear", PaymentLocalized: "accepted", PaymentScored: "approved"}.get(record, "x"),
-        "fee_minor": 7,
-        "pic": "simulator",
-        "payer_features": [0] * 9,
-        "payee_features": [0] * 10,
-        "score": 0.0,
-        "score_reasons": [],
-        "attempt": 1,
-        "ask": 0,
-        "not_before_ms": 0,
-        "requested_at_ms": NOW_MS,
-        "amount_minor": 1250,
-        "tenant": "t1",
-        "payment_id": "p1",
-        "creditor_id": "c1",
-        "terminal_id": "term-1",
-        "currency": "EUR",
-        "debtor_id": "d1",
-        "country": "DE",
-        "method": "card",
-        "token": "tok_1",
-        "received_at_ms": NOW_MS,
-        "trace_id": "0af7651916cd43dd8448eb211c80319c",
-        "request": encode_request(request),
-    }
-    return record(**{name: value for name, value in (fields | named).items() if name in record.__struct_fields__})
 
 
 # -- screening --------------------------------------------------------------------------------------------------------
@@ -258,7 +225,7 @@ def test_payer_counts_once_and_passes_on_keyed_by_payee() -> None:
         shell.give(topics.LOCALIZED.name, a_fact(PaymentLocalized, sender_offset=offset), key)
     shell.run()
     passed = shell.out(topics.PROFILED.name, PaymentProfiled)
-    assert [key for key, _ in passed] == [payee_key("t1", "c1", "term-1")] * 2
+    assert [key for key, _ in passed] == [PAYEE] * 2
     assert [event.payer_features[0] for _, event in passed] == [1, 2]
     assert [event.sender_offset for _, event in passed] == [0, 2]
     assert shell.rows(profiles.PAYERS, Profile)[key].counts == [2]
@@ -279,7 +246,7 @@ def test_payer_sees_country_and_card() -> None:
 
 def test_payee_scores_keyed_by_payment_again() -> None:
     """With the payee's features, the score, and the coordinates of the record it handled."""
-    shell, key = Shell("payee"), payee_key("t1", "c1", "term-1")
+    shell, key = Shell("payee"), PAYEE
     for offset in (0, 0):
         shell.give(topics.PROFILED.name, a_fact(PaymentProfiled, sender_offset=offset), key)
     shell.run()
@@ -289,23 +256,9 @@ def test_payee_scores_keyed_by_payment_again() -> None:
     assert shell.rows(profiles.PAYEES, Profile)[key].counts == [1]
 
 
-def a_chargeback(**named: Any) -> ChargebackReceived:
-    fields: dict[str, Any] = {
-        "tenant": "t1",
-        "payment_id": "p1",
-        "creditor_id": "c1",
-        "terminal_id": "term-1",
-        "amount_minor": 1250,
-        "currency": "EUR",
-        "paid_at_ms": NOW_MS - HOUR_MS,
-        "charged_back_at_ms": NOW_MS,
-    }
-    return ChargebackReceived(**(fields | named))
-
-
 def test_a_chargeback_counts_once_per_payment() -> None:
     """Whoever posts it how often, in the hour in which it was paid; chargebacks come out nowhere."""
-    shell, key = Shell("payee"), payee_key("t1", "c1", "term-1")
+    shell, key = Shell("payee"), PAYEE
     for chargeback in (a_chargeback(), a_chargeback(), a_chargeback(payment_id="p2")):
         shell.give(topics.CHARGEBACKS.name, chargeback, key)
     shell.run()
@@ -320,7 +273,7 @@ def test_a_chargeback_under_a_wrong_key_is_posted_again_once() -> None:
     shell = Shell("payee")
     shell.give(topics.CHARGEBACKS.name, a_chargeback(), WRONG_KEY)
     shell.run()
-    assert shell.rows(profiles.PAYEES, Profile)[payee_key("t1", "c1", "term-1")].chargebacks == [1]
+    assert shell.rows(profiles.PAYEES, Profile)[PAYEE].chargebacks == [1]
     assert shell.reposted("chargebacks") == 1
 
 
@@ -338,27 +291,12 @@ def test_a_chargeback_under_a_wrong_key_is_posted_again_once() -> None:
 def test_a_bad_chargeback_is_a_dead_letter(value: Any, error: str) -> None:
     """A time in the future would age everything that is kept."""
     shell = Shell("payee")
-    shell.give(topics.CHARGEBACKS.name, value, payee_key("t1", "c1", "term-1"))
+    shell.give(topics.CHARGEBACKS.name, value, PAYEE)
     shell.run()
     assert [(letter.stage, letter.error) for letter in shell.letters()] == [("chargebacks", error)]
 
 
 # -- dispatch, ending, settlement -------------------------------------------------------------------------------------
-
-
-def an_answer(**named: Any) -> PaymentAnswered:
-    fields: dict[str, Any] = {
-        "attempt": 1,
-        "ask": 0,
-        "outcome": "paid",
-        "pic_reference": "sim-1",
-        "answered_at_ms": NOW_MS,
-        "called": True,
-        "pic": "simulator",
-        "tenant": "t1",
-        "payment_id": "p1",
-    }
-    return PaymentAnswered(**(fields | named))
 
 
 def test_dispatch_queues_the_first_ask_once() -> None:
@@ -678,6 +616,26 @@ def test_plugin_tells_the_pic_to_challenge() -> None:
     assert answers == {"p0": "paid", "p1": "declined"}
 
 
+@pytest.mark.parametrize(
+    ("token", "outcome", "reason"),
+    [
+        ("tok_1", "paid", ""),
+        ("tok_decline_stolen_card", "declined", "stolen_card"),
+        ("tok_lost", "pending", "pic_answer_unknown"),
+        ("tok_throttled", "pending", "try_again_later"),
+        ("tok_refused", "pending", "not_sent"),
+        ("tok_challenge", "pending", "challenge"),
+    ],
+)
+def test_plugin_says_what_the_pic_said(token: str, outcome: str, reason: str) -> None:
+    """What is not done for sure, and what waits for the payer, is asked about again."""
+    shell = Shell("plugin")
+    shell.give(topics.queue("simulator").name, a_fact(PaymentQueued, token=token), KEY)
+    shell.run()
+    ((_, answer),) = shell.out(topics.ANSWERED.name, PaymentAnswered)
+    assert (answer.outcome, answer.reason) == (outcome, reason)
+
+
 def test_plugin_looks_up_what_an_earlier_owner_may_have_called() -> None:
     """After a crash before anything was stored the intent is looked up, found, and not called again."""
     shell, queue = Shell("plugin"), topics.queue("simulator").name
@@ -694,6 +652,33 @@ def test_plugin_looks_up_what_an_earlier_owner_may_have_called() -> None:
     answers = [event for _, event in shell.out(topics.ANSWERED.name, PaymentAnswered)]
     assert [answer.called for answer in answers] == [True, False]
     assert [entry.calls for entry in shell.ledger.entries().values()] == [1]
+
+
+@pytest.mark.parametrize(
+    ("looks_up", "deduplicates", "calls", "outcome"),
+    [(True, True, 1, "paid"), (True, False, 1, "paid"), (False, True, 2, "paid"), (False, False, 1, "pending")],
+)
+def test_what_may_have_been_called_is_asked_about_as_the_pic_allows(
+    monkeypatch: pytest.MonkeyPatch, looks_up: bool, deduplicates: bool, calls: int, outcome: str
+) -> None:
+    """An answer is lost: looked up where that works, otherwise repeated under its key; where neither works, not called."""
+
+    class Limited(Simulator):
+        def __init__(self, *given: Any, **options: Any) -> None:
+            super().__init__(*given, **options)
+            self.abilities = msgspec.structs.replace(self.abilities, looks_up=looks_up, deduplicates=deduplicates)
+
+        async def look_up(self, calls: Sequence[Call]) -> list[Answer | None]:
+            return await super().look_up(calls) if looks_up else [UNKNOWN] * len(calls)
+
+    monkeypatch.setattr("tests.stream.shell.Simulator", Limited)
+    shell = Shell("plugin")
+    shell.give(topics.queue("simulator").name, a_fact(PaymentQueued, token="tok_lost"), KEY)
+    shell.give(topics.retries("simulator")[0].name, a_fact(PaymentQueued, token="tok_lost", ask=1), KEY)
+    shell.run()
+    answers = {event.ask: event.outcome for _, event in shell.out(topics.ANSWERED.name, PaymentAnswered)}
+    assert answers == {0: "pending", 1: outcome}
+    assert [entry.calls for entry in shell.ledger.entries().values()] == [calls]
 
 
 def test_plugin_gives_up_what_it_cannot_read_and_serves_the_rest() -> None:

@@ -2,50 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
 
 from pipeline import topics
 from pipeline.stages.fraud_library import LIBRARY_VERSION
 from pipeline.stages.profiles import HOUR_MS
-from schemas.codec import encode_request
-from schemas.identity import payee_key
-from schemas.records import ChargebackReceived, PaymentProfiled, PaymentScored, RuleHit, RuleSnoozed
+from schemas.records import PaymentProfiled, PaymentScored, RuleHit, RuleSnoozed
 from schemas.tenant_rules import FraudRules, RuleTuning
 from tables import profiles
-from tests.builders import a_request
 from tests.simulation.world import NOW_MS
+from tests.stream.events import PAYEE, a_chargeback, a_fact
 from tests.stream.shell import RULES, Shell
-
-PAYEE = payee_key("t1", "c1", "term-1")
-
-
-def a_profiled(**named: Any) -> PaymentProfiled:
-    """A payment of a payer of whom nothing is known."""
-    fields: dict[str, Any] = {
-        "sender_partition": 0,
-        "sender_offset": 0,
-        "rule_version": 1,
-        "outcome": "profiled",
-        "payer_features": [0] * 9,
-        "fee_minor": 7,
-        "pic": "simulator",
-        "requested_at_ms": NOW_MS,
-        "amount_minor": 1250,
-        "tenant": "t1",
-        "payment_id": "p1",
-        "creditor_id": "c1",
-        "terminal_id": "term-1",
-        "currency": "EUR",
-        "debtor_id": "d1",
-        "country": "DE",
-        "method": "card",
-        "token": "tok_1",
-        "received_at_ms": NOW_MS,
-        "request": encode_request(a_request(requested_at_ms=NOW_MS)),
-    }
-    return PaymentProfiled(**(fields | named))
 
 
 def test_a_snoozed_rule_is_recorded_and_weighs_nothing() -> None:
@@ -65,7 +32,7 @@ def test_a_snoozed_rule_is_recorded_and_weighs_nothing() -> None:
     at = {"d1": NOW_MS + 10_000, "d2": NOW_MS + 10_000, "d3": NOW_MS}
     for offset, (debtor_id, received_at_ms) in enumerate(at.items()):
         whose = {"d3": "d1"}.get(debtor_id, debtor_id)
-        event = a_profiled(sender_offset=offset, debtor_id=whose, received_at_ms=received_at_ms)
+        event = a_fact(PaymentProfiled, sender_offset=offset, debtor_id=whose, received_at_ms=received_at_ms)
         shell.give(topics.PROFILED.name, event, PAYEE)
     shell.run()
     events = [event for _, event in shell.out(topics.SCORED.name, PaymentScored)]
@@ -77,21 +44,6 @@ def test_a_snoozed_rule_is_recorded_and_weighs_nothing() -> None:
     ]
     assert [event.score_reasons for event in events] == [[], ["payee_burst_1h"], ["payee_burst_1h"]]
     assert {event.rule_library for event in events} == {LIBRARY_VERSION}
-
-
-def a_chargeback(**named: Any) -> ChargebackReceived:
-    """A payment of an hour ago is disputed as fraud."""
-    fields: dict[str, Any] = {
-        "tenant": "t1",
-        "payment_id": "p1",
-        "creditor_id": "c1",
-        "terminal_id": "term-1",
-        "amount_minor": 1250,
-        "currency": "EUR",
-        "paid_at_ms": NOW_MS - HOUR_MS,
-        "charged_back_at_ms": NOW_MS,
-    }
-    return ChargebackReceived(**(fields | named))
 
 
 def test_only_fraud_is_a_label() -> None:

@@ -4,55 +4,43 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
+import msgspec
 import pytest
 from click.testing import CliRunner, Result
-from confluent_kafka import Producer
+from prometheus_client import CollectorRegistry
 
-from connectors.broker.embedded import EmbeddedBroker
 from connectors.broker.transaction import PublishError
 from connectors.snoozes import topic as topic_module
 from connectors.snoozes.book import EFFECTIVE_DELAY_MS, SnoozeBook
 from connectors.snoozes.topic import SnoozeReader, publish, read_all, snooze_key
 from connectors.tenants import publish as tenants
 from pipeline.commands.fraud import fraud
+from pipeline.engine.metrics import Metrics, SnoozeMetrics
 from pipeline.stages.fraud_library import LIBRARY
 from pipeline.topics import SNOOZES
 from schemas.codec import Codec
 from schemas.records import RuleSnoozed
 from schemas.tenant_rules import FraudRules, RuleTuning, TenantRules
+from tests.stream.broker import following, put, wait_until
 
 CODEC = Codec()
-WAIT_S = 30.0
 HOUR_MS = 3_600_000
 
 
 @pytest.fixture
-def broker() -> Iterator[str]:
-    """The address of an embedded broker of its own, without topics."""
-    with EmbeddedBroker() as running:
-        yield running.address
+def metrics() -> Metrics:
+    """Those of the worker that has the book."""
+    return Metrics(CollectorRegistry())
 
 
 @pytest.fixture
-def book(broker: str) -> Iterator[SnoozeBook]:
+def book(broker: str, metrics: Metrics) -> Iterator[SnoozeBook]:
     """A book that follows the topic."""
-    followed = SnoozeBook()
-    reader = SnoozeReader(broker, SNOOZES.name, CODEC, followed)
-    reader.start()
-    reader.wait_caught_up(WAIT_S)
-    yield followed
-    reader.stop()
-    assert reader.failure is None
-
-
-def wait_until(what: Callable[[], bool]) -> None:
-    """Wait until ``what`` holds, up to 30 s."""
-    deadline_s = time.monotonic() + WAIT_S
-    while not what():
-        assert time.monotonic() < deadline_s, "it did not happen within 30 s"
-        time.sleep(0.01)
+    followed = SnoozeBook(SnoozeMetrics(metrics))
+    with following(SnoozeReader(broker, SNOOZES.name, CODEC, followed)):
+        yield followed
 
 
 def now_ms() -> int:
@@ -145,19 +133,44 @@ def test_a_tenant_has_only_so_many_in_force(broker: str, monkeypatch: pytest.Mon
     assert [record.debtor_id for record, _ in read_all(broker, CODEC).in_force(now_ms())] == ["d2"]
 
 
-def test_what_somebody_else_wrote_stops_nobody(broker: str, book: SnoozeBook) -> None:
-    """No Avro, a key of another, a tombstone: counted and skipped, by readers and by the next who writes."""
+def ignored(metrics: Metrics) -> dict[str, float]:
+    """What the metric says, by why."""
+    (family,) = metrics.snoozes_ignored.collect()
+    return {each.labels["why"]: each.value for each in family.samples if each.name.endswith("_total")}
+
+
+def test_what_somebody_else_wrote_stops_nobody(broker: str, book: SnoozeBook, metrics: Metrics) -> None:
+    """No Avro, a key of another, a rule that is no more, one that comes too late, a tombstone: what has no effect is counted,
+    by its kind, and skipped, by readers and by the next who writes."""
     publish(broker, CODEC, a_snooze("d1"))
-    producer = Producer({"bootstrap.servers": broker, "log_level": 0})
-    value = CODEC.encode(a_snooze("d2"))
-    producer.produce(SNOOZES.name, b"no Avro", b"acme|d1|amount_high|x")
-    producer.produce(SNOOZES.name, value, snooze_key("acme", "d1", "amount_high"))
-    producer.produce(SNOOZES.name, None, b"acme|nobody|amount_high")
-    assert producer.flush(WAIT_S) == 0
+    gone = msgspec.structs.replace(a_snooze("d2"), rule="payer_velocity_2d")
+    late = msgspec.structs.replace(a_snooze("d4"), decided_at_ms=now_ms() - 2 * HOUR_MS, until_ms=now_ms() - HOUR_MS)
+    records = [
+        (b"acme|d1|amount_high|x", b"no Avro"),
+        (snooze_key("acme", "d1", "amount_high"), CODEC.encode(a_snooze("d2"))),
+        (snooze_key("acme", "d2", gone.rule), CODEC.encode(gone)),
+        (snooze_key("acme", "d4", "amount_high"), CODEC.encode(late)),
+        (b"acme|nobody|amount_high", None),
+    ]
+    put(broker, SNOOZES.name, *records)
     publish(broker, CODEC, a_snooze("d3"))
-    wait_until(lambda: len(book) == 2)
-    assert book.refused == 2
+    wait_until(lambda: len(book) == 3)
+    assert ignored(metrics) == {"unreadable": 2, "unknown_rule": 1, "expired": 1}
     assert list(book.snoozed("acme", "d3", now_ms() + EFFECTIVE_DELAY_MS)) == ["amount_high"]
+    assert {name: list(book.snoozed("acme", name, now_ms() + EFFECTIVE_DELAY_MS)) for name in ("d2", "d4")} == {
+        "d2": [],
+        "d4": [],
+    }
+
+
+def test_what_was_over_long_ago_is_let_go_of(broker: str, book: SnoozeBook, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a reader to which nothing comes, so that memory does not grow with all that ever was."""
+    publish(broker, CODEC, a_snooze("d2"))
+    put(broker, SNOOZES.name, (snooze_key("acme", "d1", "amount_high"), CODEC.encode(a_snooze("d1", hours=-1))))
+    wait_until(lambda: len(book) == 2)
+    monkeypatch.setattr("connectors.broker.follow.TIDY_S", 0.0)
+    wait_until(lambda: len(book) == 1)
+    assert list(book.snoozed("acme", "d2", now_ms() + EFFECTIVE_DELAY_MS)) == ["amount_high"]
 
 
 def test_a_user_lists_rules_as_a_tenant_has_them(broker: str) -> None:

@@ -14,34 +14,27 @@ from click.testing import CliRunner, Result
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from connectors.broker.embedded import EmbeddedBroker
+from connectors.broker.follow import TopicReadError
 from connectors.broker.local import LocalKafka
 from connectors.broker.transaction import PublishError
 from connectors.tenants.book import ALWAYS_MS, TenantBook
 from connectors.tenants.document import document_hash, document_of
 from connectors.tenants.publish import publish, read_all
-from connectors.tenants.reader import TenantReader, TenantReadError
+from connectors.tenants.reader import TenantReader
 from pipeline.commands.tenants import tenants
 from pipeline.topics import TENANTS
 from schemas.codec import Codec
 from schemas.records import TenantConfigured
 from schemas.tenant_rules import FeeRules, TenantRules
 from tests.integration.kafka import kafka, unique
+from tests.stream.broker import WAIT_S, following, put, wait_until
 
 __all__ = ["kafka"]
 
 ROOT = Path(__file__).resolve().parents[2]
 CODEC = Codec()
-WAIT_S = 30.0
 #: Nothing listens here: the port is reserved (RFC 6335, tcpmux) and closed.
 NOWHERE = "127.0.0.1:1"
-
-
-@pytest.fixture
-def broker() -> Iterator[str]:
-    """The address of an embedded broker of its own, without topics."""
-    with EmbeddedBroker() as running:
-        yield running.address
 
 
 @pytest.fixture
@@ -66,24 +59,9 @@ def some_rules(tenant: str, percent_bp: int = 0) -> TenantRules:
     return TenantRules(tenant=tenant, pic="simulator", currencies=["EUR"], fee=FeeRules(percent_bp=percent_bp))
 
 
-def wait_until(what: Callable[[], bool]) -> None:
-    """Wait until ``what`` holds, up to 30 s."""
-    deadline_s = time.monotonic() + WAIT_S
-    while not what():
-        assert time.monotonic() < deadline_s, "it did not happen within 30 s"
-        time.sleep(0.01)
-
-
 def numbers(book: TenantBook) -> dict[str, list[int]]:
     """Version numbers by tenant."""
     return {tenant: [version.number for version in book.versions(tenant)] for tenant in book.tenants()}
-
-
-def put(broker: str, key: bytes, value: bytes | None) -> None:
-    """A record as somebody else would write it."""
-    producer = Producer({"bootstrap.servers": broker, "log_level": 0})
-    producer.produce(TENANTS.name, value, key)
-    assert producer.flush(WAIT_S) == 0
 
 
 def keys(broker: str) -> set[bytes]:
@@ -148,9 +126,7 @@ def test_what_somebody_else_wrote_stops_nobody(broker: str, start: Callable[[Ten
     publish(broker, CODEC, [some_rules("one")])
     bad = document_of(some_rules("one", 99_999))
     record = TenantConfigured(tenant="one", version=2, document=bad, document_hash=document_hash(bad))
-    put(broker, b"one|2", CODEC.encode(record))
-    put(broker, b"one|3", b"no Avro")
-    put(broker, b"one|4", None)
+    put(broker, TENANTS.name, (b"one|2", CODEC.encode(record)), (b"one|3", b"no Avro"), (b"one|4", None))
     book = TenantBook()
     start(book).wait_caught_up(WAIT_S)
     assert numbers(book) == {"one": [1]}
@@ -195,19 +171,33 @@ def test_a_version_counts_from_the_brokers_time(kafka: LocalKafka) -> None:
     """A running reader has it before it is in force, and it is in force a second after the broker wrote it."""
     topic = _a_topic(kafka.address)
     book = TenantBook()
-    reader = TenantReader(kafka.address, topic, CODEC, book)
-    reader.start()
-    try:
-        reader.wait_caught_up(WAIT_S)
+    with following(TenantReader(kafka.address, topic, CODEC, book)):
         publish(kafka.address, CODEC, [some_rules("one")], topic)
         publish(kafka.address, CODEC, [some_rules("one", 1)], topic)
         wait_until(lambda: numbers(book) == {"one": [1, 2]})
-    finally:
-        reader.stop()
-    assert reader.failure is None
     first, second = book.versions("one")
     assert first.in_force_at_ms == ALWAYS_MS
     assert second.in_force_at_ms == second.written_at_ms + 1000
+
+
+@pytest.mark.kafka
+def test_a_broker_that_is_slow_publishes_nothing(kafka: LocalKafka, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What workers might see after it is in force is taken back: configurations have half a second.
+
+    Needs a real broker: the embedded one takes nothing back.
+    """
+    topic = _a_topic(kafka.address)
+
+    def slow(producer: Producer, timeout_s: float) -> None:
+        time.sleep(0.6)
+        assert producer.flush(timeout_s) == 0
+
+    with monkeypatch.context() as patched:
+        patched.setattr("connectors.broker.transaction._flush", slow)
+        with pytest.raises(PublishError, match=r"nothing was published: the broker takes longer than 0\.5 s"):
+            publish(kafka.address, CODEC, [some_rules("one")], topic)
+    assert not read_all(kafka.address, CODEC, topic).latest
+    assert publish(kafka.address, CODEC, [some_rules("one")], topic) == [("one", 1)]
 
 
 def _a_topic(address: str) -> str:
@@ -223,7 +213,7 @@ def test_a_broker_that_is_not_there_is_told() -> None:
     reader = TenantReader(NOWHERE, TENANTS.name, CODEC, TenantBook())
     reader.start()
     try:
-        with pytest.raises(TenantReadError, match=r"from 127\.0\.0\.1:1.*PTR_BROKER"):
+        with pytest.raises(TopicReadError, match=r"from 127\.0\.0\.1:1.*PTR_BROKER"):
             reader.wait_caught_up(0.5)
     finally:
         reader.stop()
@@ -238,7 +228,7 @@ def test_the_end_of_the_thread_is_seen(broker: str) -> None:
     publish(broker, CODEC, [some_rules("one")])
     reader.start()
     try:
-        with pytest.raises(TenantReadError, match="the codec broke"):
+        with pytest.raises(TopicReadError, match="the codec broke"):
             reader.wait_caught_up(WAIT_S)
     finally:
         reader.stop()

@@ -38,6 +38,7 @@ from schemas.records import (
     PaymentQueued,
     PaymentScored,
     PaymentScreened,
+    PaymentTerms,
     Record,
     RuleHit,
     RuleSnoozed,
@@ -484,6 +485,14 @@ def test_details_name_no_person() -> None:
     evidence = ListEvidence(party="debtor", list="ofac", entry_id="7", score=0.93, algorithm="v1")
     payload = json.loads(row_of(screened(evidence=evidence, list_version="2026-11-20")).payload or "")
     assert detail_of("screening", payload) == "debtor ~ ofac 7 0.93, list 2026-11-20"
+    terms = PaymentTerms(payable_minor=1250, rules=["vat", "sca"])
+    assert detail_of("localization", msgspec.to_builtins(localized())) == "fee 30, pic simulator"
+    assert detail_of("localization", msgspec.to_builtins(localized(terms=terms))) == (
+        "fee 30, pic simulator, rules vat, sca"
+    )
+    assert detail_of("localization", msgspec.to_builtins(localized(rejected_by="closed"))) == (
+        "fee 30, pic simulator, rejected by rule closed"
+    )
     assert detail_of("payee", msgspec.to_builtins(scored())) == "score 0.25, new_payer"
     hits = [
         RuleHit(rule="payer_velocity_1h", value=7.0, limit=5.0, weight=0.5),

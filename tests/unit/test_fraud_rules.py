@@ -10,11 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.stages.features import PAYEE_FEATURES, PAYER_FEATURES, complete_payee, complete_payer
-from pipeline.stages.fraud_library import LIBRARY, LIBRARY_VERSION
+from pipeline.stages.fraud_library import FAST_IN_OUT, LIBRARY, LIBRARY_VERSION, needs_credits
 from pipeline.stages.fraud_rules import AT, VALUES, Family, Hit, Ruleset, describe, ruleset, score_of, values_of
 from schemas.tenant_rules import FraudRules, RuleTuning
 
-DEFAULTS = Ruleset({}, LIBRARY)
+#: What a tenant must name to switch it on.
+NAMED = {name: RuleTuning() for name, rule in LIBRARY.items() if rule.opt_in}
+#: Every rule as the library has it.
+DEFAULTS = Ruleset(NAMED, LIBRARY)
 DAY_S = 86_400
 #: What differs from the payment of :func:`values`, by name.
 Named = dict[str, float]
@@ -175,6 +178,12 @@ CASES: dict[str, tuple[Named, Named, float]] = {
         {"payee_count_1d": 80, "payee_count_30d": 80},
         0.375,
     ),
+    # ceiling 0.59: 0.59 - 0.19 / 2.
+    "fast_in_out_1d": (
+        {"payer_passed_on_1d": 100_000, "payer_credited_1d": 110_000},
+        {"payer_passed_on_1d": 200_000, "payer_credited_1d": 220_000},
+        0.495,
+    ),
 }
 by_rule = pytest.mark.parametrize("name", LIBRARY)
 
@@ -238,6 +247,7 @@ STOPPED: dict[tuple[str, str], Named] = {
         "payee_count_1d": 9,
     },
     ("payee_without_past_1d", "a past"): {"payee_count_1d": 80, "payee_count_30d": 81},
+    ("fast_in_out_1d", "more of it stays"): {"payer_passed_on_1d": 200_000, "payer_credited_1d": 250_001},
 }
 
 
@@ -274,10 +284,25 @@ def test_a_rule_does_not_fire_without_its_conditions(name: str, why: str) -> Non
 def test_a_rule_can_be_switched_off(name: str) -> None:
     """What is disabled does not fire; the others do as before."""
     loud = values(**CASES[name][1])
-    off = Ruleset({name: RuleTuning(enabled=False)}, LIBRARY)
+    off = Ruleset(NAMED | {name: RuleTuning(enabled=False)}, LIBRARY)
     assert name not in off.names
     assert len(off.names) == len(LIBRARY) - 1
     assert fired(loud, off) == {rule: hit for rule, hit in fired(loud).items() if rule != name}
+
+
+def test_what_costs_something_is_switched_on_by_naming_it() -> None:
+    """With or without thresholds; a tenant that does not name it, or switches it off, needs no credits either."""
+    assert [name for name, rule in LIBRARY.items() if rule.opt_in] == [FAST_IN_OUT]
+    loud = values(**CASES[FAST_IN_OUT][1])
+    for rules, on in (
+        (FraudRules(), False),
+        (FraudRules(rules={"amount_high": RuleTuning()}), False),
+        (FraudRules(rules={FAST_IN_OUT: RuleTuning(enabled=False)}), False),
+        (FraudRules(rules={FAST_IN_OUT: RuleTuning()}), True),
+        (FraudRules(rules={FAST_IN_OUT: RuleTuning(thresholds={"share_bp_min": 9_000})}), True),
+    ):
+        assert (FAST_IN_OUT in fired(loud, ruleset(rules, LIBRARY))) is on
+        assert needs_credits(rules) is on
 
 
 @by_rule
@@ -361,6 +386,7 @@ def test_no_rule_refers_alone_at_its_limit_and_two_families_may() -> None:
     assert refer_at <= 1 - (1 - 0.4) * (1 - 0.4)
     honest = ("amount_high", "amount_round", "country_mismatch", "country_changed_soon", "new_payer_high_amount")
     honest += ("payer_amount_1d", "payer_rise_1d", "payee_rise_1d", "night_high_amount", "payer_wakes_high_amount")
+    honest += ("fast_in_out_1d",)
     assert all(LIBRARY[name].ceiling < refer_at for name in honest)
     assert all(rule.weight <= rule.ceiling <= 1 for rule in LIBRARY.values())
 
@@ -454,7 +480,7 @@ def test_a_changed_library_has_another_version() -> None:
         for r in LIBRARY.values()
     ]
     digest = hashlib.sha256(msgspec.json.encode(told)).hexdigest()[:16]
-    assert (LIBRARY_VERSION, digest) == (1, "44631b1a74707e39")
+    assert (LIBRARY_VERSION, digest) == (2, "8c482c5409686524")
 
 
 def test_every_family_has_a_rule() -> None:

@@ -30,6 +30,11 @@ def _interrupted() -> None:
     _wait()
 
 
+def _terminated() -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+    _wait()
+
+
 def _interrupted_in_a_destructor() -> None:
     _InterruptedAtItsEnd()
     _wait()
@@ -55,6 +60,12 @@ def test_an_interrupt_ends_the_block(strike: Callable[[], None]) -> None:
         strike()
 
 
+def test_sigterm_ends_the_block_with_its_code() -> None:
+    with pytest.raises(SystemExit) as ended, one_interrupt():
+        _terminated()
+    assert ended.value.code == 143
+
+
 def test_further_interrupts_do_not_disturb_the_tidying_up() -> None:
     tidied: list[str] = []
     with pytest.raises(KeyboardInterrupt), one_interrupt():
@@ -63,10 +74,11 @@ def test_further_interrupts_do_not_disturb_the_tidying_up() -> None:
 
 
 def test_handlers_and_hook_are_put_back() -> None:
-    before = (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGALRM), sys.unraisablehook)
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
+    before = (*map(signal.getsignal, numbers), sys.unraisablehook)
     with pytest.raises(KeyboardInterrupt), one_interrupt():
         raise KeyboardInterrupt
-    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGALRM), sys.unraisablehook) == before
+    assert (*map(signal.getsignal, numbers), sys.unraisablehook) == before
 
 
 @pytest.mark.parametrize("stuck", ["raise KeyboardInterrupt", "exec('raise KeyboardInterrupt')"])

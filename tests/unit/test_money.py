@@ -7,7 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from schemas.money import MINOR_UNITS, UnknownCurrencyError, format_amount, is_currency, minor_units
+from schemas.money import (
+    MINOR_UNITS,
+    UnknownCurrencyError,
+    format_amount,
+    is_currency,
+    minor_units,
+    numeric_code,
+)
 
 CODES = Path(__file__).parents[3] / "shared/data/iso4217/codes-all.csv"
 
@@ -60,3 +67,18 @@ def test_codes_that_nothing_can_be_paid_in(code: str) -> None:
 def test_amounts_are_shown_exactly(amount_minor: int, currency: str, text: str) -> None:
     """Decimals as the currency has them; no floating point on the way (2^53 + 1 keeps its last cent)."""
     assert format_amount(amount_minor, currency) == text
+
+
+def test_numeric_codes_are_those_of_iso_4217() -> None:
+    """Three digits, leading zeros and all, for every currency that can be paid in."""
+    if not CODES.exists():
+        pytest.skip("../shared/data/iso4217/codes-all.csv is not there")
+    with CODES.open(encoding="utf-8", newline="") as file:
+        rows = [
+            row for row in csv.DictReader(file) if row["AlphabeticCode"] in MINOR_UNITS and not row["WithdrawalDate"]
+        ]
+    assert {row["AlphabeticCode"]: row["NumericCode"].zfill(3) for row in rows} == {
+        currency: numeric_code(currency) for currency in MINOR_UNITS
+    }
+    with pytest.raises(UnknownCurrencyError):
+        numeric_code("XXX")

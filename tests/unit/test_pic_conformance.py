@@ -80,6 +80,7 @@ FAULTS: dict[str, set[str]] = {
     },
     "the key is all that counts": {"the_same_key_with_another_amount"},
     "unknown is a yes": {
+        "what_is_not_known_is_no_success",
         "a_capture_whose_answer_is_lost_is_found",
         "a_refund_whose_answer_is_lost_is_found",
         "a_repeat_after_a_lost_answer_is_answered",
@@ -92,6 +93,7 @@ FAULTS: dict[str, set[str]] = {
         "what_is_not_decided_is_pending",
     },
     "unknown is a no": {
+        "what_is_not_known_is_no_success",
         "a_payment_whose_answer_is_lost_is_found",
         "a_late_answer_is_looked_up",
         "a_broken_connection_is_unknown",
@@ -99,6 +101,7 @@ FAULTS: dict[str, set[str]] = {
         "an_error_of_the_pic_is_unknown",
     },
     "unknown is unsent": {
+        "what_is_not_known_is_no_success",
         "a_payment_whose_answer_is_lost_is_found",
         "a_late_answer_is_looked_up",
         "a_broken_connection_is_unknown",

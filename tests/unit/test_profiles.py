@@ -19,6 +19,8 @@ from pipeline.stages.features import PAYEE_FEATURES, PAYER_FEATURES
 from pipeline.stages.profiles import (
     CARDS_MAX,
     CHARGEBACKS_MAX,
+    CREDITS_KEEP_HOURS,
+    CREDITS_MAX,
     DAY_HOURS,
     HOUR_MS,
     PAYEE_KEEP_HOURS,
@@ -28,6 +30,7 @@ from pipeline.stages.profiles import (
     PayeeProfile,
     PayerProfile,
     add_chargeback,
+    add_credit,
     add_payee_payment,
     add_payer_payment,
     log_of,
@@ -224,6 +227,70 @@ def test_chargebacks_are_bounded_and_the_oldest_go() -> None:
     assert sum(profile.chargebacks) == CHARGEBACKS_MAX
 
 
+# -- money that came in for a payer -----------------------------------------------------------------------------------
+
+
+def credit(profile: PayerProfile, hours_ago: int, amount_minor: int, name: str = "") -> bool:
+    """Money came in."""
+    return add_credit(profile, name or f"{hours_ago} {amount_minor}", at(hours_ago), amount_minor)
+
+
+def in_and_out(facts: dict[str, int]) -> tuple[int, int]:
+    """What came in within a day, and what of it was paid on."""
+    return facts["credited_1d"], facts["passed_on_1d"]
+
+
+def test_what_came_in_is_paid_on_first() -> None:
+    """By hand: 1,000 come in, 800 go out, 500 come in, 900 are asked for: 700 are left of 1,500, and all of them go."""
+    profile = PayerProfile()
+    assert credit(profile, 3, 1000)
+    assert in_and_out(pay(profile, at(2), 800)) == (1000, 800)
+    assert credit(profile, 1, 500)
+    assert in_and_out(pay(profile, at(0), 900)) == (1500, 1500)
+    assert in_and_out(pay(profile, at(0), 5000)) == (1500, 1500)
+
+
+def test_what_was_paid_before_it_came_in_was_not_passed_on() -> None:
+    """Only what is paid in or after the hour in which it came in; in that hour the order is not known."""
+    profile = PayerProfile()
+    assert in_and_out(pay(profile, at(5), 900)) == (0, 0)
+    credit(profile, 4, 1000)
+    assert in_and_out(pay(profile, at(4), 100)) == (1000, 100)
+    assert in_and_out(pay(profile, at(4), 250)) == (1000, 350)
+
+
+@pytest.mark.parametrize(("hours_ago", "within"), [(0, True), (23, True), (24, False), (-1, False)])
+def test_what_came_in_counts_for_a_day(hours_ago: int, within: bool) -> None:
+    """The current clock hour and the 23 before it, and no later one."""
+    profile = PayerProfile()
+    credit(profile, hours_ago, 1000)
+    assert in_and_out(pay(profile, NOW_MS, 600)) == ((1000, 600) if within else (0, 0))
+
+
+def test_a_payment_comes_in_once() -> None:
+    """Told again it changes nothing, in whichever hour."""
+    profile = PayerProfile()
+    assert credit(profile, 3, 1000, "p1")
+    before = msgspec.msgpack.encode(profile)
+    assert not credit(profile, 3, 1000, "p1")
+    assert msgspec.msgpack.encode(profile) == before
+
+
+def test_what_came_in_is_bounded() -> None:
+    """By time and by number, the oldest go; and a row that does not change says so."""
+    profile = PayerProfile()
+    for number in range(CREDITS_MAX):
+        assert credit(profile, 2, 1, f"p{number:03}")
+    assert not credit(profile, 3, 1, "older")
+    assert credit(profile, 1, 1, "newer")
+    assert len(profile.credits) == CREDITS_MAX
+    assert "p000" not in profile.credits
+    assert len(msgspec.msgpack.encode(profile)) < 3 << 10
+    assert credit(profile, 1 - CREDITS_KEEP_HOURS, 1, "later")
+    assert list(profile.credits) == ["later"]
+    assert not credit(profile, 1, 1, "too old")
+
+
 # -- what is known of one payment -------------------------------------------------------------------------------------
 
 
@@ -344,6 +411,7 @@ def test_a_row_survives_its_encoding(kind: type[PayerProfile] | type[PayeeProfil
     profile = kind(version=7, seen={0: 12, 3: 99})
     if isinstance(profile, PayerProfile):
         pay(profile, NOW_MS, 1, "t", card="c", country="DE", home="FR")
+        credit(profile, 1, 100)
     else:
         add_payee_payment(profile, NOW_MS, 1, card="c", new_payer=True)
         add_chargeback(profile, "p", NOW_MS)
@@ -357,6 +425,7 @@ def test_rows_share_nothing() -> None:
     """Two new rows are two rows."""
     one, other = PayerProfile(), PayerProfile()
     pay(one, NOW_MS, 1, "t", card="c", country="DE")
+    credit(one, 1, 100)
     assert other == PayerProfile()
     third, fourth = PayeeProfile(), PayeeProfile()
     add_payee_payment(third, NOW_MS, 1, card="c")
@@ -370,7 +439,10 @@ KEEP = 30
 payments = st.tuples(st.just("payment"), st.integers(0, 80), st.integers(1, 1000), st.sampled_from(["", *"abcdefgh"]))
 #: The hour of a payment is part of what it is: its chargebacks all name the same one.
 labels = st.integers(0, 80).map(lambda hour: ("chargeback", hour, 0, f"p{hour}"))
+#: So are the hour and the amount of money that came in.
+credits = st.tuples(st.integers(0, 80), st.integers(1, 3)).map(lambda of: ("credit", *of, f"{of[0]}-{of[1]}"))
 events = st.lists(st.one_of(payments, labels), max_size=60)
+events_and_credits = st.lists(st.one_of(payments, labels, credits), max_size=60)
 
 
 def apply(events: list[Event], row: PayerProfile | PayeeProfile) -> PayerProfile | PayeeProfile:
@@ -381,9 +453,11 @@ def apply(events: list[Event], row: PayerProfile | PayeeProfile) -> PayerProfile
             if kind == "payment":
                 country = name.upper()
                 pay(row, at_ms, amount_minor, name, card=name, country=country, home="A", keep_hours=KEEP)
+            elif kind == "credit":
+                add_credit(row, name, at_ms, amount_minor)
         elif kind == "payment":
             add_payee_payment(row, at_ms, amount_minor, card=name, new_payer=amount_minor % 2 == 0, keep_hours=KEEP)
-        else:
+        elif kind == "chargeback":
             add_chargeback(row, name, at_ms, KEEP)
     return row
 
@@ -398,7 +472,7 @@ def told(row: PayerProfile | PayeeProfile, limit: int) -> object:
 
 
 @settings(max_examples=300, deadline=None)
-@given(events, st.randoms(use_true_random=False), st.sampled_from([2, 5, 512]), st.booleans())
+@given(events_and_credits, st.randoms(use_true_random=False), st.sampled_from([2, 5, 512]), st.booleans())
 def test_a_row_does_not_depend_on_the_order_of_events(
     events: list[Event], random: object, limit: int, of_payer: bool
 ) -> None:
@@ -407,12 +481,14 @@ def test_a_row_does_not_depend_on_the_order_of_events(
     shuffled = list(events)
     random.shuffle(shuffled)  # type: ignore[attr-defined]
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("TERMINALS_MAX", "CHARGEBACKS_MAX", "CARDS_MAX", "COUNTRIES_MAX"):
+        for name in ("TERMINALS_MAX", "CHARGEBACKS_MAX", "CARDS_MAX", "COUNTRIES_MAX", "CREDITS_MAX"):
             patch.setattr(profiles, name, limit)
         one, other = apply(shuffled, kind()), apply(events, kind())
         at_ms = max((hour for _, hour, _, _ in events), default=0) * HOUR_MS
         if isinstance(one, PayerProfile) and isinstance(other, PayerProfile):
             assert payer_windows(one, at_ms) == payer_windows(other, at_ms)
+            last = pay(one, at_ms, 7), pay(other, at_ms, 7)
+            assert in_and_out(last[0]) == in_and_out(last[1])
         elif isinstance(one, PayeeProfile) and isinstance(other, PayeeProfile):
             assert payee_features(one, at_ms) == payee_features(other, at_ms)
         assert told(one, limit) == told(other, limit)

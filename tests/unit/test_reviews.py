@@ -29,7 +29,7 @@ from schemas.limits import BY_CHARS_MAX, TEXT_CHARS_MAX
 from schemas.reasons import Error, Reason
 from schemas.records import ListEvidence, PaymentScored, PaymentScreened, ReviewDecided
 from schemas.tenant_rules import ReviewRules
-from tests.stream.test_shells import a_fact
+from tests.stream.events import a_fact
 
 HOUR_MS = 3_600_000
 OPENED_MS = 1_000_000

@@ -45,7 +45,7 @@ def evidence(
         list=list_,
         entry_id=entry_id,
         score=score,
-        algorithm="mistakes-1",
+        algorithm="mistakes-2",
         party_name=name,
         listed_name=listed or NAMES[entry_id],
         support=list(support),

@@ -10,29 +10,28 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from connectors.pic.base import UNKNOWN, Answer, Call
+from connectors.pic.base import UNKNOWN, Answer, Call, Kind, NotificationError
 from connectors.pic.calls import LeaseLostError
 from connectors.pic.simulator import MemoryLedger, Simulator, SqliteLedger
+from connectors.pic.simulator_notices import signed
 
 ROOT = Path(__file__).parents[2]
 #: From coreutils: printf 'aurora|p1|1' | b2sum -l 96
 REFERENCE_OF_P1 = "sim_5b14d289e452ccc4babb8086"
 
 
-def call(payment_id: str = "p1", token: str = "tok_p1", challenge: bool = False) -> Call:
-    return Call(
-        attempt_id=f"aurora|{payment_id}|1",
-        tenant="aurora",
-        payment_id=payment_id,
-        amount_minor=1_250,
-        currency="EUR",
-        token=token,
-        method="card",
-        challenge=challenge,
-    )
+def call(payment_id: str = "p1", token: str = "tok_p1", challenge: bool = False, **named: Any) -> Call:
+    fields: dict[str, Any] = {"amount_minor": 1_250, "currency": "EUR", "method": "card", "tenant": "aurora"} | named
+    return Call(attempt_id=f"aurora|{payment_id}|1", payment_id=payment_id, token=token, challenge=challenge, **fields)
+
+
+def capture(payment_id: str, amount_minor: int, token: str = "tok_1", kind: Kind = "capture") -> Call:
+    """Of what was authorized as p1."""
+    return call(payment_id, token, kind=kind, amount_minor=amount_minor, original_reference=REFERENCE_OF_P1)
 
 
 @pytest.fixture(params=["memory", "sqlite"])
@@ -63,6 +62,14 @@ def test_a_payer_who_cannot_prove_who_they_are(
         ("tok_lost_1", "pending", "succeeded", "succeeded"),
         ("tok_error_1", "pending", None, "succeeded"),
         ("tok_never_1", "pending", "pending", "pending"),
+        ("tok_late_1", "pending", "succeeded", "succeeded"),
+        ("tok_garbage_1", "pending", "succeeded", "succeeded"),
+        ("tok_reset_1", "pending", None, "succeeded"),
+        ("tok_throttled_1", "unsent", None, "succeeded"),
+        ("tok_refused_1", "unsent", None, "succeeded"),
+        ("tok_processing_1", "pending", "succeeded", "succeeded"),
+        ("tok_unfindable_1", "succeeded", "pending", "succeeded"),
+        ("tok_challenge_1", "requires_action", "requires_action", "requires_action"),
     ],
 )
 def test_the_token_scripts_the_pic(
@@ -247,3 +254,122 @@ def test_a_ledger_in_memory_forgets_the_oldest() -> None:
     ledger.perform([call("p7"), call("p0")])
     assert ledger.entries()["aurora|p0|1"].calls == 1
     assert ledger.look_up(["aurora|p7|1"]) == [None]
+
+
+# -- captures, voids, refunds -----------------------------------------------------------------------------------------
+
+
+def outcomes(ledger: MemoryLedger | SqliteLedger, *calls: Call) -> list[tuple[str, str]]:
+    """Outcome and reason of calls that are made one after the other."""
+    return [(answer.outcome, answer.reason) for each in calls for answer in ledger.perform([each])]
+
+
+def test_a_decline_by_any_code(ledger: MemoryLedger | SqliteLedger) -> None:
+    """``tok_decline_<code>``; what is no code is insufficient_funds."""
+    tokens = ("tok_decline_stolen_card_1", "tok_decline_do_not_honor", "tok_decline_1", "tok_decline_nonsense")
+    assert outcomes(ledger, *(call(f"p{n}", token) for n, token in enumerate(tokens))) == [
+        ("declined", "stolen_card"),
+        ("declined", "do_not_honor"),
+        ("declined", "insufficient_funds"),
+        ("declined", "insufficient_funds"),
+    ]
+
+
+def test_what_is_left_to_capture_and_to_refund(ledger: MemoryLedger | SqliteLedger) -> None:
+    """By hand, of 1250: captured 1000 and 250, no more; refunded 1250, no more; no void then."""
+    assert outcomes(
+        ledger,
+        call(kind="authorize"),
+        capture("c1", 1_000),
+        capture("c2", 251),
+        capture("c3", 250),
+        capture("v1", 1_250, kind="void"),
+        capture("r1", 1_249, kind="refund"),
+        capture("r2", 2, kind="refund"),
+        capture("r3", 1, kind="refund"),
+    ) == [
+        ("succeeded", ""),
+        ("succeeded", ""),
+        ("declined", "invalid_amount"),
+        ("succeeded", ""),
+        ("declined", "not_permitted"),
+        ("succeeded", ""),
+        ("declined", "invalid_amount"),
+        ("succeeded", ""),
+    ]
+
+
+def test_all_of_it_in_one_batch(ledger: MemoryLedger | SqliteLedger) -> None:
+    """Calls of one batch see each other."""
+    batch = [call(kind="authorize"), capture("c1", 1_000), capture("c2", 251), capture("c1", 1_000)]
+    assert [answer.outcome for answer in ledger.perform(batch)] == ["succeeded", "succeeded", "declined", "succeeded"]
+    assert ledger.entries()["aurora|c1|1"].calls == 2
+
+
+def test_what_is_made_again_can_be_followed_at_once(ledger: MemoryLedger | SqliteLedger) -> None:
+    """An authorization that failed and is sent again is there for its capture in the same batch."""
+    again = call(token="tok_error", kind="authorize")
+    ledger.perform([again])
+    assert [answer.outcome for answer in ledger.perform([again, capture("c1", 1)])] == ["succeeded", "succeeded"]
+
+
+def test_what_failed_before_is_weighed_again(ledger: MemoryLedger | SqliteLedger) -> None:
+    """A capture that was not done takes nothing; sent again when another took it all, it is declined."""
+    first = capture("c1", 1_000, "tok_error")
+    assert outcomes(ledger, call(kind="authorize"), first, capture("c2", 1_250), first) == [
+        ("succeeded", ""),
+        ("pending", "pic_answer_unknown"),
+        ("succeeded", ""),
+        ("declined", "invalid_amount"),
+    ]
+
+
+def test_what_is_not_decided_keeps_its_amount(ledger: MemoryLedger | SqliteLedger) -> None:
+    """It may still be done: nobody else may take it."""
+    asked = [call(kind="authorize"), capture("c1", 1_000, "tok_processing"), capture("c2", 251)]
+    assert [outcome for outcome, _ in outcomes(ledger, *asked)] == ["succeeded", "pending", "declined"]
+
+
+def test_another_content_under_a_key_is_a_duplicate(ledger: MemoryLedger | SqliteLedger) -> None:
+    """Amount, currency, kind and what it follows are the content; what was done stays, and the call is counted."""
+    ledger.perform([call()])
+    others = [call(amount_minor=1), call(currency="USD"), call(kind="authorize"), call(original_reference="x")]
+    assert outcomes(ledger, *others) == [("declined", "duplicate")] * 4
+    entry = ledger.entries()["aurora|p1|1"]
+    assert (entry.calls, entry.amount_minor, entry.currency, entry.kind) == (5, 1_250, "EUR", "payment")
+
+
+def test_a_challenge_is_finished_once(ledger: MemoryLedger | SqliteLedger) -> None:
+    """Passed: done. Failed: declined. What is over, or was none, stays as it is."""
+    ledger.perform([call("p1", "tok_challenge"), call("p2", "tok_challenge"), call("p3")])
+    for passed in (True, False):
+        ledger.finish_challenge("aurora|p1|1", passed=passed)
+        ledger.finish_challenge("aurora|p2|1", passed=not passed)
+        ledger.finish_challenge("aurora|p3|1", passed=False)
+        ledger.finish_challenge("aurora|p4|1", passed=passed)
+    found = ledger.look_up([f"aurora|p{n}|1" for n in (1, 2, 3, 4)])
+    assert [answer and (answer.outcome, answer.reason) for answer in found] == [
+        ("succeeded", ""),
+        ("declined", "authentication_failed"),
+        ("succeeded", ""),
+        None,
+    ]
+
+
+def test_what_is_forgotten_takes_its_followers_with_it() -> None:
+    """A ledger in memory holds no more of what followed than of what began."""
+    ledger = MemoryLedger(entries_max=2)
+    ledger.perform([call(kind="authorize")])
+    for number in range(10):
+        ledger.perform([capture(f"c{number}", 1), call(f"q{number}")])
+    assert outcomes(ledger, capture("c99", 1)) == [("declined", "invalid_request")]
+    assert not ledger._book.followers
+    assert len(ledger._book.originals or ()) <= 2
+
+
+def test_without_a_secret_the_simulator_believes_nobody() -> None:
+    """It says that there are no notifications, and means it."""
+    simulator = Simulator("simulator", MemoryLedger())
+    assert simulator.abilities.notifications == "none"
+    with pytest.raises(NotificationError, match="bad_signature"):
+        simulator.parse_notification(signed(b"{}", "", 1))

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from connectors.snoozes import book as book_module
-from connectors.snoozes.book import EFFECTIVE_DELAY_MS, KEPT_MS, SnoozeBook, fault
+from connectors.snoozes.book import EFFECTIVE_DELAY_MS, KEPT_MS, Ignored, SnoozeBook, fault
 from schemas.records import RuleSnoozed
 
 RULE = "payer_velocity_1d"
@@ -30,6 +30,16 @@ def a_snooze(**named: Any) -> RuleSnoozed:
         "decided_at_ms": WRITTEN_MS,
     }
     return RuleSnoozed(**(fields | named))
+
+
+class Told:
+    """Listens to a book."""
+
+    def __init__(self) -> None:
+        self.why: list[Ignored] = []
+
+    def ignored(self, why: Ignored) -> None:
+        self.why.append(why)
 
 
 def off(book: SnoozeBook, at_ms: int, debtor_id: str = "d1", tenant: str = "acme") -> set[str]:
@@ -107,15 +117,68 @@ def test_what_is_no_snooze_is_refused_and_told(
     named: dict[str, Any], why: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Counted and logged, without what was in it; what was before stays."""
-    book = SnoozeBook()
+    told = Told()
+    book = SnoozeBook(told)
     book.take(a_snooze(), WRITTEN_MS)
     with caplog.at_level(logging.ERROR):
         assert not book.take(a_snooze(**named), WRITTEN_MS)
     assert why in fault(a_snooze(**named))
-    assert book.refused == 1
+    assert told.why == [Ignored.UNKNOWN_RULE if "rule" in named else Ignored.UNREADABLE]
     assert why in caplog.text
     assert "4111" not in caplog.text
     assert off(book, FROM_MS) == {RULE}
+
+
+def test_a_rule_that_is_no_more_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    """Once for a tenant and rule, however many payers; each is counted. A name that no rule can have is not repeated."""
+    told = Told()
+    book = SnoozeBook(told)
+    with caplog.at_level(logging.ERROR):
+        for payer in range(50):
+            book.take(a_snooze(debtor_id=f"d{payer}", rule="payer_velocity_2d"), WRITTEN_MS)
+        book.take(a_snooze(tenant="other", rule="payer_velocity_2d"), WRITTEN_MS)
+        book.take(a_snooze(rule="4111 1111 1111 1111"), WRITTEN_MS)
+    assert told.why == [Ignored.UNKNOWN_RULE] * 52
+    assert len(caplog.records) == 3
+    assert "tenant acme, rule payer_velocity_2d" in caplog.text
+    assert "4111" not in caplog.text
+    assert len(book) == 0
+
+
+@pytest.mark.parametrize(
+    ("until_ms", "decided_at_ms", "expired"),
+    [
+        (WRITTEN_MS - 1, WRITTEN_MS - HOUR_MS, True),
+        (FROM_MS, WRITTEN_MS, True),
+        (FROM_MS + 1, WRITTEN_MS, False),
+        # The end of a snooze: over when it was decided.
+        (WRITTEN_MS, WRITTEN_MS, False),
+        (0, WRITTEN_MS, False),
+    ],
+)
+def test_a_snooze_that_is_over_when_it_arrives_is_told(
+    until_ms: int, decided_at_ms: int, expired: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Counted each time and said once; as the latest word it ends what was before it."""
+    told = Told()
+    book = SnoozeBook(told)
+    book.take(a_snooze(), WRITTEN_MS - HOUR_MS)
+    with caplog.at_level(logging.ERROR):
+        for _ in range(2):
+            assert book.take(a_snooze(until_ms=until_ms, decided_at_ms=decided_at_ms), WRITTEN_MS)
+    assert told.why == [Ignored.EXPIRED] * 2 * expired
+    assert len(caplog.records) == expired
+    assert off(book, FROM_MS + 1) == set()
+
+
+def test_the_log_is_bounded(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """Whoever invents rules fills no disk."""
+    monkeypatch.setattr(book_module, "TOLD_MAX", 2)
+    book = SnoozeBook(told := Told())
+    with caplog.at_level(logging.ERROR):
+        for letter in "abcde":
+            book.take(a_snooze(rule=f"rule_{letter}"), WRITTEN_MS)
+    assert (len(caplog.records), len(told.why)) == (2, 5)
 
 
 def test_what_is_over_is_let_go_after_ten_minutes() -> None:
@@ -142,10 +205,12 @@ def test_a_rule_that_is_snoozed_again_and_again_does_not_grow() -> None:
 def test_there_are_only_so_many(monkeypatch: pytest.MonkeyPatch) -> None:
     """More are refused, known ones can still be changed, and room comes back."""
     monkeypatch.setattr(book_module, "SNOOZES_MAX", 2)
-    book = SnoozeBook()
+    told = Told()
+    book = SnoozeBook(told)
     assert book.take(a_snooze(), WRITTEN_MS)
     assert book.take(a_snooze(debtor_id="d2"), WRITTEN_MS)
     assert not book.take(a_snooze(debtor_id="d3"), WRITTEN_MS)
+    assert told.why == [Ignored.TOO_MANY]
     assert book.take(a_snooze(until_ms=0), WRITTEN_MS)
     book.tidy(WRITTEN_MS + HOUR_MS)
     assert book.take(a_snooze(debtor_id="d3"), WRITTEN_MS)

@@ -198,7 +198,7 @@ def test_a_file_is_refused_whole_with_every_mistake_and_its_line() -> None:
             [
                 "4: fraud.rules.zzz: unknown rule; there are payer_velocity_1h, payer_velocity_1d, payer_velocity_7d, "
                 "payer_amount_1d, payer_rise_1d, payee_burst_1h, payee_velocity_1d, payee_rise_1d, "
-                "payee_amount_rise_1d, card_testing_1d, small_amounts_1h, probe_then_purchase_1h and 26 more"
+                "payee_amount_rise_1d, card_testing_1d, small_amounts_1h, probe_then_purchase_1h and 27 more"
             ],
         ),
         (

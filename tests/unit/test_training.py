@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -17,7 +19,7 @@ from pipeline.commands.fraud import fraud
 from pipeline.stages.features import FEATURE_SET, MODEL_FEATURES, PAYEE_FEATURES, PAYER_FEATURES
 from pipeline.topics import CHARGEBACKS, COMPLETED, SCORED
 from pipeline.training.fit import figures_of
-from pipeline.training.recorded import Recorded, from_database, number_of
+from pipeline.training.recorded import Heard, Recorded, from_database, number_of
 from schemas.codec import Codec
 from schemas.records import ChargebackReceived, PaymentCompleted, PaymentScored
 
@@ -92,9 +94,12 @@ def everything(count: int = 1_000) -> list[PaymentScored | ChargebackReceived]:
 
 
 def recorded_of(events: list[Any], **options: Any) -> Recorded:
-    recorded = Recorded(START_MS, START_MS + 30 * DAY_MS, **options)
+    recorded, heard = Recorded(START_MS, START_MS + 30 * DAY_MS, **options), Heard(all_paid=True)
     for event in events:
-        recorded.take(event)
+        heard.take(event)
+    for event in events:
+        if isinstance(event, PaymentScored):
+            recorded.take(event.tenant, event.payment_id, event, heard.label(event, recorded.as_of_ms))
     return recorded
 
 
@@ -226,3 +231,17 @@ def test_a_user_trains_on_the_audit_tables(database: str, tmp_path: Path, monkey
     said = model.facts.description
     assert (said["payments"], said["frauds"]) == (1_000, 100)
     assert said["window"] == {"from": "2026-01-01", "until": "2026-01-31", "tenants": "all"}
+
+
+def test_silence_of_less_than_a_week_is_not_learnt(tmp_path: Path) -> None:
+    """Whatever days are asked for: of the last seven only what was charged back already is known."""
+    url = f"sqlite:///{tmp_path}/audit.db"
+    yesterday_ms = int(time.time() * 1000) - DAY_MS
+    paid = [a_scored(number, requested_at_ms=yesterday_ms) for number in range(60)]
+    back = [a_chargeback(number, charged_back_at_ms=yesterday_ms + 1) for number in range(25)]
+    write(url, [*paid, *back, *[an_outcome(each) for each in paid]])
+    tomorrow = datetime.fromtimestamp(yesterday_ms / 1000 + 2 * 86_400, UTC).date().isoformat()
+    arguments = ["train", "--database", url, "--until", tomorrow, "--output", str(tmp_path / "model.onnx")]
+    result = CliRunner().invoke(fraud, arguments)
+    assert result.exit_code == 1
+    assert "25 payments with 25 frauds" in result.output

@@ -41,7 +41,7 @@ def test_a_match_says_all_that_a_person_needs_to_judge_it() -> None:
         party_name="kassem nureddin zahiran",
         listed_name="Qasim Nuruddin al-Zahiran",
         evidence=("spelling_differs", "word_left_out"),
-        algorithm="mistakes-1",
+        algorithm="mistakes-2",
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from connectors.pic.base import Answer
+from connectors.pic.base import Answer, Call
 from connectors.pic.calls import Pic
 from connectors.pic.conformance.scenario import (
     ask,
@@ -21,6 +21,21 @@ from connectors.pic.declines import DeclineCode
 
 def _same(found: Answer | None) -> tuple[str, str, str] | None:
     return (found.outcome, found.reason, found.pic_reference) if found is not None else None
+
+
+async def _no_success(pic: Pic, stand: Stand, call: Call) -> None:
+    """Pending; or declined by a plugin that undoes what was not answered: then nothing is left of it."""
+    answer = await perform(pic, call)
+    expect("answer", answer.outcome, "pending", "declined")
+    if answer.outcome == "declined":
+        expect_effects(stand, call, 0)
+
+
+@scenario(offers=(Behaviour.LOST, Behaviour.RESET, Behaviour.GARBAGE, Behaviour.BROKEN))
+async def what_is_not_known_is_no_success(pic: Pic, stand: Stand) -> None:
+    """No answer, a broken connection, rubbish, an error of the PIC: pending, or undone."""
+    for wanted in (Behaviour.LOST, Behaviour.RESET, Behaviour.GARBAGE, Behaviour.BROKEN):
+        await _no_success(pic, stand, new_call(pic, stand, wanted))
 
 
 @scenario("looks_up")
@@ -73,7 +88,7 @@ async def a_late_answer_is_looked_up(pic: Pic, stand: Stand) -> None:
 async def a_late_answer_is_nobody_elses(pic: Pic, stand: Stand) -> None:
     """The payments that come after it get their own answers, not the one that was too late."""
     late = new_call(pic, stand, Behaviour.LATE, amount_minor=50_00)
-    expect("late answer", (await perform(pic, late)).outcome, "pending")
+    await _no_success(pic, stand, late)
     for amount_minor in (1_00, 2_00, 3_00):
         call = new_call(pic, stand, amount_minor=amount_minor)
         await succeed(pic, stand, call)
