@@ -84,8 +84,8 @@ def test_a_check_prints_a_table_and_fails_when_a_scenario_does(monkeypatch: pyte
     code, said = ptr("check", "simulator", "--only", "unknowns")
     assert code == 0, said
     *lines, last = said.splitlines()
-    assert last == "simulator: 13 passed, 0 failed, 0 not offered"
-    assert len(lines) == 13
+    assert last == "simulator: 14 passed, 0 failed, 0 not offered"
+    assert len(lines) == 14
     assert all(line.split()[0] == "unknowns" and line.split()[2] == "pass" for line in lines)
 
     from connectors.pic import simulator
@@ -102,7 +102,7 @@ def test_a_check_prints_a_table_and_fails_when_a_scenario_does(monkeypatch: pyte
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (("check", "acme"), "no plugin for PIC 'acme': there are simulator"),
+        (("check", "acme"), "no plugin for PIC 'acme': there are "),
         (("check", "simulator", "--only", "nonsense"), "no scenario has 'nonsense'"),
         (("new", "Acme Bank"), "'Acme Bank' is no name of a PIC"),
         (("new", "9-acme"), "is no name of a PIC"),
