@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import pytest
 from aiohttp import web
 
-from connectors.pic.base import UNKNOWN, Answer, Call, NotSentError
+from connectors.pic.base import UNKNOWN, Answer, NotSentError
 from connectors.pic.calls import OneByOne
 from connectors.pic.conformance.kit import check, of
 from connectors.pic.conformance.scenario import new_call, perform
@@ -20,26 +20,9 @@ from connectors.pic.registry import made_by
 from connectors.pic.stripe import plugin as module
 from connectors.pic.stripe.mapping import API_VERSION
 from connectors.pic.stripe.plugin import Stripe, make
+from tests.stripe_objects import CALL, INTENT
 
-CALL = Call(
-    attempt_id="acme|p-1|1",
-    tenant="acme",
-    payment_id="p-1",
-    amount_minor=1_234,
-    currency="EUR",
-    token="pm_1",
-    method="card",
-)
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-PAID = {
-    "id": "pi_1",
-    "object": "payment_intent",
-    "status": "succeeded",
-    "amount": 1_234,
-    "currency": "eur",
-    "capture_method": "automatic",
-    "metadata": {"attempt_id": CALL.attempt_id},
-}
 
 
 @asynccontextmanager
@@ -161,7 +144,7 @@ def test_a_compressed_answer_is_not_unpacked() -> None:
 
     async def packed(request: web.Request) -> web.StreamResponse:
         asked.append(request.headers["Accept-Encoding"])
-        response = web.json_response(PAID)
+        response = web.json_response(INTENT)
         response.enable_compression(web.ContentCoding.gzip)
         return response
 
@@ -203,7 +186,7 @@ def test_none_is_said_only_when_all_was_read(search: int, pages: int, found: Ans
         if request.path.endswith("/search"):
             return web.json_response({"data": [], "has_more": False}, status=search)
         read.append(request.query.get("starting_after"))
-        other = PAID | {"id": f"pi_{len(read)}", "metadata": {"attempt_id": "acme|p-2|1"}}
+        other = INTENT | {"id": f"pi_{len(read)}", "metadata": {"attempt_id": "acme|p-2|1"}}
         return web.json_response({"data": [other], "has_more": len(read) < pages})
 
     async def test() -> None:
@@ -220,10 +203,10 @@ def test_what_search_finds_is_asked_for_again() -> None:
 
     async def behind(request: web.Request) -> web.StreamResponse:
         if request.path.endswith("/search"):
-            old = PAID | {"id": ids[0], "status": "processing"}
+            old = INTENT | {"id": ids[0], "status": "processing"}
             return web.json_response({"data": [old], "has_more": False})
         assert request.path == "/v1/payment_intents/pi_1"
-        return web.json_response(PAID)
+        return web.json_response(INTENT)
 
     async def test() -> None:
         async with served(behind) as plugin:

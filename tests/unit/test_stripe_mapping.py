@@ -26,35 +26,8 @@ from connectors.pic.stripe.mapping import (
     stripe_amount,
 )
 from connectors.pic.stripe.plugin import make
+from tests.stripe_objects import CALL, INTENT, REFUND
 
-CALL = Call(
-    attempt_id="acme|p-1|1",
-    tenant="acme",
-    payment_id="p-1",
-    amount_minor=1_234,
-    currency="EUR",
-    token="pm_1",
-    method="card",
-)
-INTENT: dict[str, Any] = {
-    "id": "pi_1",
-    "object": "payment_intent",
-    "status": "succeeded",
-    "amount": 1_234,
-    "amount_received": 1_234,
-    "currency": "eur",
-    "capture_method": "automatic",
-    "metadata": {"attempt_id": "acme|p-1|1"},
-}
-REFUND: dict[str, Any] = {
-    "id": "re_1",
-    "object": "refund",
-    "status": "succeeded",
-    "amount": 1_234,
-    "currency": "eur",
-    "payment_intent": "pi_1",
-    "metadata": {"attempt_id": "acme|p-1|1"},
-}
 REDIRECT = {"type": "redirect_to_url", "redirect_to_url": {"url": "https://hooks.stripe.com/3ds?a=1"}}
 CAPTURED = {"capture_method": "manual", "metadata": {"attempt_id": "acme|p-1|0", "capture_attempt_id": "acme|p-1|1"}}
 DONE = Answer("succeeded", "", "pi_1")

@@ -13,25 +13,10 @@ from hypothesis import strategies as st
 
 from connectors.pic.base import Answer, Notice, NotificationError
 from connectors.pic.stripe.notices import NOTICE_BYTES_MAX, told
+from tests.stripe_objects import INTENT, REFUND
 
 NOW_S = 1_800_000_000
-INTENT: dict[str, Any] = {
-    "id": "pi_1",
-    "object": "payment_intent",
-    "status": "succeeded",
-    "amount": 1_234,
-    "currency": "eur",
-    "capture_method": "automatic",
-    "metadata": {"attempt_id": "acme|p-1|1"},
-}
-REFUND: dict[str, Any] = {
-    "id": "re_1",
-    "object": "refund",
-    "status": "failed",
-    "amount": 1_234,
-    "currency": "eur",
-    "metadata": {"attempt_id": "acme|p-1|2"},
-}
+FAILED_REFUND = REFUND | {"status": "failed", "metadata": {"attempt_id": "acme|p-1|2"}}
 
 
 def event(about: dict[str, Any], word: str = "payment_intent.succeeded") -> bytes:
@@ -145,7 +130,7 @@ def test_what_is_told(about: dict[str, Any], word: str, expected: list[tuple[str
 
 def test_refunds_are_told() -> None:
     """One that failed after all."""
-    (one,) = told(notice(event(REFUND, "refund.failed")), ["whsec_a"])
+    (one,) = told(notice(event(FAILED_REFUND, "refund.failed")), ["whsec_a"])
     assert (one.attempt_id, one.answer) == ("acme|p-1|2", Answer("declined", "other", "re_1"))
 
 

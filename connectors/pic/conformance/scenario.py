@@ -141,6 +141,19 @@ async def succeed(pic: Pic, stand: Stand, call: Call) -> Answer:
     return answer
 
 
+async def done_once(pic: Pic, stand: Stand, call: Call) -> Call:
+    """The same, and the PIC did it once; gives the call."""
+    await succeed(pic, stand, call)
+    expect_effects(stand, call)
+    return call
+
+
+async def refused(pic: Pic, stand: Stand, call: Call) -> None:
+    """The PIC says no, and did nothing."""
+    expect_declined(await ask(pic, stand, call))
+    expect_effects(stand, call, 0)
+
+
 def expect(what: str, found: object, *wanted: object) -> None:
     """Raise :class:`CheckError` unless ``found`` is one of ``wanted``."""
     if found not in wanted:

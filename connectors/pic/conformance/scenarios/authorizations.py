@@ -9,14 +9,15 @@ from connectors.pic.calls import Pic
 from connectors.pic.conformance.scenario import (
     AMOUNT_MINOR,
     ask,
+    done_once,
     expect,
-    expect_declined,
     expect_effects,
     expect_true,
     follow_up,
     look_up,
     new_call,
     perform,
+    refused,
     scenario,
     succeed,
 )
@@ -31,15 +32,7 @@ async def _held(pic: Pic, stand: Stand) -> Answer:
 
 
 async def _capture(pic: Pic, stand: Stand, held: Answer, amount_minor: int = AMOUNT_MINOR) -> Call:
-    call = follow_up(pic, stand, "capture", held, amount_minor)
-    await succeed(pic, stand, call)
-    expect_effects(stand, call)
-    return call
-
-
-async def _refused(pic: Pic, stand: Stand, call: Call) -> None:
-    expect_declined(await ask(pic, stand, call))
-    expect_effects(stand, call, 0)
+    return await done_once(pic, stand, follow_up(pic, stand, "capture", held, amount_minor))
 
 
 @scenario(kinds=("authorize",))
@@ -75,7 +68,7 @@ async def captures_follow_each_other(pic: Pic, stand: Stand) -> None:
 async def never_more_than_was_authorized(pic: Pic, stand: Stand) -> None:
     """A capture above the authorization is declined and takes nothing, not even a part."""
     held = await _held(pic, stand)
-    await _refused(pic, stand, follow_up(pic, stand, "capture", held, AMOUNT_MINOR + 1))
+    await refused(pic, stand, follow_up(pic, stand, "capture", held, AMOUNT_MINOR + 1))
 
 
 @scenario("several_captures", kinds=CAPTURES)
@@ -83,7 +76,7 @@ async def never_more_in_all_than_was_authorized(pic: Pic, stand: Stand) -> None:
     """A second capture above what is left is declined; what was captured stays."""
     held = await _held(pic, stand)
     first = await _capture(pic, stand, held, 10_00)
-    await _refused(pic, stand, follow_up(pic, stand, "capture", held, AMOUNT_MINOR - 10_00 + 1))
+    await refused(pic, stand, follow_up(pic, stand, "capture", held, AMOUNT_MINOR - 10_00 + 1))
     expect_effects(stand, first)
 
 
@@ -92,7 +85,7 @@ async def nothing_is_captured_twice(pic: Pic, stand: Stand) -> None:
     """A second capture of the whole amount, under a key of its own, is declined."""
     held = await _held(pic, stand)
     await _capture(pic, stand, held)
-    await _refused(pic, stand, follow_up(pic, stand, "capture", held, AMOUNT_MINOR))
+    await refused(pic, stand, follow_up(pic, stand, "capture", held, AMOUNT_MINOR))
 
 
 @scenario("deduplicates", kinds=CAPTURES)
@@ -110,7 +103,7 @@ async def what_is_not_there_is_not_captured(pic: Pic, stand: Stand) -> None:
     """A reference that the PIC does not know is its explicit no, not an unknown answer."""
     held = await _held(pic, stand)
     unknown = Answer("succeeded", pic_reference=_another(held.pic_reference))
-    await _refused(pic, stand, follow_up(pic, stand, "capture", unknown, AMOUNT_MINOR))
+    await refused(pic, stand, follow_up(pic, stand, "capture", unknown, AMOUNT_MINOR))
 
 
 @scenario("looks_up", kinds=CAPTURES)
@@ -137,7 +130,7 @@ async def nothing_is_captured_after_a_void(pic: Pic, stand: Stand) -> None:
     """A capture of what was let go of is declined."""
     held = await _held(pic, stand)
     await succeed(pic, stand, follow_up(pic, stand, "void", held, AMOUNT_MINOR))
-    await _refused(pic, stand, follow_up(pic, stand, "capture", held, AMOUNT_MINOR))
+    await refused(pic, stand, follow_up(pic, stand, "capture", held, AMOUNT_MINOR))
 
 
 @scenario(kinds=("authorize", "capture", "void"))
@@ -145,7 +138,7 @@ async def nothing_is_voided_after_a_capture(pic: Pic, stand: Stand) -> None:
     """What was captured cannot be let go of: it takes a refund."""
     held = await _held(pic, stand)
     captured = await _capture(pic, stand, held)
-    await _refused(pic, stand, follow_up(pic, stand, "void", held, AMOUNT_MINOR))
+    await refused(pic, stand, follow_up(pic, stand, "void", held, AMOUNT_MINOR))
     expect_effects(stand, captured)
 
 

@@ -9,13 +9,14 @@ from connectors.pic.calls import Pic
 from connectors.pic.conformance.scenario import (
     AMOUNT_MINOR,
     ask,
+    done_once,
     expect,
-    expect_declined,
     expect_effects,
     follow_up,
     look_up,
     new_call,
     perform,
+    refused,
     scenario,
     succeed,
 )
@@ -29,15 +30,7 @@ async def _paid(pic: Pic, stand: Stand) -> Answer:
 
 
 async def _refund(pic: Pic, stand: Stand, paid: Answer, amount_minor: int = AMOUNT_MINOR) -> Call:
-    call = follow_up(pic, stand, "refund", paid, amount_minor)
-    await succeed(pic, stand, call)
-    expect_effects(stand, call)
-    return call
-
-
-async def _refused(pic: Pic, stand: Stand, call: Call) -> None:
-    expect_declined(await ask(pic, stand, call))
-    expect_effects(stand, call, 0)
+    return await done_once(pic, stand, follow_up(pic, stand, "refund", paid, amount_minor))
 
 
 @scenario(kinds=REFUNDS)
@@ -63,7 +56,7 @@ async def refunds_follow_each_other(pic: Pic, stand: Stand) -> None:
 @scenario(kinds=REFUNDS)
 async def never_more_than_was_paid(pic: Pic, stand: Stand) -> None:
     """A refund above the payment is declined and gives nothing."""
-    await _refused(pic, stand, follow_up(pic, stand, "refund", await _paid(pic, stand), AMOUNT_MINOR + 1))
+    await refused(pic, stand, follow_up(pic, stand, "refund", await _paid(pic, stand), AMOUNT_MINOR + 1))
 
 
 @scenario("partial_refunds", kinds=REFUNDS)
@@ -71,7 +64,7 @@ async def never_more_in_all_than_was_paid(pic: Pic, stand: Stand) -> None:
     """A second refund above what is left is declined."""
     paid = await _paid(pic, stand)
     await _refund(pic, stand, paid, 10_00)
-    await _refused(pic, stand, follow_up(pic, stand, "refund", paid, AMOUNT_MINOR - 10_00 + 1))
+    await refused(pic, stand, follow_up(pic, stand, "refund", paid, AMOUNT_MINOR - 10_00 + 1))
 
 
 @scenario(kinds=REFUNDS)
@@ -79,7 +72,7 @@ async def nothing_is_refunded_twice(pic: Pic, stand: Stand) -> None:
     """A second refund of the whole amount, under a key of its own, is declined."""
     paid = await _paid(pic, stand)
     await _refund(pic, stand, paid)
-    await _refused(pic, stand, follow_up(pic, stand, "refund", paid, AMOUNT_MINOR))
+    await refused(pic, stand, follow_up(pic, stand, "refund", paid, AMOUNT_MINOR))
 
 
 @scenario("deduplicates", kinds=REFUNDS)
@@ -112,7 +105,7 @@ async def a_refund_that_never_came_is_not_there(pic: Pic, stand: Stand) -> None:
 async def what_was_not_captured_is_not_refunded(pic: Pic, stand: Stand) -> None:
     """Held is not paid."""
     held = await succeed(pic, stand, new_call(pic, stand, kind="authorize"))
-    await _refused(pic, stand, follow_up(pic, stand, "refund", held, AMOUNT_MINOR))
+    await refused(pic, stand, follow_up(pic, stand, "refund", held, AMOUNT_MINOR))
 
 
 @scenario("partial_captures", kinds=("authorize", "capture", "refund"))
@@ -120,5 +113,5 @@ async def never_more_than_was_captured(pic: Pic, stand: Stand) -> None:
     """What was captured is refunded, and not what was authorized."""
     held = await succeed(pic, stand, new_call(pic, stand, kind="authorize"))
     await succeed(pic, stand, follow_up(pic, stand, "capture", held, 10_00))
-    await _refused(pic, stand, follow_up(pic, stand, "refund", held, 10_01))
+    await refused(pic, stand, follow_up(pic, stand, "refund", held, 10_01))
     await _refund(pic, stand, held, 10_00)
