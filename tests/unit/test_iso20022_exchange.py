@@ -279,7 +279,8 @@ def test_a_file_that_is_still_arriving_is_waited_for(plugin: Iso20022, folder: P
     incoming = folder / "incoming" / "1.xml"
     incoming.write_text(body[:-20])
     (folder / "incoming" / "2.xml.part").write_text(body)
-    (folder / "incoming" / "3.xml").symlink_to(folder.parent / "accounts.json")
+    (folder.parent / "outside.xml").write_text(body)
+    (folder / "incoming" / "3.xml").symlink_to(folder.parent / "outside.xml")
     for _ in range(2):
         plugin.turn()
         assert (find(plugin, call()) or Answer("unsent")).outcome == "pending"

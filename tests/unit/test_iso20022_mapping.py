@@ -257,15 +257,12 @@ def test_a_booked_debit_is_a_success(kind: str) -> None:
     assert outcomes(booked(transfer(), kind), transfer()) == {"succeeded"}
 
 
-def same(body: str) -> str:
-    return body
-
-
 #: What is done to a statement or report that would be a success.
 CHANGES: dict[str, Callable[[str], str]] = {
     "not booked yet": lambda body: body.replace("BOOK", "PDNG"),
     "for information": lambda body: body.replace("BOOK", "INFO"),
     "money came": lambda body: body.replace("DBIT", "CRDT"),
+    "the entry is a credit": lambda body: body.replace("DBIT</CdtDbtInd><Sts>", "CRDT</CdtDbtInd><Sts>"),
     "the detail is a credit": lambda body: body.replace("DBIT</CdtDbtInd></TxDtls>", "CRDT</CdtDbtInd></TxDtls>"),
     "reversed": lambda body: body.replace("<Sts>", "<RvslInd>true</RvslInd><Sts>"),
     "returned": lambda body: body.replace("</TxDtls>", "<RtrInf><Rsn><Cd>AC04</Cd></Rsn></RtrInf></TxDtls>"),
@@ -361,6 +358,13 @@ def test_a_status_of_something_else_is_no_success(change: str) -> None:
     assert changed != body
     (said,) = read_report(changed.encode())
     assert judged(said, transfer(), "M1") == Answer("pending", DIFFERS)
+
+
+def test_a_report_is_about_one_file() -> None:
+    """Of two files it does not say in which a transfer was."""
+    body = status(heard(transfer()), "ACSC")
+    group = body[body.index("<OrgnlGrpInfAndSts>") : body.index("<OrgnlPmtInfAndSts>")]
+    assert read_report(body.replace(group, group + group.replace("M1", "M2")).encode()) == []
 
 
 def test_what_contradicts_itself_is_not_known() -> None:

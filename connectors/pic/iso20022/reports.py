@@ -95,7 +95,9 @@ class _Reader:
     def status(self, document: Element) -> Iterator[Said]:
         """pain.002: only a transfer's own status can be a success; a payment or a whole file can be rejected."""
         for report in self._all(document, "CstmrPmtStsRpt"):
-            for group in self._all(report, "OrgnlGrpInfAndSts"):
+            groups = self._all(report, "OrgnlGrpInfAndSts")
+            # Of two it could not be said whose the transfers are; the schema has one.
+            for group in groups if len(groups) == 1 else ():
                 message_id = self._text(group, "OrgnlMsgId")
                 for payment in self._all(report, "OrgnlPmtInfAndSts"):
                     payment_id = self._text(payment, "OrgnlPmtInfId")
