@@ -7,6 +7,7 @@ from pathlib import Path
 from string import Template
 from typing import Final
 
+from connectors.pic.registry import plugins
 from schemas.identity import PIC_PATTERN
 
 #: Template to file, ``{package}`` being the package's folder.
@@ -30,6 +31,8 @@ def write_package(name: str, folder: Path) -> list[Path]:
     """
     if not PIC_PATTERN.match(name) or not name[0].isalpha():
         raise NewPluginError(f"{name!r} is no name of a PIC: a lower-case letter, then letters, digits and hyphens")
+    if (taken := plugins().get(name)) is not None:
+        raise NewPluginError(f"a plugin called {name} is installed ({taken.value}): take another name")
     package = f"ptr_pic_{name.replace('-', '_')}"
     values = {
         "name": name,

@@ -69,6 +69,13 @@ def test_a_new_plugin_passes_its_own_test_and_the_kit(tmp_path: Path) -> None:
     )
 
     code, said = run(*cli, "new", "acme-bank", "--directory", str(folder), path=installed, cwd=tmp_path)
+    assert (code, "a plugin called acme-bank is installed" in said) == (1, True), said
+
+
+def test_nothing_is_written_over(tmp_path: Path) -> None:
+    """A second beginning in the same folder."""
+    ptr("new", "acme", "--directory", str(tmp_path))
+    code, said = ptr("new", "acme", "--directory", str(tmp_path))
     assert code == 1
     assert "exists: nothing was written" in said
 
@@ -106,6 +113,7 @@ def test_a_check_prints_a_table_and_fails_when_a_scenario_does(monkeypatch: pyte
         (("check", "simulator", "--only", "nonsense"), "no scenario has 'nonsense'"),
         (("new", "Acme Bank"), "'Acme Bank' is no name of a PIC"),
         (("new", "9-acme"), "is no name of a PIC"),
+        (("new", "simulator"), "a plugin called simulator is installed"),
     ],
 )
 def test_a_mistake_is_answered_in_words(words: tuple[str, ...], says: str) -> None:
