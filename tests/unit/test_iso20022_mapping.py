@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 
 from connectors.pic.base import Answer, Call
 from connectors.pic.conformance.iso20022_stand import Heard, statement, status
+from connectors.pic.iso20022.batching import Batching
 from connectors.pic.iso20022.ledger import DIFFERS, Taken, judged
 from connectors.pic.iso20022.pain001 import pain001, payment_ids
-from connectors.pic.iso20022.plugin import Batching
 from connectors.pic.iso20022.reasons import DUPLICATES, REASONS, meaning
 from connectors.pic.iso20022.reports import ReportError, Said, read_report
 from connectors.pic.iso20022.transfers import Account, Transfer, end_to_end_id, latin, transfer_of

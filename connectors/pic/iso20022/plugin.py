@@ -9,9 +9,8 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -19,9 +18,9 @@ from typing import Final
 from connectors.pic.base import Abilities, Answer, Call, NotSentError, Plugin
 from connectors.pic.declines import STANDARD, DeclineCode
 from connectors.pic.iso20022.accounts import Accounts, AccountsError
+from connectors.pic.iso20022.batching import Batching
 from connectors.pic.iso20022.exchange import Exchange, LedgerLostError
-from connectors.pic.iso20022.ledger import Batch, Taken
-from connectors.pic.iso20022.pain001 import Version, pain001, payment_ids
+from connectors.pic.iso20022.pain001 import Version
 from connectors.pic.iso20022.transfers import NAME_MAX, Transfer, asked_for, latin, transfer_of
 from connectors.pic.options import PicOptions, PicSettingError
 from pipeline.stages.localities.value_date import ValueDates
@@ -30,46 +29,7 @@ from schemas.money import is_currency
 
 _log = logging.getLogger(__name__)
 
-#: A file is made so long after the cut-off at the latest for what came before it; give the bank's own cut-off that much less.
-CUT_OFF_LEEWAY_S: Final = 300
 _VERSIONS: Final[dict[str, Version]] = {"03": "03", "09": "09"}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Batching:
-    """When a file is closed, and what is in it. Pure."""
-
-    initiator: str
-    dates: ValueDates
-    version: Version = "09"
-    transfers_max: int = 1_000
-    wait_s: float = 300.0
-
-    def choose(self, waiting: Sequence[Taken], now_ms: int) -> Sequence[Taken]:
-        """Those to send now, the oldest first: enough for a file, or one waits for long or since before the cut-off."""
-        due = (
-            len(waiting) >= self.transfers_max
-            or any(now_ms - each.taken_at_ms >= self.wait_s * 1000 for each in waiting[:1])
-            or any(self.dates.of(each.taken_at_ms) != self.dates.of(now_ms) for each in waiting[:1])
-        )
-        return waiting[: self.transfers_max] if due else ()
-
-    def write(self, message_id: str, chosen: Sequence[Taken], now_ms: int) -> Batch:
-        """The file."""
-        dated = [(each.transfer, self.execution_date(each, now_ms)) for each in chosen]
-        content = pain001(
-            dated,
-            message_id=message_id,
-            created_at=datetime.fromtimestamp(now_ms / 1000, UTC),
-            initiator=self.initiator,
-            version=self.version,
-        )
-        return Batch(content, payment_ids(dated, message_id))
-
-    def execution_date(self, taken: Taken, now_ms: int) -> str:
-        """The business day that the bank is to execute it: never one whose cut-off is long over, nor before the value date."""
-        earliest = self.dates.of(now_ms - CUT_OFF_LEEWAY_S * 1000)
-        return max(earliest, self.dates.of(taken.taken_at_ms), taken.transfer.value_date)
 
 
 def make(name: str, options: PicOptions) -> Plugin:
