@@ -9,6 +9,7 @@ import json
 import re
 import signal
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from html import unescape
 from pathlib import Path
@@ -310,11 +311,11 @@ def test_a_strange_forwarding_header_is_no_error_of_ours(live: Live, hops: bytes
 def test_it_listens_on_loopback_only(live: Live) -> None:
     """Every socket on which a worker listens is bound to 127.0.0.1."""
     for worker in (*live.front, live.fraud):
-        inodes = {
-            link.readlink().name[len("socket:[") : -1]
-            for link in Path(f"/proc/{worker.pid}/fd").iterdir()
-            if str(link.readlink()).startswith("socket:[")
-        }
+        inodes = set()
+        for link in Path(f"/proc/{worker.pid}/fd").iterdir():
+            with suppress(FileNotFoundError):  # The worker has closed it meanwhile.
+                if (name := str(link.readlink())).startswith("socket:["):
+                    inodes.add(name[len("socket:[") : -1])
         listening = []
         for table in ("tcp", "tcp6"):
             for line in Path(f"/proc/{worker.pid}/net/{table}").read_text().splitlines()[1:]:
