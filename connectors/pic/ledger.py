@@ -13,6 +13,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection, Sequence
 from hashlib import blake2b
 from pathlib import Path
+from sys import intern
 from typing import Final, Protocol, TypeVar
 
 import msgspec
@@ -37,8 +38,8 @@ T = TypeVar("T")
 #: Several worker processes share the file, each transaction takes milliseconds.
 BUSY_TIMEOUT_S: Final = 60.0
 
-#: Attempts that a ledger in memory keeps: some 40 MB, and minutes of ordinary traffic.
-MEMORY_ENTRIES_MAX: Final = 100_000
+#: Attempts that a ledger in memory keeps: some 20 MB, and a minute of heavy traffic. It counts in the worker's memory.
+MEMORY_ENTRIES_MAX: Final = 50_000
 
 #: Where a challenged payer is sent: a name that is never resolved (RFC 2606).
 CHALLENGE_URL: Final = "https://challenge.simulator.invalid/"
@@ -289,7 +290,7 @@ def _perform(book: Book, call: Call) -> Answer:
         return _repeated(book, entry, call)
     reference = "sim_" + blake2b(key.encode(), digest_size=12).hexdigest()
     if call.kind == "payment" and not call.token.startswith(PREFIXES):
-        entry = book.entries[key] = Entry(SUCCEEDED, reference, 1, 0, "payment", call.amount_minor, call.currency)
+        entry = book.entries[key] = Entry(SUCCEEDED, reference, 1, 0, "payment", call.amount_minor, intern(call.currency))
         if book.originals is not None:
             book.originals[reference] = entry
         return Answer("succeeded", "", reference)
@@ -304,7 +305,7 @@ def _perform(book: Book, call: Call) -> Answer:
             0,
             call.kind,
             call.amount_minor,
-            call.currency,
+            intern(call.currency),
             call.original_reference,
             script.reason,
         ),
