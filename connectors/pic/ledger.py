@@ -290,7 +290,9 @@ def _perform(book: Book, call: Call) -> Answer:
         return _repeated(book, entry, call)
     reference = "sim_" + blake2b(key.encode(), digest_size=12).hexdigest()
     if call.kind == "payment" and not call.token.startswith(PREFIXES):
-        entry = book.entries[key] = Entry(SUCCEEDED, reference, 1, 0, "payment", call.amount_minor, intern(call.currency))
+        entry = book.entries[key] = Entry(
+            SUCCEEDED, reference, 1, 0, "payment", call.amount_minor, intern(call.currency)
+        )
         if book.originals is not None:
             book.originals[reference] = entry
         return Answer("succeeded", "", reference)
