@@ -37,7 +37,7 @@ from pipeline.engine.metrics import (
     SnoozeMetrics,
 )
 from pipeline.engine.stage import Group, Table
-from pipeline.engine.worker import use_uvloop
+from pipeline.engine.worker import prepare_process
 from pipeline.settings import Settings, load
 from pipeline.stages.watchlist import Watchlists
 from schemas.codec import Codec
@@ -171,7 +171,7 @@ def _end(ending: str, error: BaseException) -> None:
 
 @cache
 def _app() -> PipelineApp:
-    use_uvloop()
+    prepare_process()
     return create(load())
 
 

@@ -18,7 +18,7 @@ _M_ARENA_MAX: Final = -8
 _ARENAS_MAX: Final = 2
 
 
-def use_uvloop() -> None:
+def prepare_process() -> None:
     """Make uvloop the event loop of this process and keep its memory together; before any loop or thread exists."""
     mode.loop.use("uvloop")
     with suppress(OSError, AttributeError):  # Another C library has no such thing.
@@ -27,7 +27,7 @@ def use_uvloop() -> None:
 
 def run_worker(app: PipelineApp) -> NoReturn:
     """Run until SIGTERM or SIGINT, then finish the cycle, commit and exit 0."""
-    use_uvloop()
+    prepare_process()
     app.finalize()
     worker = faust.Worker(
         app,

@@ -8,6 +8,7 @@ from typing import Final
 from connectors.pic.calls import Pic
 from connectors.pic.conformance.scenario import (
     ask,
+    done_once,
     expect,
     expect_declined,
     expect_effects,
@@ -51,8 +52,7 @@ async def many_at_once_are_one(pic: Pic, stand: Stand) -> None:
     for answer in answers:
         expect("answer", answer.outcome, "succeeded", "pending", "unsent")
     expect("references", len({answer.pic_reference for answer in answers if answer.outcome == "succeeded"}), 0, 1)
-    await succeed(pic, stand, call)
-    expect_effects(stand, call)
+    await done_once(pic, stand, call)
 
 
 @scenario("deduplicates", offers=(Behaviour.LOST,))
@@ -60,8 +60,7 @@ async def a_repeat_after_a_lost_answer_is_answered(pic: Pic, stand: Stand) -> No
     """The answer was lost, not the payment: the same key again says what became of it, and charges nothing."""
     call = new_call(pic, stand, Behaviour.LOST)
     expect("first answer", (await perform(pic, call)).outcome, "pending")
-    await succeed(pic, stand, call)
-    expect_effects(stand, call)
+    await done_once(pic, stand, call)
 
 
 @scenario("deduplicates", offers=(Behaviour.RESET,))
@@ -69,8 +68,7 @@ async def a_repeat_after_a_broken_connection_is_made(pic: Pic, stand: Stand) -> 
     """Nothing was done the first time: the same key again is the one charge."""
     call = new_call(pic, stand, Behaviour.RESET)
     expect("first answer", (await perform(pic, call)).outcome, "pending")
-    await succeed(pic, stand, call)
-    expect_effects(stand, call)
+    await done_once(pic, stand, call)
 
 
 @scenario("deduplicates")

@@ -6,6 +6,7 @@ from connectors.pic.base import Answer, Call
 from connectors.pic.calls import Pic
 from connectors.pic.conformance.scenario import (
     ask,
+    done_once,
     expect,
     expect_effects,
     expect_true,
@@ -91,8 +92,7 @@ async def a_late_answer_is_nobody_elses(pic: Pic, stand: Stand) -> None:
     await _no_success(pic, stand, late)
     for amount_minor in (1_00, 2_00, 3_00):
         call = new_call(pic, stand, amount_minor=amount_minor)
-        await succeed(pic, stand, call)
-        expect_effects(stand, call)
+        await done_once(pic, stand, call)
 
 
 @scenario("looks_up", offers=(Behaviour.RESET,))
@@ -101,8 +101,7 @@ async def a_broken_connection_is_unknown(pic: Pic, stand: Stand) -> None:
     call = new_call(pic, stand, Behaviour.RESET)
     expect("answer", (await perform(pic, call)).outcome, "pending")
     expect("look-up", await look_up(pic, stand, call), None)
-    await succeed(pic, stand, call)
-    expect_effects(stand, call)
+    await done_once(pic, stand, call)
 
 
 @scenario("looks_up", offers=(Behaviour.GARBAGE,))
@@ -121,8 +120,7 @@ async def an_error_of_the_pic_is_unknown(pic: Pic, stand: Stand) -> None:
     call = new_call(pic, stand, Behaviour.BROKEN)
     expect("answer", (await perform(pic, call)).outcome, "pending")
     expect("look-up", (_same(await look_up(pic, stand, call)) or ("",))[0], "", "pending")
-    await succeed(pic, stand, call)
-    expect_effects(stand, call)
+    await done_once(pic, stand, call)
 
 
 @scenario(offers=(Behaviour.THROTTLED,))
@@ -133,8 +131,7 @@ async def too_many_requests_is_unsent(pic: Pic, stand: Stand) -> None:
     expect("answer", answer.outcome, "unsent")
     expect("retry_after_s", answer.retry_after_s, stand.retry_after_s)
     expect_effects(stand, call, 0)
-    await succeed(pic, stand, call)
-    expect_effects(stand, call)
+    await done_once(pic, stand, call)
 
 
 @scenario(offers=(Behaviour.REFUSED,))
@@ -144,8 +141,7 @@ async def no_connection_is_unsent(pic: Pic, stand: Stand) -> None:
         call = new_call(pic, stand, token=token)
         expect("answer", (await perform(pic, call)).outcome, "unsent")
     expect_effects(stand, call, 0)
-    await succeed(pic, stand, call)
-    expect_effects(stand, call)
+    await done_once(pic, stand, call)
 
 
 @scenario("looks_up", offers=(Behaviour.PROCESSING,))
