@@ -19,7 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
 
-from confluent_kafka import KafkaException, TopicPartition
+from confluent_kafka import KafkaException
 from confluent_kafka.admin import OffsetSpec
 
 from connectors.broker import admin, embedded
@@ -247,9 +247,10 @@ class Rig:
 
     def ends(self, topic: str) -> dict[int, int]:
         """End offset of each partition."""
-        wanted = {TopicPartition(topic, p): OffsetSpec.latest() for p in range(self.partitions)}
+        partitions = [(topic, p) for p in range(self.partitions)]
         try:
-            return {tp.partition: future.result().offset for tp, future in self._admin.list_offsets(wanted).items()}
+            found = admin.offsets(self._admin, partitions, OffsetSpec.latest())
+            return {partition: offset for (_, partition), offset in found.items()}
         except KafkaException:
             # A client that lived through an outage may keep saying that partitions have no leader.
             self._admin = admin.client(self.access)

@@ -7,12 +7,12 @@ are never changed: another number of partitions maps keys to other partitions, a
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from enum import StrEnum
 
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import (
     AdminClient,
     AlterConfigOpType,
@@ -20,6 +20,7 @@ from confluent_kafka.admin import (
     ConfigEntry,
     ConfigResource,
     NewTopic,
+    OffsetSpec,
     ResourceType,
     TopicMetadata,
 )
@@ -32,6 +33,18 @@ from pipeline.topics import Topic
 TIMEOUT_S = 10.0
 #: Rounds of compare and change: a second one sees what another administrator made meanwhile.
 ROUNDS_MAX = 5
+#: How often offsets are asked for while a partition has no leader: a new topic's elections, or a broker that leaves, take
+#: less than these tries together.
+LEADER_TRIES_MAX = 20
+LEADER_PAUSE_S = 0.25
+#: A partition has no leader for now, or the client does not know it yet.
+_NO_LEADER = frozenset(
+    {
+        KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError.UNKNOWN_TOPIC_OR_PART,
+    }
+)
 
 
 class Client(AdminClient):  # type: ignore[misc]
@@ -109,6 +122,29 @@ def metadata(admin: AdminClient) -> ClusterMetadata:
             admin.poll(0)
             raise AdminError(admin.trouble.unanswered(admin.broker, TIMEOUT_S)) from None
         raise AdminError(f"no Kafka broker answers within {TIMEOUT_S:g} s: {_text(error)}") from None
+
+
+def offsets(
+    admin: AdminClient, partitions: Iterable[tuple[str, int]], which: OffsetSpec, *, committed: bool = False
+) -> dict[tuple[str, int], int]:
+    """The offset that each (topic, partition) begins or ends at; ``committed``: ends before an open transaction.
+
+    Waits up to 5 s for partitions that have no leader, as those of a topic that was just made. Raises
+    :class:`confluent_kafka.KafkaException` when the broker does not answer within 10 s, or still has none.
+    """
+    wanted = {TopicPartition(topic, partition): which for topic, partition in partitions}
+    isolation = IsolationLevel.READ_COMMITTED if committed else IsolationLevel.READ_UNCOMMITTED
+    tries = 0
+    while wanted:
+        futures = admin.list_offsets(wanted, isolation_level=isolation, request_timeout=TIMEOUT_S)
+        try:
+            return {(tp.topic, tp.partition): future.result().offset for tp, future in futures.items()}
+        except KafkaException as error:
+            tries += 1
+            if error.args[0].code() not in _NO_LEADER or tries == LEADER_TRIES_MAX:
+                raise
+            time.sleep(LEADER_PAUSE_S)
+    return {}
 
 
 def plan(admin: AdminClient, topics: Sequence[Topic], partitions: int, replication: int) -> list[Difference]:

@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from confluent_kafka import IsolationLevel, KafkaError, Message, Producer, TopicPartition
+from confluent_kafka import KafkaError, Message, Producer
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
+from connectors.broker import admin
 from pipeline.engine.lease import DELIVERY_SHARE
 from pipeline.settings import BrokerAccess, client_config
 
@@ -80,16 +81,11 @@ class KafkaOutput:
         return await self._offsets(partitions, OffsetSpec.earliest())
 
     async def _offsets(self, partitions: Iterable[tuple[str, int]], which: OffsetSpec) -> dict[tuple[str, int], int]:
-        wanted = {TopicPartition(topic, partition): which for topic, partition in partitions}
-        if not wanted:
-            return {}
+        wanted = list(partitions)
 
         def ask() -> dict[tuple[str, int], int]:
             # Committed: behind a producer's open transaction nothing waits for us.
-            futures = self._admin.list_offsets(
-                wanted, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=10
-            )
-            return {(tp.topic, tp.partition): future.result().offset for tp, future in futures.items()}
+            return admin.offsets(self._admin, wanted, which, committed=True)
 
         found: dict[tuple[str, int], int] = await self._in_thread(ask)
         return found
