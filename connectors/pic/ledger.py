@@ -59,11 +59,18 @@ class Entry(msgspec.Struct, gc=False):
     original: str = ""
     #: Of what is declined, and of a challenge that is over.
     reason: str = ""
+    #: How often it was done once more: by further calls with its key, at a PIC that does not deduplicate.
+    again: int = 0
 
     @property
     def done(self) -> bool:
         """Whether money was held, moved, let go of or given back."""
         return self.outcome in (SUCCEEDED, HIDDEN)
+
+    @property
+    def charges(self) -> int:
+        """How often that was; more than once is what must never be."""
+        return self.done + self.again
 
     @property
     def counts(self) -> bool:
@@ -106,6 +113,10 @@ class Book:
             self.followers.pop(entry.reference, None)
 
 
+#: What is made of a call whose key has an entry.
+Repeat = Callable[[Book, Entry, Call], Answer]
+
+
 class Ledger(Protocol):
     """What the simulator needs. ``allowed`` False means that nothing is done and :class:`LeaseLostError` raised."""
 
@@ -132,14 +143,16 @@ class MemoryLedger:
     lost by that, it is a simulation; what must remember takes a :class:`SqliteLedger`.
     """
 
-    def __init__(self, entries_max: int = MEMORY_ENTRIES_MAX) -> None:
+    def __init__(self, entries_max: int = MEMORY_ENTRIES_MAX, *, deduplicates: bool = True) -> None:
+        """``deduplicates`` False: a further call with the same key is done once more, and counted (:attr:`Entry.again`)."""
         self._book = Book()
         self._entries_max = entries_max
+        self._repeat = _repeated if deduplicates else _done_again
 
     def perform(self, calls: Sequence[Call], allowed: Callable[[], bool] | None = None) -> list[Answer]:
         """See :class:`Ledger`."""
         _check(allowed)
-        answers = [_perform(self._book, call) for call in calls]
+        answers = [_perform(self._book, call, self._repeat) for call in calls]
         while len(self._book.entries) > self._entries_max:
             self._book.forget_oldest()
         return answers
@@ -161,7 +174,9 @@ class MemoryLedger:
         """Nothing to let go of."""
 
 
-_COLUMNS: Final = "attempt_id, outcome, reference, calls, lookups, kind, amount_minor, currency, original, reason"
+_COLUMNS: Final = (
+    "attempt_id, outcome, reference, calls, lookups, kind, amount_minor, currency, original, reason, again"
+)
 _SELECT: Final = f"SELECT {_COLUMNS} FROM attempts"  # noqa: S608 (a constant)
 
 
@@ -173,15 +188,17 @@ class SqliteLedger:
     :class:`sqlite3.OperationalError` when the lock is not to be had for 60 s or the file cannot be written.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, *, deduplicates: bool = True) -> None:
+        """``deduplicates`` as of :class:`MemoryLedger`."""
+        self._repeat = _repeated if deduplicates else _done_again
         self._turn = threading.Lock()
         self._db = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
         self._db.execute("PRAGMA synchronous=OFF")
         self._db.execute(
             "CREATE TABLE IF NOT EXISTS attempts (attempt_id TEXT PRIMARY KEY, outcome TEXT NOT NULL,"
             " reference TEXT NOT NULL, calls INTEGER NOT NULL, lookups INTEGER NOT NULL, kind TEXT NOT NULL,"
-            " amount_minor INTEGER NOT NULL, currency TEXT NOT NULL, original TEXT NOT NULL, reason TEXT NOT NULL)"
-            " WITHOUT ROWID"
+            " amount_minor INTEGER NOT NULL, currency TEXT NOT NULL, original TEXT NOT NULL, reason TEXT NOT NULL,"
+            " again INTEGER NOT NULL) WITHOUT ROWID"
         )
 
     def perform(self, calls: Sequence[Call], allowed: Callable[[], bool] | None = None) -> list[Answer]:
@@ -189,7 +206,7 @@ class SqliteLedger:
         originals = {call.original_reference for call in calls if call.original_reference}
         return self._batch(
             [call.attempt_id for call in calls],
-            lambda book: [_perform(book, call) for call in calls],
+            lambda book: [_perform(book, call, self._repeat) for call in calls],
             allowed,
             originals,
         )
@@ -235,7 +252,7 @@ class SqliteLedger:
                     self._read_originals(book, originals)
                 answers = act(book)
                 self._db.executemany(
-                    "INSERT OR REPLACE INTO attempts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    "INSERT OR REPLACE INTO attempts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                     [
                         (
                             key,
@@ -248,6 +265,7 @@ class SqliteLedger:
                             e.currency,
                             e.original,
                             e.reason,
+                            e.again,
                         )
                         for key, e in book.entries.items()
                     ],
@@ -282,12 +300,12 @@ class SqliteLedger:
             book.followers.setdefault(entry.original, []).append(entry)
 
 
-def _perform(book: Book, call: Call) -> Answer:
-    """Count the call and, once per attempt, do what the token says and the rules allow."""
+def _perform(book: Book, call: Call, repeat: Repeat) -> Answer:
+    """Count the call and do what the token says and the rules allow; ``repeat`` is for a key that was there before."""
     key = call.attempt_id
     entry = book.entries.get(key)
     if entry is not None:
-        return _repeated(book, entry, call)
+        return repeat(book, entry, call)
     reference = "sim_" + blake2b(key.encode(), digest_size=12).hexdigest()
     if call.kind == "payment" and not call.token.startswith(PREFIXES):
         entry = book.entries[key] = Entry(
@@ -324,6 +342,16 @@ def _repeated(book: Book, entry: Entry, call: Call) -> Answer:
     if entry.outcome == NOTHING:
         refused = _refused(book, call)
         entry.outcome, entry.reason = (SUCCEEDED, "") if refused is None else (DECLINED, refused.value)
+    return _told(entry)
+
+
+def _done_again(book: Book, entry: Entry, call: Call) -> Answer:
+    """The same key again, and a PIC that does not look at it: as if it were new."""
+    if entry.outcome == NOTHING:
+        return _repeated(book, entry, call)
+    entry.calls += 1
+    if _refused(book, call) is None and script_of(call).outcome not in (DECLINED, NOTHING):
+        entry.again += 1
     return _told(entry)
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 from connectors.reviews.scripted import ScriptedReviewer
 from pipeline import topics
@@ -54,6 +55,18 @@ class Report:
     reviews_left: int = 0
     seconds: float = 0.0
     mistakes: list[str] = field(default_factory=list)
+
+    #: What is said without mistakes.
+    EXACT: ClassVar[str] = "exact: outcomes, buckets, audit rows and PIC calls are as recounted"
+
+    def words(self) -> list[str]:
+        """What happened, a line each."""
+        return [
+            f"seed {self.seed}: {self.payments} payments, {self.posted} posts, "
+            f"{sum(self.kills.values())} kills {self.kills}, {sum(self.stops.values())} stops {self.stops}, "
+            f"{self.reviews_decided} reviews decided and {self.reviews_left} left to their time limit, "
+            f"ended by themselves {self.ended_themselves or 'none'}, {self.seconds:.0f} s"
+        ]
 
 
 class _Monkey:

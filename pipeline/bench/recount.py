@@ -61,8 +61,8 @@ def mistakes(broker: BrokerAccess | str, database_url: str, ledger: str, load: L
     referred = {(p.tenant, p.payment_id) for number, p in enumerate(payments) if load.is_referred(number)}
     found = []
     if reviews.keys() != referred:
-        few = _few(reviews.keys() ^ referred)
-        found.append(f"{len(reviews)} payments were reviewed to an end, {len(referred)} are to be: {few}")
+        which = few(reviews.keys() ^ referred)
+        found.append(f"{len(reviews)} payments were reviewed to an end, {len(referred)} are to be: {which}")
     passed = [p for p in payments if reviews.get((p.tenant, p.payment_id), _PASSED).approved]
     found += _outcomes(broker, payments, reviews)
     found += _buckets(broker, passed)
@@ -117,7 +117,8 @@ def _reviews(broker: BrokerAccess | str, load: Load) -> dict[tuple[str, str], _R
     return found
 
 
-def _few(items: Any) -> str:
+def few(items: Any) -> str:
+    """The first of ``items`` by name, and how many more there are."""
     listed = sorted(str(item) for item in items)
     return ", ".join(listed[:5]) + (f" and {len(listed) - 5} more" if len(listed) > 5 else "")
 
@@ -135,8 +136,8 @@ def _outcomes(broker: BrokerAccess | str, payments: list[Any], reviews: dict[tup
         end, reason = ("paid", "") if review.approved else ("blocked", review.reason)
         expected[p.tenant, p.payment_id] = {(end, reason, p.currency, p.amount_minor)}
     missing, other = expected.keys() - said.keys(), [k for k in said if said[k] != expected.get(k)]
-    found = [f"{len(missing)} payments without an outcome: {_few(missing)}"] if missing else []
-    return found + ([f"{len(other)} payments with a wrong or second outcome: {_few(other)}"] if other else [])
+    found = [f"{len(missing)} payments without an outcome: {few(missing)}"] if missing else []
+    return found + ([f"{len(other)} payments with a wrong or second outcome: {few(other)}"] if other else [])
 
 
 def _buckets(broker: BrokerAccess | str, payments: list[Any]) -> list[str]:
@@ -160,7 +161,7 @@ def _buckets(broker: BrokerAccess | str, payments: list[Any]) -> list[str]:
                 counted[key, hour] = [count, amount]
         wrong = [key for key in expected.keys() | counted.keys() if expected.get(key) != counted.get(key)]
         if wrong:
-            found.append(f"{topic.name}: {len(wrong)} of {len(expected)} buckets are wrong: {_few(wrong)}")
+            found.append(f"{topic.name}: {len(wrong)} of {len(expected)} buckets are wrong: {few(wrong)}")
     return found
 
 
@@ -169,7 +170,7 @@ def _calls(ledger: str, payments: list[Any]) -> list[str]:
     expected = {attempt_id(p.tenant, p.payment_id, 1) for p in payments}
     calls = {attempt: entry.calls for attempt, entry in entries.items()}
     twice = [attempt for attempt, count in calls.items() if count != 1]
-    found = [f"the PIC was called more than once for {len(twice)} attempts: {_few(twice)}"] if twice else []
+    found = [f"the PIC was called more than once for {len(twice)} attempts: {few(twice)}"] if twice else []
     return found + ([] if calls.keys() == expected else [f"the PIC knows {len(calls)} attempts, not {len(expected)}"])
 
 
@@ -208,7 +209,7 @@ def _audit(database_url: str, payments: list[Any], reviews: dict[tuple[str, str]
         found.append(f"audit: {len(rows) - len(set(rows))} rows stand twice")
     if set(rows) != expected:
         missing, extra = expected - set(rows), set(rows) - expected
-        found.append(f"audit: {len(missing)} rows missing ({_few(missing)}), {len(extra)} too many ({_few(extra)})")
+        found.append(f"audit: {len(missing)} rows missing ({few(missing)}), {len(extra)} too many ({few(extra)})")
     wrong = {
         (t, p)
         for t, p, outcome in states

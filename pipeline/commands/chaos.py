@@ -22,6 +22,11 @@ from pipeline.rig import RigError
 @click.option("--payments", type=click.IntRange(100, 1_000_000), default=20_000, show_default=True)
 @click.option("--kills", type=click.IntRange(0, 1000), default=20, show_default=True, help="kill -9, any process.")
 @click.option("--stops", type=click.IntRange(0, 100), default=3, show_default=True, help="SIGSTOP beyond the session.")
+@click.option(
+    "--pic-calls",
+    type=click.IntRange(1, 10_000),
+    help="Instead: so many kill -9 of the worker, each around its calls to a PIC.",
+)
 @click.option("--rate", type=click.FloatRange(1, 100_000), default=250.0, show_default=True, help="PTRs a second.")
 @click.option("--seed", type=int, help="Draws victims and moments; printed, so that a run can be repeated.")
 @click.option("--broker", help="A Kafka of your own, empty; by default one is started and ended here.")
@@ -32,6 +37,7 @@ def chaos(
     payments: int,
     kills: int,
     stops: int,
+    pic_calls: int | None,
     rate: float,
     seed: int | None,
     broker: str | None,
@@ -46,15 +52,22 @@ def chaos(
     Exit code 1 when anything is not exact: an outcome missing or twice, a bucket off by one, an audit row too few or too
     many, a PIC called twice.
 
+    With --pic-calls payments flow to three PICs: one deduplicates, one only looks up, one can do neither. The worker is killed
+    before, during and right after calls; then what was charged is counted at the PICs: never twice, and no payment without an
+    outcome, but for those that the third PIC leaves to a person.
+
     \b
     Examples:
       ptr chaos
       ptr chaos --payments 3000 --kills 3 --stops 1 --seed 7
+      ptr chaos --pic-calls 200 --seed 7
     """
     from pipeline.bench import chaos as scenario
+    from pipeline.bench import chaos_calls
 
     seed = random.SystemRandom().randrange(1_000_000) if seed is None else seed
-    click.echo(f"seed {seed}: {payments} payments, {kills} kills, {stops} stops", err=True)
+    what = f"{pic_calls} kills around calls" if pic_calls else f"{payments} payments, {kills} kills, {stops} stops"
+    click.echo(f"seed {seed}: {what}", err=True)
     folder = Path(tempfile.mkdtemp(prefix="ptr-chaos-"))
     try:
         with one_interrupt(), ExitStack() as stack:
@@ -63,17 +76,21 @@ def chaos(
                 if broker
                 else stack.enter_context(LocalKafka(folder / "kafka")).address
             )
-            report = scenario.run(
-                access,
-                folder,
-                payments=payments,
-                kills=kills,
-                stops=stops,
-                seed=seed,
-                rate=rate,
-                database=database,
-                say=lambda line: click.echo(line, err=True),
-            )
+            report: scenario.Report | chaos_calls.Report
+            if pic_calls:
+                report = chaos_calls.run(access, folder, kills=pic_calls, seed=seed, say=_say)
+            else:
+                report = scenario.run(
+                    access,
+                    folder,
+                    payments=payments,
+                    kills=kills,
+                    stops=stops,
+                    seed=seed,
+                    rate=rate,
+                    database=database,
+                    say=_say,
+                )
     except (LocalKafkaError, RigError) as error:
         raise click.ClickException(f"{error}\nlogs are in {folder}") from error
     except KeyboardInterrupt:
@@ -82,15 +99,13 @@ def chaos(
     if as_json:
         print_json(asdict(report))
     else:
-        click.echo(
-            f"seed {report.seed}: {report.payments} payments, {report.posted} posts, "
-            f"{sum(report.kills.values())} kills {report.kills}, {sum(report.stops.values())} stops {report.stops}, "
-            f"{report.reviews_decided} reviews decided and {report.reviews_left} left to their time limit, "
-            f"ended by themselves {report.ended_themselves or 'none'}, {report.seconds:.0f} s"
-        )
-        click.echo("\n".join(report.mistakes) or "exact: outcomes, buckets, audit rows and PIC calls are as recounted")
+        click.echo("\n".join([*report.words(), *(report.mistakes or [report.EXACT])]))
     if report.mistakes:
         click.echo(f"logs and state are in {folder}", err=True)
         sys.exit(1)
     if not keep:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _say(line: str) -> None:
+    click.echo(line, err=True)
