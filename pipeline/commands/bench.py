@@ -484,6 +484,75 @@ def rules(as_json: bool) -> None:
     _print(measure(), as_json, {"ten_of_ten_whole_us": "< 60"})
 
 
+@contextmanager
+def _a_kafka() -> Iterator[tuple[str, Path]]:
+    """A broker's address and a folder, for as long as the context is open; what ends it ends the command with its code."""
+    with one_interrupt(), tempfile.TemporaryDirectory(prefix="ptr-bench-") as folder:
+        try:
+            with LocalKafka(Path(folder) / "kafka") as kafka:
+                yield kafka.address, Path(folder) / "rig"
+        except (RigError, LocalKafkaError) as error:
+            raise click.ClickException(str(error)) from None
+        except KeyboardInterrupt:
+            raise click.exceptions.Exit(INTERRUPTED) from None
+
+
+_BULKHEAD_TO_REACH = {
+    "second_p99_during_to_before": "<= 1.2",
+    "either_failed_over_percent": ">= 99",
+    "without_outcome": "0",
+    "charged_more_than_once": "0",
+    "charged_not_at_all": "0",
+}
+
+
+@bench.command()
+@click.option(
+    "--minutes", type=click.FloatRange(0.1, 60), default=10.0, show_default=True, help="How long the PIC is silent."
+)
+@_as_json
+def bulkhead(minutes: float, as_json: bool) -> None:
+    """One PIC answers nothing: how fast another's payments are meanwhile, and what becomes of those that may go to either.
+
+    \b
+    Examples:
+      ptr bench bulkhead
+      ptr bench bulkhead --minutes 1 --json
+    """
+    from pipeline.bench.bulkhead import measure
+
+    with _a_kafka() as (broker, folder):
+        figures = measure(broker, folder, silent_s=60 * minutes, say=_Teller())
+    _print(figures, as_json, _BULKHEAD_TO_REACH)
+
+
+@bench.command()
+@click.option(
+    "--payments", type=click.IntRange(1000, 1_000_000), default=100_000, show_default=True, help="Waiting in the queue."
+)
+@click.option(
+    "--takes-ms",
+    type=click.FloatRange(0, 10_000),
+    default=50.0,
+    show_default=True,
+    help="How long the PIC takes for a call.",
+)
+@_as_json
+def plugin(payments: int, takes_ms: float, as_json: bool) -> None:
+    """How many calls a second one plugin process makes at a PIC that takes its time, and its memory with a long queue.
+
+    \b
+    Examples:
+      ptr bench plugin
+      ptr bench plugin --payments 20000 --takes-ms 200 --json
+    """
+    from pipeline.bench.plugin import measure
+
+    with _a_kafka() as (broker, folder):
+        figures = measure(broker, folder, payments=payments, takes_s=takes_ms / 1000, say=_Teller())
+    _print(figures, as_json, {"calls_per_s": ">= 1,000", "called_more_than_once": "0"})
+
+
 def _spread(name: str, values: list[int]) -> Figures:
     """The median, and with several rounds the minimum and all of them beside it."""
     spread: Figures = {name: round(statistics.median(values))}
