@@ -15,12 +15,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import ClassVar, Final
 
-import msgspec
-
 from connectors.pic.distant import STEPS
 from connectors.pic.ledger import Entry, SqliteLedger
 from pipeline import topics
-from pipeline.bench.recount import few, newest_rows, read_all
+from pipeline.bench.recount import few, read_all
 from pipeline.bench.traffic import CALM, Traffic
 from pipeline.rig import FRAUD, FRONT, Rig, Worker
 from pipeline.settings import BrokerAccess
@@ -28,7 +26,6 @@ from schemas.codec import Codec
 from schemas.identity import attempt_id
 from schemas.records import PaymentAnswered, PaymentCompleted
 from schemas.tenant_rules import TenantRules
-from tables import attempts
 
 #: PICs by their names, with what each can do (``PTR_PIC_<NAME>_CAN``).
 CAN: Final = {
@@ -258,10 +255,8 @@ def _outcomes(rig: Rig) -> dict[str, set[str]]:
 
 
 def _waiting(rig: Rig) -> set[str]:
-    """Payments of which it is not known what became of them."""
-    rows = newest_rows(rig.access, attempts.CHANGELOG)
-    decoded = ((key, msgspec.msgpack.decode(row, type=attempts.ROW)) for key, row in rows.items())
-    return {key.decode() for key, row in decoded if row.state == "pending"}
+    """Payments that a person was told of."""
+    return {message.key().decode() for message in read_all(rig.access, topics.PARKED.name)}
 
 
 def _settle(rig: Rig, traffic: Traffic) -> None:
