@@ -37,7 +37,7 @@ def parse(notice: Notice, secret: str) -> list[Notified]:
     notice.check_time(float(found[1]))
     try:
         event = msgspec.json.decode(notice.body, type=Event)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, UnicodeDecodeError):
         raise NotificationError("malformed") from None
     return [
         Notified(
