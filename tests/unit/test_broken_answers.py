@@ -57,9 +57,9 @@ def broken(draw: st.DrawFn, whole: bytes, few: bool = False) -> bytes:
 
 
 def told_by_json(body: bytes) -> Any:
-    """What a plain reader of JSON sees; None for what is none."""
+    """What a plain reader of JSON sees, whatever bytes are no text; None for what is none."""
     try:
-        return json.loads(body)
+        return json.loads(body.decode(errors="replace"))
     except ValueError:
         return None
 
