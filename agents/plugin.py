@@ -48,7 +48,7 @@ def groups(context: Context) -> list[Group]:
         plugin = _Plugin(context, pic, name)
         queue = Stage(name=f"{NAME}-{name}", source=topics.queue(name).name, handle_batch=plugin.serve_queue)
         table = Table(name=intents.name(name), changelog=intents.changelog(name), row_type=intents.IntentsRow)
-        made.append(Group(name=queue.name, stages=(queue,), table=table))
+        made.append(Group(name=queue.name, stages=(queue,), table=table, side_by_side=True))
         for delay_s, topic in zip(topics.RETRY_DELAYS_S, topics.retries(name), strict=True):
             retry = Stage(name=f"{NAME}-{name}-retry-{delay_s}s", source=topic.name, handle_batch=plugin.serve_retries)
             made.append(Group(name=retry.name, stages=(retry,), waits=True))

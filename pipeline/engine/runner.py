@@ -329,12 +329,12 @@ class Runner:
         if record:
             await self.lease.hold()
             recording = [rows for rows in self._rows.values() if rows.publish(self.output)]
-        done: list[Batch | _Step] = [*taken]
+        done: list[Batch | _Step] = []
         try:
-            await self._decide(taken)
+            await self._decide(taken, done)
             done += await self._step_background()
         except Abandoned:
-            done = []  # Not acknowledged; the next owner begins there.
+            pass  # What is not done is not acknowledged; the next owner begins there.
         await self.lease.hold()
         await self.output.delivered()
         if record:
@@ -357,11 +357,31 @@ class Runner:
             batch.ack()
         self._before, self._before_records = [], 0
 
-    async def _decide(self, taken: list[Batch]) -> None:
+    async def _decide(self, taken: Sequence[Batch], done: list[Batch | _Step]) -> None:
+        """Decide ``taken`` and add to ``done`` each batch that is. What is not begun when partitions are to be given away
+        is left to their next owner: raises :class:`Abandoned`."""
+        if not self.group.side_by_side:
+            await self._decide_in_turn(taken, done)
+            return
+        by_partition: dict[int, list[Batch]] = {}
+        for batch in taken:
+            by_partition.setdefault(batch.partition, []).append(batch)
+        # All of them end before anything is said of one.
+        ended = await asyncio.gather(
+            *(self._decide_in_turn(batches, done) for batches in by_partition.values()), return_exceptions=True
+        )
+        for error in sorted((each for each in ended if each is not None), key=lambda each: isinstance(each, Abandoned)):
+            raise error
+
+    async def _decide_in_turn(self, taken: Sequence[Batch], done: list[Batch | _Step]) -> None:
         for batch in taken:
             await asyncio.sleep(0)  # Other groups' cycles and the web get their turn.
+            if self.draining:
+                raise Abandoned
             await self.lease.hold()
             stage, work = self._stages[batch.topic], self._work[batch.topic]
+            if self.group.side_by_side:
+                work = _Work(self, stage)
             if self.group.table is not None:
                 work.rows = self.rows(batch.partition)
             started, cpu = time.perf_counter(), time.thread_time()
@@ -374,6 +394,7 @@ class Runner:
             self.metrics.handled(
                 stage.name, len(batch.records), time.perf_counter() - started, time.thread_time() - cpu
             )
+            done.append(batch)
 
     async def _step_background(self) -> list[_Step]:
         """A step of background work in each partition."""

@@ -106,6 +106,8 @@ class Group:
     background: Background | None = None
     #: Records may wait in it on purpose, so lag is not a sign of a stall.
     waits: bool = False
+    #: Its partitions are handled side by side, for it waits for others most of the time; their times add up in the metrics.
+    side_by_side: bool = False
     #: A source of which, after partitions were assigned, all that was there is handled before the group's other sources of
     #: the same partition: what these say rests on it.
     first: str = ""

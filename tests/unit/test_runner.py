@@ -14,7 +14,7 @@ from pipeline.engine.lease import Lease, LeaseLostError
 from pipeline.engine.metrics import GroupMetrics, Metrics
 from pipeline.engine.rows import Row
 from pipeline.engine.runner import Runner
-from pipeline.engine.stage import Group, RawRecord, Stage, Table, Work
+from pipeline.engine.stage import Abandoned, Group, HandleBatch, RawRecord, Stage, Table, Work
 from schemas.codec import Codec, UndecodableError
 from schemas.reasons import Error
 from schemas.records import DeadLetter
@@ -69,11 +69,14 @@ def a_runner(
     table: bool = True,
     failures: list[str] | None = None,
     lease: Lease | None = None,
+    handle_batch: HandleBatch | None = None,
+    side_by_side: bool = False,
 ) -> Runner:
     group = Group(
         name="g",
-        stages=(Stage(name="s", source="in", handle=handle),),
+        stages=(Stage(name="s", source="in", handle=handle, handle_batch=handle_batch),),
         table=Table(name="t", changelog="changes", row_type=Row) if table else None,
+        side_by_side=side_by_side,
     )
     return Runner(
         group,
@@ -391,3 +394,73 @@ def test_a_partition_is_given_away_while_it_waits_for_its_first_source() -> None
 
     asyncio.run(run())
     assert journal.lines == []
+
+
+# -- stages that wait for others --------------------------------------------------------------------------------------
+
+
+def test_partitions_side_by_side_and_each_in_its_order() -> None:
+    """Two partitions wait at once, each with rows of its own; a partition's second batch begins when its first has ended."""
+    journal, began = Journal(), list[str]()
+    both = asyncio.Event()
+
+    async def wait(records: Sequence[RawRecord], work: Work) -> None:
+        name = f"{records[0].partition}:{records[0].offset}"
+        began.append(name)
+        if {"0:0", "1:0"} <= set(began):
+            both.set()
+        await asyncio.wait_for(both.wait(), 5.0)
+        assert work.rows.partition == records[0].partition
+        work.rows.save(b"row", work.rows.get(b"row"))
+        work.emit("out", b"event", name.encode())
+
+    runner = a_runner(count, journal, handle_batch=wait, side_by_side=True)
+    batches = [
+        Batch(journal.lines, [replace(record, partition=partition) for record in records(offset)], partition=partition)
+        for partition in (0, 1)
+        for offset in (0, 1)
+    ]
+    asyncio.run(runner.step(batches, record=True))
+    assert sorted(began[:2]) == ["0:0", "1:0"]
+    assert sorted(began[2:]) == ["0:1", "1:1"]
+    assert journal.lines[-1] == "delivered"
+
+
+@pytest.mark.parametrize("side_by_side", [False, True])
+def test_a_long_cycle_ends_with_its_batch_when_partitions_go(side_by_side: bool) -> None:
+    """What is done is recorded and acknowledged, what is not begun is left to the next owner."""
+    journal = Journal()
+
+    async def slow(records: Sequence[RawRecord], work: Work) -> None:
+        await asyncio.sleep(0.05)
+        work.rows.save(b"row", work.rows.get(b"row"))
+
+    runner = a_runner(count, journal, handle_batch=slow, side_by_side=side_by_side)
+
+    async def life() -> None:
+        runner.start()
+        for offset in range(10):
+            runner.add(Batch(journal.lines, records(offset), previous=offset - 1 if offset else None))
+        await asyncio.sleep(0.12)
+        await runner.drain()
+
+    asyncio.run(life())
+    acknowledged = [line for line in journal.lines if line.startswith("ack")]
+    assert acknowledged == [f"ack {offset}" for offset in range(len(acknowledged))]
+    assert 1 <= len(acknowledged) <= 4
+    assert not runner.busy
+
+
+def test_a_failure_is_not_hidden_by_partitions_that_go() -> None:
+    """Of two partitions side by side one was abandoned, one failed: the process ends by the failure."""
+    journal = Journal()
+
+    async def end(records: Sequence[RawRecord], work: Work) -> None:
+        raise Abandoned if records[0].partition == 0 else LeaseLostError("x")
+
+    runner = a_runner(count, journal, handle_batch=end, side_by_side=True)
+    batches = [
+        Batch(journal.lines, [replace(record, partition=p) for record in records(0)], partition=p) for p in (0, 1)
+    ]
+    with pytest.raises(LeaseLostError):
+        asyncio.run(runner.step(batches, record=True))
