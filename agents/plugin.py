@@ -201,7 +201,7 @@ def _is_repeat(queued: PaymentQueued, row: intents.IntentsRow, work: Work) -> bo
         return repeated(row.seen, {"sender_partition": queued.sender_partition, "sender_offset": queued.sender_offset})
     key = intents.key_of(_id_of(queued))
     served: intents.IntentsRow = work.rows.get(key)
-    if False:
+    if served.seen.get(0, -1) >= queued.ask:
         return True
     served.seen[0] = queued.ask
     work.rows.save(key, served)

@@ -163,14 +163,13 @@ def _tell(operation: OperationRequested, answer: PaymentUpdated | None, as_json:
         print_json({"posted": operation, "answer": answer})
     elif answer is None:
         click.echo(
-            f"{operation.kind} {operation.operation_id} of {operation.tenant} {operation.payment_id}: posted, and not ended yet."
-            " It waits for the payment's outcome or its turn, or the PIC's answer is not known: `ptr show` tells."
+            f"{operation.kind} {operation.operation_id} of {operation.tenant} {operation.payment_id}: posted, and not ended"
+            " yet. It waits for the payment's outcome or its turn, or the PIC's answer is not known: `ptr show` tells."
         )
     else:
         why = f": {answer.reason} {answer.detail}".rstrip() if answer.reason else ""
-        click.echo(
-            f"{answer.kind} {answer.operation_id} of {shown_amount(answer.amount_minor, answer.currency)}: {answer.outcome}{why}"
-        )
+        what = f"{answer.kind} {answer.operation_id} of {shown_amount(answer.amount_minor, answer.currency)}"
+        click.echo(f"{what}: {answer.outcome}{why}")
         amounts = ", ".join(
             f"{word} {shown_amount(minor, answer.currency)}"
             for word, minor in (
