@@ -100,10 +100,6 @@ class TenantRules(_Rules, frozen=True, kw_only=True):
     tenant: str
     #: Payment integration client that carries this tenant's payments.
     pic: str
-    #: PICs that are tried after it, in this order, where no ``route`` rule applies.
-    failover: list[str] = []
-    #: What single PICs are for and cost; one that is not named carries everything.
-    pics: dict[str, PicRules] = {}
     currencies: list[str]
     #: Countries in which payments may take place, ISO 3166-1 alpha-2; empty means all.
     countries: list[str] = []
@@ -119,6 +115,10 @@ class TenantRules(_Rules, frozen=True, kw_only=True):
     rules: list[Rule] = []
     #: Where payment integration clients keep payments: countries, or groups of them. What is left out is not known.
     routes: dict[str, list[str]] = {}
+    #: PICs that are tried after ``pic``, in this order, where no ``route`` rule applies.
+    failover: list[str] = []
+    #: What single PICs are for and cost; one that is not named carries everything.
+    pics: dict[str, PicRules] = {}
     #: Runs beside the rules in force, without effect.
     shadow: ShadowRules | None = None
     review: ReviewRules = ReviewRules()

@@ -8,11 +8,12 @@ a PIC that is used is imported.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from importlib.metadata import EntryPoint, entry_points
 from typing import Final
 
-from connectors.pic.base import Plugin
+from connectors.pic.base import Abilities, Plugin
 from connectors.pic.calls import OneByOne, Pic
 from connectors.pic.options import PicOptions, settings_of
 from schemas.identity import PIC_PATTERN
@@ -63,6 +64,22 @@ def made_by(maker: Maker, options: PicOptions) -> Pic:
     if not isinstance(made, Pic):
         raise UnknownPicError(f"PIC {options.name}: its plugin is a {type(made).__name__}, no Plugin")
     return made
+
+
+def abilities_of(name: str) -> Abilities:
+    """What the PIC called ``name`` can do, by its plugin with the settings of the environment; nobody is called.
+
+    Not within an event loop. Raises what :func:`make_pic` raises.
+    """
+
+    async def asked() -> Abilities:
+        made = await asyncio.to_thread(make_pic, name)
+        try:
+            return made.abilities
+        finally:
+            await made.close()
+
+    return asyncio.run(asked())
 
 
 def plugins() -> dict[str, EntryPoint]:

@@ -20,7 +20,7 @@ from connectors.pic.conformance.scenarios import ALL
 from connectors.pic.conformance.stand import Stand, find_stand, stands
 from connectors.pic.new import NewPluginError, write_package
 from connectors.pic.options import PicSettingError
-from connectors.pic.registry import UnknownPicError, find_plugin, make_pic, plugins
+from connectors.pic.registry import UnknownPicError, abilities_of, find_plugin, plugins
 from pipeline.commands.shared import json_option, print_json
 
 _SAID = {"pass": "pass", "fail": "FAIL", "not_offered": "-"}
@@ -132,7 +132,7 @@ def new(name: str, directory: Path | None) -> None:
 def _described(point: EntryPoint, *, stand: bool) -> dict[str, Any]:
     abilities, error = None, ""
     try:
-        abilities = asyncio.run(_abilities_of(point.name))
+        abilities = abilities_of(point.name)
     except (UnknownPicError, PicSettingError) as reason:
         error = str(reason)
     package = f"{point.dist.name} {point.dist.version}" if point.dist else point.value
@@ -144,14 +144,6 @@ def _described(point: EntryPoint, *, stand: bool) -> dict[str, Any]:
         "abilities": abilities,
         "error": error,
     }
-
-
-async def _abilities_of(name: str) -> Abilities:
-    made = await asyncio.to_thread(make_pic, name)
-    try:
-        return made.abilities
-    finally:
-        await made.close()
 
 
 def _abilities_in_words(abilities: Abilities) -> str:

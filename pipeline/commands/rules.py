@@ -21,9 +21,9 @@ from connectors.rules.recorded import (
 )
 from connectors.sinks.database import Database, DatabaseError, open_database
 from connectors.tenants.book import rule_book
-from connectors.tenants.document import TenantFileError, check_edition, is_edition, parse_tenants
+from connectors.tenants.document import TenantFileError, check_edition, is_edition
 from connectors.tenants.rule_checks import COST_MAX, known_groups, rule_cost
-from pipeline.commands.shared import codec_of, json_option, print_json, read_text, settings_with
+from pipeline.commands.shared import codec_of, json_option, print_json, read_text, settings_with, tenants_in
 from pipeline.stages.localization import localize
 from pipeline.stages.rules.explain import RuleView, explain, explain_order
 from pipeline.stages.rules.facts import facts_of
@@ -330,11 +330,9 @@ def _order_lines(order: Sequence[RouteView]) -> Iterator[str]:
 
 def _tenants(text: str, name: str) -> list[TenantRules]:
     try:
-        return parse_tenants(text, name, pics=settings_with().pics)
+        return tenants_in(text, name, settings_with())
     except TenantFileError as error:
-        count = len(error.mistakes)
-        what = "a mistake" if count == 1 else f"{count} mistakes"
-        raise click.ClickException(f"{name} has {what}:\n{error}") from None
+        raise click.ClickException(f"{name} has {error.count}:\n{error}") from None
 
 
 def _of(tenant: TenantRules) -> dict[str, Any]:

@@ -58,9 +58,7 @@ def explain(facts: Facts, book: RuleBook, decision: Accepted | Rejected) -> list
     return views
 
 
-def explain_order(
-    facts: Facts, rules: TenantRules, book: RuleBook, decision: Accepted | Rejected
-) -> list[RouteView]:
+def explain_order(facts: Facts, rules: TenantRules, book: RuleBook, decision: Accepted | Rejected) -> list[RouteView]:
     """The PICs that may carry the payment in their order, then those that may not, each with why; empty when the payment was
     rejected for anything else."""
     if isinstance(decision, Rejected) and decision.reason is not Reason.ROUTE_NOT_ALLOWED:

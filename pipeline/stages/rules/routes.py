@@ -107,7 +107,7 @@ def _cost_minor(pic: str, facts: Facts, rules: TenantRules) -> int:
 
 
 def _left_out(pic: str, facts: Facts, rules: TenantRules, book: RuleBook, residency: Ready | None) -> str:
-    """Why ``pic`` does not carry the payment; empty when it may. One that does not say where it keeps payments is not judged."""
+    """Why ``pic`` does not carry the payment; empty when it may. One of which it is not said where it keeps payments may."""
     takes = rules.pics.get(pic)
     if takes is not None:
         if takes.methods and facts.method not in takes.methods:
