@@ -102,7 +102,7 @@ def codes_of(plugin: str) -> Mapping[str, Meaning] | None:
 
     Raises :class:`UnknownPicError` for a table that cannot be loaded.
     """
-    point = next(iter(entry_points(group=CODES_GROUP, name=plugin)), None)
+    point = next((each for each in entry_points(group=CODES_GROUP) if each.name == plugin), None)
     if point is None:
         return None
     try:

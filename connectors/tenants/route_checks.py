@@ -40,7 +40,7 @@ def route_mistakes(
             yield RuleMistake(path, f"{before}must be one of {there}, is {shown(pic)}")
         for what in _cannot(pic, rule, rules, abilities.get(pic)):
             yield RuleMistake(path, before + what)
-        by_cost = rule is not None and rule.route is not None and rule.route.by == "cost"
+        by_cost = rule is not None and rule.route is not None and rule.route.by == "cost" and not rule.route.split
         if by_cost and rules.pics.get(pic, _ALL).cost is None:
             yield RuleMistake(path, f"{before}{pic} has no cost to compare: write it in pics.{pic}.cost")
 
@@ -122,10 +122,12 @@ def _cannot(pic: str, rule: Rule | None, rules: TenantRules, can: Abilities | No
         ("currencies", rule.currency if rule else [], rules.currencies, said.currencies, can.currencies if can else ()),
     ):
         asked = named or list(taken)
+        if any(value not in taken for value in kept):
+            continue  # Told where it is written.
         refused = [value for value in asked if kept and value not in kept]
         if refused and (named or len(refused) == len(asked)):
             yield f"{pic} does not take {', '.join(refused)}: pics.{pic}.{name} has {', '.join(kept)} only"
-        unable = [value for value in asked if able and value not in able and value not in refused]
+        unable = [value for value in asked if able and value not in able and not kept]
         if unable:
             where = f"pics.{pic}.{name}" + (f", or the rule's {name.rstrip('s')}" if rule and name == "methods" else "")
             hint = "" if named else f"; say in {where} what it is for"

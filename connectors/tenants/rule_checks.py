@@ -366,7 +366,7 @@ def _split(terms: RouteTerms) -> Iterator[RuleMistake]:
         if not PIC_PATTERN.match(pic):
             yield RuleMistake(f"split.{pic}", "must be under the name of a payment integration client")
         yield from _between(f"split.{pic}", weight, 0, WEIGHT_MAX)
-    if all(weight <= 0 for weight in terms.split.values()):
+    if not any(terms.split.values()):
         yield RuleMistake("split", "must have a weight above 0")
 
 
