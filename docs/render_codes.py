@@ -16,10 +16,10 @@ HEAD = """# What PICs' codes mean
 Written from the plugins' tables by `docs/render_codes.py`; do not edit. `ptr pic codes NAME` prints the same of any installed
 plugin.
 
-The *decline code* is one of the standard set (`connectors/pic/declines.py`): it is what events, reports and the audit tables show,
-whoever the PIC is. The *retry* is what may be tried next, always as a new attempt: `never` nothing, `here` later, at this PIC or
-another, `elsewhere` at another PIC only. Which the others are, and in which order, the tenant says: `route` and `failover` in
-[rules.md](rules.md).
+The *decline code* is one of the standard set (`connectors/pic/declines.py`): it is what events, reports and the audit tables
+show, whoever the PIC is. The *retry* is what may be tried next, always as a new attempt: `never` nothing, `here` later, at this
+PIC or another, `elsewhere` at another PIC only. Which the others are, in which order, is the tenant's: `route` and `failover`
+in [rules.md](rules.md).
 """
 
 
@@ -45,7 +45,7 @@ PLUGINS: Mapping[str, tuple[str, str, str]] = {
         "ISO 8583",
         "Field 39 of an answer (response code).",
         f"{_words(APPROVED)} approve. {_words(UNWANTED)} approve what cannot be used, so it is reversed."
-        f" {_words(NOT_DECIDED)} decide nothing: pending. {_words(NOT_FOUND)} answer a reversal or an inquiry: there is nothing."
+        f" {_words(NOT_DECIDED)} decide nothing: pending. {_words(NOT_FOUND)} answer a reversal or inquiry: there is none."
         " Any other code is no answer: the request is reversed, or stays pending.",
     ),
     "iso20022": (

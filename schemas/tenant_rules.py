@@ -25,7 +25,7 @@ class MethodRules(_Rules, frozen=True, kw_only=True):
 class PicRules(Sparse, frozen=True, kw_only=True):
     """What a tenant says of one payment integration client: what it is for, and what a payment costs there."""
 
-    #: Methods and currencies that it carries; empty means all. Payments in others are not routed to it.
+    #: Methods and currencies that it carries; empty means all. Others are not routed to it.
     methods: list[str] = []
     currencies: list[str] = []
     #: What the PIC takes of a payment, for routes by cost.

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
+from click.testing import CliRunner
 
 from connectors.pic.base import Abilities
 from connectors.tenants.book import TenantBook
 from connectors.tenants.document import TenantFileError, document_hash, document_of, parse_tenants
 from connectors.tenants.route_checks import route_mistakes
+from pipeline.cli import main
 from schemas.records import TenantConfigured
 from schemas.tenant_rules import TenantRules
 
@@ -172,3 +177,50 @@ def test_documents_of_earlier_programs_have_no_mistake_in_their_routes() -> None
     """Neither field is in them; both have a default."""
     rules = TenantRules(tenant="acme", pic="simulator", currencies=["EUR"], routes={"simulator": ["DE"]})
     assert list(route_mistakes(rules)) == []
+
+
+# -- commands ---------------------------------------------------------------------------------------------------------
+
+
+def ptr(*words: str, **settings: str) -> tuple[int, str]:
+    """Exit code and output of `ptr rules`."""
+    result = CliRunner(env=settings).invoke(main, ["rules", *words], prog_name="ptr")
+    return result.exit_code, result.output
+
+
+def test_a_file_is_checked_by_what_the_plugins_here_can_do(tmp_path: Path) -> None:
+    """By their own word, made with the settings of this environment; one that cannot be made is told and not judged."""
+    file = tmp_path / "tenants.yaml"
+    file.write_text("tenant: acme\npic: simulator\ncurrencies: [EUR]\nfailover: [stripe]\n")
+    code, said = ptr("check", str(file), PTR_PICS="simulator,stripe", PTR_PIC_STRIPE_API_KEY="sk_test_x")
+    assert code == 1
+    assert "tenants.yaml:4: failover[0]: stripe cannot do bank_account, wallet: its plugin does card" in said
+    assert "sk_test_x" not in said
+    code, said = ptr("check", str(file), PTR_PICS="simulator,stripe")
+    assert code == 0
+    assert (
+        "routes to stripe are not checked by what it can do: PIC stripe: PTR_PIC_STRIPE_API_KEY_FILE is missing" in said
+    )
+    code, said = ptr("check", str(file), PTR_PICS="simulator")
+    assert (code, "4: failover[0]: must be one of simulator, is 'stripe'" in said) == (1, True)
+
+
+def test_cases_tell_the_order_and_why() -> None:
+    """Of all with --routes, otherwise of those that differ; in JSON always."""
+    docs = Path(__file__).parents[2] / "docs"
+    files = (str(docs / "routing-example.yaml"), str(docs / "routing-example.cases.yaml"))
+    pics = "stripe,iso8583,iso20022"
+    code, said = ptr("test", *files, "--routes", PTR_PICS=pics)
+    assert code == 0
+    lines = [line.split(maxsplit=2) for line in said.splitlines()]
+    assert ["1", "iso8583", "rule cards-by-cost: costs 265 EUR (minor units)"] in lines
+    assert ["-", "iso20022", "does not take currency CHF"] in lines
+    code, said = ptr("test", *files, PTR_PICS=pics)
+    assert (code, said.splitlines()[-1], "costs" in said) == (0, "8 cases, 0 of them differ", False)
+    _, said = ptr("test", *files, "--json", PTR_PICS=pics)
+    cases = json.loads(said[said.index("[") :])
+    assert cases[1]["routes"][0] == {
+        "pic": "iso8583",
+        "place": 1,
+        "why": "rule cards-by-cost: costs 265 EUR (minor units)",
+    }

@@ -216,7 +216,7 @@ def test_a_split_keeps_payments_where_they_were_when_weights_are_scaled() -> Non
 
 def test_a_split_is_even_within_each_partition() -> None:
     """A payment's partition is CRC-32 of the same text: all of one partition's payments must not be in one part."""
-    split = Split({"a": 50, "b": 50})
+    split = Split({"a": 1, "b": 1})
     for partition in range(4):
         ids = [f"p{n}" for n in range(8_000) if crc32(f"t|p{n}".encode()) % 4 == partition]
         assert sum(split.order("t", each)[0] == "a" for each in ids) / len(ids) == pytest.approx(0.5, abs=0.05)
