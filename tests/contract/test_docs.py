@@ -200,7 +200,7 @@ def test_the_table_of_fraud_rules_is_that_of_the_library() -> None:
 
 
 def test_the_page_of_codes_is_that_of_the_plugins() -> None:
-    """docs/plugins-codes.md is what docs/render_codes.py writes: every code of every plugin of ours, what it means and allows."""
+    """docs/plugins-codes.md is what docs/render_codes.py writes: every code of our plugins, what it means and allows."""
     page = (DOCS / "plugins-codes.md").read_text()
     assert page == runpy.run_path(str(DOCS / "render_codes.py"))["render"](), "run: python docs/render_codes.py"
     for title, name in (

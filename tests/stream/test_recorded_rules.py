@@ -107,7 +107,7 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def run(*arguments: str) -> tuple[int, str]:
-    result = CliRunner().invoke(main, ["rules", *arguments])
+    result = CliRunner(env={"PTR_PICS": "simulator,simulator-2"}).invoke(main, ["rules", *arguments])
     return result.exit_code, result.output
 
 
