@@ -122,6 +122,7 @@ def make(context: Context) -> Stage:
             "country": request.locality.country,
             "method": request.instrument.kind,
             "token": request.instrument.token,
+            "kind": request.kind,
             "debtor_country": request.debtor.country,
             "received_at_ms": received_at_ms,
             "trace_id": _trace_id(record),

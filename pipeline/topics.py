@@ -70,6 +70,21 @@ COMPLETED = _log(
     retention_days=30,
     message_timestamp_type="LogAppendTime",
 )
+# Received at the broker's time, as requests: no clock of a worker decides.
+OPERATIONS = _log(
+    "operations.requested.v1",
+    "captures, voids and refunds as clients post them, keyed by payment",
+    message_timestamp_type="LogAppendTime",
+)
+NOTIFIED = _log(
+    "payments.notified.v1",
+    "news of attempts that no call brought: PICs' notifications, statements, people; keyed by payment",
+    retention_days=30,
+)
+UPDATED = _log(
+    "payments.updated.v1", "each step of a payment after or beside its outcome, keyed by payment", retention_days=30
+)
+PARKED = _log("payments.parked.v1", "payments and operations that need a person, keyed by payment", retention_days=30)
 CREDITED = _log(
     "payments.credited.v1", "payments to accounts that were paid, for tenants that look at them; keyed by payer"
 )
@@ -170,6 +185,10 @@ def all_topics(pics: Iterable[str]) -> list[Topic]:
         ANSWERED,
         ENDED,
         COMPLETED,
+        OPERATIONS,
+        NOTIFIED,
+        UPDATED,
+        PARKED,
         CREDITED,
         CHARGEBACKS,
         PARTIES_SEEN,
@@ -195,5 +214,5 @@ def audited(pics: Iterable[str]) -> list[Topic]:
     come: what is refused may hold what must not be kept."""
     queues = [topic for pic in sorted(pics) for topic in (queue(pic), *retries(pic))]
     reviews = [REVIEWS_OPENED, REVIEWS_ANSWERED, PARTIES_FLAGGED]
-    ends = [ANSWERED, COMPLETED, CHARGEBACKS, DEAD_LETTERS, TENANTS, EXCEPTIONS, SNOOZES]
+    ends = [ANSWERED, COMPLETED, NOTIFIED, UPDATED, PARKED, CHARGEBACKS, DEAD_LETTERS, TENANTS, EXCEPTIONS, SNOOZES]
     return [SCREENED, LOCALIZED, PROFILED, SCORED, *reviews, *queues, *ends]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import zlib
+from typing import NamedTuple
 
 #: Separates the parts of a key; no id may contain it.
 SEPARATOR = "|"
@@ -11,6 +12,7 @@ SEPARATOR = "|"
 TENANT_PATTERN = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}\Z")
 #: Ids of payments, parties and terminals: printable, no separator, bounded.
 ID_PATTERN = re.compile(r"[^|\s\x00-\x1f\x7f]{1,80}\Z")
+_ATTEMPT = re.compile(r"[1-9][0-9]{0,3}\Z")
 PIC_PATTERN = re.compile(r"[a-z0-9][a-z0-9-]{0,39}\Z")
 
 
@@ -34,9 +36,30 @@ def payee_key(tenant: str, creditor_id: str, terminal_id: str) -> bytes:
     return f"{tenant}|{creditor_id}|{terminal_id}".encode() if terminal_id else f"{tenant}|{creditor_id}".encode()
 
 
-def attempt_id(tenant: str, payment_id: str, attempt: int) -> str:
-    """Idempotency key of a call to a PIC."""
+def attempt_id(tenant: str, payment_id: str, attempt: int, operation_id: str = "") -> str:
+    """Idempotency key of a call to a PIC: of a payment's attempt, or of one of its operations' attempt."""
+    if operation_id:
+        return f"{tenant}|{payment_id}|{operation_id}|{attempt}"
     return f"{tenant}|{payment_id}|{attempt}"
+
+
+class AttemptName(NamedTuple):
+    """What an idempotency key names; ``operation_id`` is empty for the payment itself."""
+
+    tenant: str
+    payment_id: str
+    operation_id: str
+    attempt: int
+
+
+def parse_attempt_id(text: str) -> AttemptName:
+    """What :func:`attempt_id` was made of. Raises :class:`ValueError` for anything else."""
+    parts = text.split(SEPARATOR)
+    tenant, payment_id, operation_id, attempt = (*parts[:2], "", parts[2]) if len(parts) == 3 else parts
+    ids_fit = ID_PATTERN.match(payment_id) and (ID_PATTERN.match(operation_id) or len(parts) == 3)
+    if not (TENANT_PATTERN.match(tenant) and ids_fit and _ATTEMPT.match(attempt)):
+        raise ValueError("no attempt id")
+    return AttemptName(tenant, payment_id, operation_id, int(attempt))
 
 
 #: Sender numbers of what reviews let go on. It comes into a topic that another stage writes too, from a record of another

@@ -97,6 +97,7 @@ class PaymentScreened(Record, frozen=True, kw_only=True):
     country: str
     method: str
     token: str
+    kind: str = "payment"
     debtor_country: str = ""
     received_at_ms: int
     trace_id: str = ""
@@ -177,6 +178,7 @@ class PaymentLocalized(Record, frozen=True, kw_only=True):
     country: str
     method: str
     token: str
+    kind: str = "payment"
     debtor_country: str = ""
     received_at_ms: int
     trace_id: str = ""
@@ -209,6 +211,7 @@ class PaymentProfiled(Record, frozen=True, kw_only=True):
     country: str
     method: str
     token: str
+    kind: str = "payment"
     debtor_country: str = ""
     received_at_ms: int
     trace_id: str = ""
@@ -272,6 +275,7 @@ class PaymentScored(Record, frozen=True, kw_only=True):
     country: str
     method: str
     token: str
+    kind: str = "payment"
     debtor_country: str = ""
     received_at_ms: int
     trace_id: str = ""
@@ -287,6 +291,9 @@ class PaymentQueued(Record, frozen=True, kw_only=True):
     ask: int
     not_before_ms: int
     challenge: bool = False
+    operation_id: str = ""
+    original_reference: str = ""
+    unsent: bool = False
     rule_version: int
     sca: str = ""
     sca_basis: str = ""
@@ -304,6 +311,7 @@ class PaymentQueued(Record, frozen=True, kw_only=True):
     country: str
     method: str
     token: str
+    kind: str = "payment"
     debtor_country: str = ""
     received_at_ms: int
     trace_id: str = ""
@@ -324,6 +332,10 @@ class PaymentAnswered(Record, frozen=True, kw_only=True):
     tenant: str
     payment_id: str
     trace_id: str = ""
+    operation_id: str = ""
+    retry: str = "never"
+    retry_after_ms: int = 0
+    action_url: str = ""
 
 
 class PaymentEnded(Record, frozen=True, kw_only=True):
@@ -368,6 +380,83 @@ class PaymentCompleted(Record, frozen=True, kw_only=True):
     pic_reference: str = ""
     attempts: int = 0
     repeat: bool = False
+    trace_id: str = ""
+
+
+class OperationRequested(Record, frozen=True, kw_only=True):
+    """A client asks to capture, void or refund what was authorized or paid."""
+
+    tenant: str
+    payment_id: str
+    operation_id: str
+    kind: str
+    amount_minor: int = 0
+    currency: str
+    requested_at_ms: int
+
+
+class PaymentNotified(Record, frozen=True, kw_only=True):
+    """News of an attempt from outside the calls, verified: what a PIC told by itself, a statement, or a person."""
+
+    event_id: str
+    source: str
+    who: str = ""
+    why: str = ""
+    pic: str
+    tenant: str
+    payment_id: str
+    operation_id: str = ""
+    attempt: int
+    outcome: str
+    reason: str = ""
+    retry: str = "never"
+    pic_reference: str = ""
+    action_url: str = ""
+    occurred_at_ms: int
+
+
+class PaymentUpdated(Record, frozen=True, kw_only=True):
+    """Where a payment stands after a step that is not its first outcome."""
+
+    event_id: str
+    tenant: str
+    payment_id: str
+    operation_id: str = ""
+    kind: str
+    outcome: str
+    reason: str = ""
+    detail: str = ""
+    amount_minor: int
+    currency: str
+    status: str
+    authorized_minor: int = 0
+    captured_minor: int = 0
+    refunded_minor: int = 0
+    action_url: str = ""
+    pic: str = ""
+    pic_reference: str = ""
+    attempts: int = 0
+    occurred_at_ms: int
+    repeat: bool = False
+    trace_id: str = ""
+
+
+class PaymentParked(Record, frozen=True, kw_only=True):
+    """A payment, or an operation on one, that needs a person."""
+
+    event_id: str
+    tenant: str
+    payment_id: str
+    operation_id: str = ""
+    kind: str
+    attempt: int
+    pic: str
+    reason: str
+    detail: str = ""
+    amount_minor: int
+    currency: str
+    pic_reference: str = ""
+    parked_at_ms: int
     trace_id: str = ""
 
 
@@ -588,6 +677,10 @@ RECORDS: tuple[type[Record], ...] = (
     PaymentAnswered,
     PaymentEnded,
     PaymentCompleted,
+    OperationRequested,
+    PaymentNotified,
+    PaymentUpdated,
+    PaymentParked,
     PaymentCredited,
     DeadLetter,
     TenantConfigured,

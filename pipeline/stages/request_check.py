@@ -47,7 +47,7 @@ class Refused:
 
 
 _ACCEPTED: Final = Accepted()
-_KIND: Final = "payment"
+_KINDS: Final = ("payment", "authorize")
 #: Two capital letters; whether there is such a country is for localization.
 _COUNTRY_CODES: Final = frozenset(first + second for first, second in product(ascii_uppercase, repeat=2))
 #: Unicode's control characters, line and paragraph separators: no name has them, and they forge lines in reports.
@@ -79,7 +79,7 @@ def check_request(
 
 
 def _check_kind(request: PaymentRequested) -> Refused | None:
-    return None if request.kind == _KIND else Refused(Reason.UNSUPPORTED_KIND, "kind")
+    return None if request.kind in _KINDS else Refused(Reason.UNSUPPORTED_KIND, "kind")
 
 
 def _check_ids(request: PaymentRequested, is_id: Callable[[str], object] = ID_PATTERN.match) -> Refused | None:
