@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -33,8 +32,7 @@ def measure(
     partitions: int = 4,
     say: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
-    """One worker with the stage plugin alone: ``payments`` intents come into its queue at once; then, while it is restarted,
-    a fifth as many, which it takes for calls that may have been made.
+    """One worker with the stage plugin alone, and ``payments`` intents that come into its queue at once.
 
     Times are those at which the worker had the answers; memory is resident, with an empty queue and while it is served.
     """
@@ -51,24 +49,16 @@ def measure(
         time.sleep(2.0)
         empty_mb, began_cpu_s = _memory_mb(worker.pid), worker.cpu_s()
         say(f"{payments} intents, {takes_s * 1000:g} ms a call")
-        _queue(rig, 0, payments)
+        _queue(rig, payments)
         memory_mb = _served(rig, payments, lambda: _memory_mb(worker.pid))
         cpu_us = round((worker.cpu_s() - began_cpu_s) / payments * 1e6)
-        worker.kill(signal.SIGTERM)
-        more = payments // 5
-        say(f"{more} more while it is away")
-        _queue(rig, payments, more)
-        worker.start()
-        rig.wait_ready()
-        _served(rig, payments + more, lambda: 0)
         rig.stop()
         times_ms = _answers(rig)
     done = Counter(line for line in trace.read_text().splitlines() if line.startswith("done "))
     return {
         "calls": done.total(),
         "called_more_than_once": sum(count > 1 for count in done.values()),
-        "calls_per_s": _rate(times_ms[:payments]),
-        "payments_per_s_after_a_restart": _rate(times_ms[payments:]),
+        "calls_per_s": _rate(times_ms),
         "cpu_us_per_call": cpu_us,
         "memory_mb": {
             "queue_empty": empty_mb,
@@ -80,12 +70,12 @@ def measure(
     }
 
 
-def _queue(rig: Rig, first: int, payments: int) -> None:
-    """Intents as dispatch writes them, from payment number ``first`` on."""
+def _queue(rig: Rig, payments: int) -> None:
+    """Intents as dispatch writes them."""
     load, codec, producer = Load(0), Codec(), poster(rig.access)
     encode_request, encode = codec.encoder(PaymentRequested), codec.encoder(PaymentQueued)
     topic, now_ms = topics.queue(PIC).name, int(time.time() * 1000)
-    for number in range(first, first + payments):
+    for number in range(payments):
         payment = load.payment(number)
         key = payment_key(payment.tenant, payment.payment_id)
         queued = PaymentQueued(
