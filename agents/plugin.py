@@ -72,6 +72,7 @@ class _Plugin:
 
     async def serve_queue(self, records: Sequence[RawRecord], work: Work) -> None:
         """Calls: each intent once."""
+        begun = await self._begin(records, work)
         row: intents.IntentsRow = work.rows.get(intents.KEY)
         fresh: list[PaymentQueued] = []
         again: list[PaymentQueued] = []
@@ -80,7 +81,7 @@ class _Plugin:
             queued = self._read(record, work)
             if queued is None or _is_repeat(queued, row, work):
                 continue
-            if work.maybe_called(record):
+            if work.maybe_called(record) and record.offset <= begun:
                 perhaps.append(queued)
             else:
                 (fresh if queued.ask == 0 or queued.unsent else again).append(queued)
@@ -91,6 +92,27 @@ class _Plugin:
         if fresh:
             await self._call(fresh, work, unsent="unsent")
         work.rows.save(intents.KEY, row)
+
+    async def _begin(self, records: Sequence[RawRecord], work: Work) -> int:
+        """The offset up to which an earlier owner may have served; ours is durable before anything of ``records`` is served.
+
+        Only where it cannot be found out what became of a call: what waits behind those need not be a person's work, and a
+        publication for each batch is less than that. Elsewhere, and after an older program, it may have served all.
+        """
+        abilities = self._pic.abilities
+        if abilities.looks_up or abilities.deduplicates:
+            return records[-1].offset
+        row: intents.IntentsRow = work.rows.get(intents.BEGUN)
+        served: intents.IntentsRow = work.rows.get(intents.KEY)
+        last, unknown = records[-1].offset, bool(served.seen) and not row.seen
+        if unknown and work.maybe_called(records[-1]):
+            return last
+        begun = row.seen.get(0, -1)
+        if begun < last:
+            row.seen[0] = last
+            work.rows.save(intents.BEGUN, row)
+            await work.record()
+        return last if unknown else begun
 
     async def _find_out(self, perhaps: list[PaymentQueued], work: Work) -> None:
         """Answer what an earlier owner may have served, without a call."""

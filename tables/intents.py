@@ -16,6 +16,10 @@ from pipeline import topics
 KEY = b"intents"
 
 
+#: Key of the row that says, under 0, up to which offset of the queue calls may have been begun.
+BEGUN = b"#begun"
+
+
 class IntentsRow(msgspec.Struct, array_like=True):
     """The fence of one queue partition; or, under 0, the last ask of one attempt."""
 

@@ -136,6 +136,13 @@ class _Work:
     def holds(self) -> bool:
         return self._runner.lease.fresh()
 
+    async def record(self) -> None:
+        runner = self._runner
+        await runner.output.delivered()
+        await runner.lease.hold()
+        self.rows.publish(runner.output)  # Stored, and published once more, when their cycle is recorded.
+        await runner.output.delivered()
+
     async def hold(self) -> None:
         await self._runner.lease.hold()
 

@@ -48,6 +48,10 @@ class Work(Protocol):
     def maybe_called(self, record: RawRecord) -> bool:
         """Whether an earlier owner of the partition may have handled this record without acknowledging it."""
 
+    async def record(self) -> None:
+        """Return when what was emitted so far, and then the rows saved so far, are durable: before what must not be begun
+        unless it is known. Call it before a row is changed that is not to be recorded yet."""
+
     async def hold(self) -> None:
         """Wait until this worker surely owns its partitions; before anything that cannot be fenced."""
 
