@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import tracemalloc
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -184,10 +185,8 @@ def test_damaged_files_are_lines_or_refused(drawn: st.DataObject) -> None:
     text = bytearray(statement([heard(1), heard(2)]).encode())
     for _ in range(drawn.draw(st.integers(1, 5))):
         text[drawn.draw(st.integers(0, len(text) - 1))] = drawn.draw(st.integers(0, 255))
-    try:
+    with suppress(StatementError):
         lines_of(bytes(text))
-    except StatementError:
-        pass
 
 
 class _Endless(io.RawIOBase):
@@ -231,7 +230,8 @@ def test_memory_does_not_grow_with_the_file(entries: int, per_entry: int) -> Non
 
 def test_stripes_report_is_known_by_its_columns(tmp_path: Path) -> None:
     """Charges by the payment's metadata or its id, refunds by their own; fees and payouts are about nobody."""
-    header = f"{REPORT},refund_id,payment_metadata[attempt_id],refund_metadata[attempt_id],customer_facing_amount,customer_facing_currency"
+    more = "refund_id,payment_metadata[attempt_id],refund_metadata[attempt_id],customer_facing_amount,customer_facing_currency"
+    header = f"{REPORT},{more}"
     rows = [
         "txn_1,2026-11-27 10:00:00,eur,12.34,0.55,11.79,charge,pi_1,,acme|p1|1,,,",
         "txn_2,2026-11-27 11:00:00,eur,-5.00,0.00,-5.00,refund,pi_1,re_1,acme|p1|1,acme|p1|r1|1,,",
@@ -338,10 +338,8 @@ def test_a_damaged_table_is_refused(text: str | bytes, why: str, tmp_path: Path)
 @given(st.binary(max_size=400))
 def test_rubbish_is_refused_or_lines(content: bytes) -> None:
     """Never another error."""
-    try:
+    with suppress(StatementError):
         list(table.read(io.BytesIO(b"When,Ref,Type,Gross,Cur\n" + content), table_of(RULES, WORDS)))
-    except StatementError:
-        pass
 
 
 def test_a_file_of_nobodys_kind_says_what_to_do(tmp_path: Path) -> None:
@@ -355,7 +353,7 @@ def test_a_file_of_nobodys_kind_says_what_to_do(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["attempt_id", "attempt_id=", "=x", "name=Customer", "attempt_id:="])
 def test_a_wrong_rule_is_named(text: str) -> None:
     """A line has the fields that it has."""
-    with pytest.raises(RuleError, match="attempt_id|=x|name"):
+    with pytest.raises(RuleError, match=r"no rule|no field"):
         parse_rule(text)
 
 
