@@ -1,18 +1,19 @@
 """What the audit tables tell of attempts at one PIC: what was asked, and the last word on it.
 
 Read in pages of payments, in the order of their ids, so memory does not grow with the tables. Everything is in events'
-payloads, so reconciliation needs no column of its own and costs the sink nothing.
+payloads, so reconciliation needs no column of its own; operations have an index, for they change no row of ``payments``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import groupby
+from itertools import chain, groupby
 from typing import Any, Final
 
 import msgspec
 
 from connectors.sinks.database import Database
+from connectors.sinks.rows import OPERATIONS
 from pipeline import topics
 from pipeline.stages.reconciliation import MOVEMENTS, Attempt
 from schemas.limits import REQUESTED_AHEAD_MS_MAX
@@ -70,35 +71,51 @@ _told = msgspec.json.Decoder(_Told)
 
 
 def attempts_at(database: Database, pic: str, *, from_ms: int, until_ms: int) -> Iterator[Attempt]:
-    """Attempts that may have moved money at ``pic``, of payments that were asked for before ``until_ms`` and of which
-    something was recorded at ``from_ms`` or later; in the order of payments' ids. Raises ``DatabaseError``.
+    """Attempts that may have moved money at ``pic``: of payments that were asked for before ``until_ms`` and of which
+    something was recorded at ``from_ms`` or later, in the order of their ids; then those of operations that began at
+    ``from_ms`` or later. Raises ``DatabaseError``.
     """
     asked = [topic.name for topic in (topics.queue(pic), *topics.retries(pic))]
-    sql = _events_sql(database, len(asked))
     told = (topics.ANSWERED.name, topics.NOTIFIED.name, topics.COMPLETED.name, topics.UPDATED.name)
-    after = ("", "")
+    names = (*asked, *told)
+    rows = chain(
+        _of_payments(database, names, from_ms, until_ms + REQUESTED_AHEAD_MS_MAX),
+        database.stream(_operations_sql(len(names)), (from_ms, *names)),
+    )
+    for (tenant, payment_id), events in groupby(rows, key=lambda row: row[:2]):
+        yield from _attempts(tenant, payment_id, events, pic, frozenset(asked))
+
+
+def _of_payments(database: Database, names: tuple[str, ...], from_ms: int, until_ms: int) -> Iterator[tuple[Any, ...]]:
+    """Events of payments' own attempts."""
+    sql, after = _payments_sql(database, len(names)), ("", "")
     while True:
-        page = database.query(_PAGE, (*after, from_ms, until_ms + REQUESTED_AHEAD_MS_MAX, PAGE_PAYMENTS))
+        page = database.query(_PAGE, (*after, from_ms, until_ms, PAGE_PAYMENTS))
         if page:
-            rows = database.stream(
-                sql, (*page[0], *page[-1], from_ms, until_ms + REQUESTED_AHEAD_MS_MAX, *asked, *told)
-            )
-            for (tenant, payment_id), events in groupby(rows, key=lambda row: row[:2]):
-                yield from _attempts(tenant, payment_id, events, pic, frozenset(asked))
+            yield from database.stream(sql, (*page[0], *page[-1], from_ms, until_ms, *names))
         if len(page) < PAGE_PAYMENTS:
             return
         after = page[-1]
 
 
-def _events_sql(database: Database, queues: int) -> str:
-    names = ", ".join("?" * (queues + 4))
+def _payments_sql(database: Database, names: int) -> str:
     return (
         "SELECT e.tenant, e.payment_id, e.topic, e.recorded_at_ms, CAST(e.payload AS TEXT)"  # noqa: S608
         f" FROM payments p JOIN payment_events e ON {database.is_about('e', 'p')}"
         " WHERE (p.tenant, p.payment_id) >= (?, ?) AND (p.tenant, p.payment_id) <= (?, ?)"
         " AND p.updated_at_ms >= ? AND COALESCE(p.requested_at_ms, 0) < ?"
-        f" AND e.topic IN ({names}) AND e.payload IS NOT NULL"
+        f" AND e.topic IN ({', '.join('?' * names)}) AND e.sequence < {OPERATIONS} AND e.payload IS NOT NULL"
         " ORDER BY p.tenant, p.payment_id, e.sequence, e.recorded_at_ms, e.event_id"
+    )
+
+
+def _operations_sql(names: int) -> str:
+    """Captures, voids and refunds, which change no row of ``payments``: by an index of their own."""
+    return (
+        "SELECT e.tenant, e.payment_id, e.topic, e.recorded_at_ms, CAST(e.payload AS TEXT) FROM payment_events e"  # noqa: S608
+        f" WHERE e.sequence = {OPERATIONS} AND e.recorded_at_ms >= ?"
+        f" AND e.topic IN ({', '.join('?' * names)}) AND e.payload IS NOT NULL"
+        " ORDER BY e.tenant, e.payment_id, e.recorded_at_ms, e.event_id"
     )
 
 

@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from connectors.pic.iso20022.transfers import end_to_end_id
-from connectors.sinks.attempts import attempts_at
+from connectors.sinks.attempts import _operations_sql, attempts_at
 from connectors.sinks.database import Batch, open_database
 from connectors.sinks.rows import Columns, EventRow, Mapper, state_of
 from connectors.statements.scratch import Scratch
@@ -77,9 +77,9 @@ def write(url: str, events: Sequence[Record], at_ms: int = AT_MS) -> None:
     with closing(open_database(url, create=True)) as database:
         database.lock()
         database.migrate()
-        batch, mapper = Batch(), Mapper(CODEC)
+        batch, mapper, first = Batch(), Mapper(CODEC), database.query("SELECT COUNT(*) FROM payment_events")[0][0]
         by_payment: dict[tuple[str, str], list[Columns]] = defaultdict(list)
-        for offset, event in enumerate(events):
+        for offset, event in enumerate(events, first):
             topic = topic_of(event, getattr(event, "pic", ""))
             row = EventRow(*mapper.columns(topic, 0, offset, at_ms + offset, CODEC.encode(event)))
             batch.events.append(row)
@@ -218,6 +218,57 @@ def test_the_last_word_on_an_attempt_counts(desk: Desk) -> None:
     }
     assert (known["p1"].pic_reference, known["p1"].amount_minor, known["p1"].currency) == ("ref-1", 1_250, "EUR")
     assert known["p1"].first_ms == AT_MS and known["p1"].last_ms == AT_MS + 2
+
+
+def test_what_was_notified_counts(desk: Desk) -> None:
+    """News that no call brought are as good as an answer."""
+    told = PaymentNotified(
+        event_id="n1",
+        source="pic",
+        pic="acme",
+        tenant="t1",
+        payment_id="p1",
+        attempt=1,
+        outcome="paid",
+        pic_reference="ref-n",
+        occurred_at_ms=AT_MS,
+    )
+    write(desk.url, [*attempt("p1", "pending"), told])
+    assert desk.found(table(row("x", Ref="", Own="ref-n")))[:2] == (0, {"matched": 1})
+
+
+def test_captures_and_refunds_are_attempts_of_their_own(desk: Desk) -> None:
+    """An authorization moves no money, nor does a void; a refund long after its payment is known by its own time."""
+    day_ms = 86_400_000
+    write(desk.url, [*attempt("p1", "paid", kind="authorize"), *paid("p2")], AT_MS - 30 * day_ms)
+    operations: list[Record] = []
+    for payment, kind, operation_id, amount_minor in (
+        ("p1", "capture", "c1", 1_000),
+        ("p1", "void", "v1", 250),
+        ("p2", "refund", "r1", 300),
+        ("p2", "refund", "r2", 200),
+    ):
+        asked = queued(payment_id=payment, kind=kind, operation_id=operation_id, amount_minor=amount_minor)
+        operations += [
+            type(asked)(**(_fields(asked) | {"pic": "acme"})),
+            answered(
+                payment_id=payment, operation_id=operation_id, outcome="paid", pic="acme", pic_reference=operation_id
+            ),
+        ]
+    write(desk.url, operations, AT_MS)
+    lines = table(row("", "10.00", Ref="t1|p1|c1|1"), row("", "-3.00", "refund", Ref="t1|p2|r1|1"))
+    code, found, differences = desk.found(lines)
+    assert (code, found) == (1, {"matched": 2, "missing_there": 1})
+    assert differences[0]["attempt"]["operation_id"] == "r2"
+    assert desk.found(table(row("", "3.00", "payment", Ref="t1|p2|r1|1")))[1]["missing_here"] == 1
+
+
+def test_operations_are_found_by_their_index(desk: Desk) -> None:
+    """Which is for their place in the story, and no other."""
+    write(desk.url, paid("p1"))
+    with closing(open_database(desk.url)) as database:
+        plan = database.query(f"EXPLAIN QUERY PLAN {_operations_sql(2)}", (0, "a", "b"))
+    assert "payment_events_operations" in str(plan)
 
 
 def test_only_one_tenant(desk: Desk) -> None:
