@@ -191,22 +191,26 @@ class NotificationServer:
         headers = {key.lower(): value for key, value in request.headers.items()}
         try:
             told = pic.parse_notification(Notice(headers=headers, body=body, received_at_s=received_at_s))
+            records = [self._record(each) for each in (news_of(name, one) for one in told) if each is not None]
         except NotificationError as error:
             return error.reason, problem(*_REFUSED[error.reason])
-        news = [each for each in (news_of(name, one) for one in told) if each is not None]
-        if not news:
+        except Exception as error:
+            log.error("a notification of %s: its plugin failed: %s", name, type(error).__name__)
+            return "failed", problem(500, "this PIC's plugin cannot read it")
+        if not records:
             # It is the PIC's, and about nothing that waits for it: sent again it would be no other.
             return "no_news", web.json_response({"published": 0})
         try:
-            await asyncio.gather(
-                *(self._poster.post(self._encode(each), payment_key(each.tenant, each.payment_id)) for each in news)
-            )
+            await asyncio.gather(*(self._poster.post(value, key) for value, key in records))
         except PostError as error:
             self._metrics.ready.set(0)
             log.error("a notification of %s was not published: %s", name, error)
             return "not_delivered", _later("Kafka did not take it: send it again")
         self._metrics.ready.set(1)
-        return "published", web.json_response({"published": len(news)})
+        return "published", web.json_response({"published": len(records)})
+
+    def _record(self, news: PaymentNotified) -> tuple[bytes, bytes]:
+        return self._encode(news), payment_key(news.tenant, news.payment_id)
 
     async def _live(self, request: web.Request) -> web.Response:
         return web.json_response({"live": True})
