@@ -86,7 +86,7 @@ def test_a_pending_payment_is_paid_by_news_from_outside(kafka: LocalKafka, tmp_p
     comes twice; a forged one nothing. What reconciles afterwards matches."""
     load = a_load(1)
     names = ("told", "stated", "forged")
-    with working(kafka.address, tmp_path, load, "worker") as (rig, _):
+    with working(kafka.address, tmp_path, load, "worker") as (rig, (worker,)):
         ledger = tmp_path / "pic.db"
         post(kafka.address, *(a_payment(name, "tok_never") for name in names))
         until("all are asked for", lambda: rig.count(topics.ANSWERED.name) >= len(names))
@@ -101,7 +101,7 @@ def test_a_pending_payment_is_paid_by_news_from_outside(kafka: LocalKafka, tmp_p
                 assert connection.getresponse().status == status
                 connection.close()
         until("the one that was told of is paid", lambda: "told" in outcomes(kafka.address))
-        reconciled = reconcile(rig.environment, tmp_path, "stated", "--publish")
+        reconciled = reconcile(worker.environment, tmp_path, "stated", "--publish")
         assert reconciled["found"] == {"status_differs": 1} and reconciled["published"] == 1
         until("the one that was stated is paid", lambda: "stated" in outcomes(kafka.address))
         for name, reference in (("told", "sim-told"), ("stated", "ref-stated")):
@@ -110,7 +110,7 @@ def test_a_pending_payment_is_paid_by_news_from_outside(kafka: LocalKafka, tmp_p
         assert "forged" not in outcomes(kafka.address)
         until(
             "the sink has both",
-            lambda: reconcile(rig.environment, tmp_path, "told", "stated")["found"] == {"matched": 2},
+            lambda: reconcile(worker.environment, tmp_path, "told", "stated")["found"] == {"matched": 2},
             pause_s=0.5,
         )
         entries = SqliteLedger(ledger).entries()
@@ -136,7 +136,7 @@ def reconcile(environment: dict[str, str], folder: Path, *words: str) -> dict[st
         [sys.executable, "-m", "pipeline.cli", "reconcile", str(statement), "--pic", "simulator", "--json"]
         + [option for rule in rules for option in ("--map", rule)]
         + [word for word in words if word.startswith("--")],
-        env=environment,
+        env=os.environ | environment,
         capture_output=True,
         text=True,
         timeout=120,
