@@ -101,8 +101,15 @@ def test_a_pending_payment_is_paid_by_news_from_outside(kafka: LocalKafka, tmp_p
                 assert connection.getresponse().status == status
                 connection.close()
         until("the one that was told of is paid", lambda: "told" in outcomes(kafka.address))
-        reconciled = reconcile(worker.environment, tmp_path, "stated", "--publish")
-        assert reconciled["found"] == {"status_differs": 1} and reconciled["published"] == 1
+        until(
+            "the sink knows both",
+            # The one that was told of is paid and not in this statement.
+            lambda: (
+                reconcile(worker.environment, tmp_path, "stated")["found"] == {"status_differs": 1, "missing_there": 1}
+            ),
+            pause_s=0.5,
+        )
+        assert reconcile(worker.environment, tmp_path, "stated", "--publish")["published"] == 1
         until("the one that was stated is paid", lambda: "stated" in outcomes(kafka.address))
         for name, reference in (("told", "sim-told"), ("stated", "ref-stated")):
             (completed,) = outcomes(kafka.address)[name]

@@ -233,7 +233,9 @@ def test_what_was_notified_counts(desk: Desk) -> None:
         pic_reference="ref-n",
         occurred_at_ms=AT_MS,
     )
-    write(desk.url, [*attempt("p1", "pending"), told])
+    # Another PIC's word about this attempt is none.
+    theirs = PaymentNotified(**(_fields(told) | {"event_id": "n2", "pic": "other", "payment_id": "p2"}))
+    write(desk.url, [*attempt("p1", "pending"), told, *attempt("p2", "pending"), theirs])
     assert desk.found(table(row("x", Ref="", Own="ref-n")))[:2] == (0, {"matched": 1})
 
 
