@@ -18,6 +18,8 @@ COMMANDS = {
     "show": ("show", "show", "Tell the story of a payment."),
     "operations": ("operations", "operations", "Capture, void or refund a payment."),
     "reviews": ("reviews", "reviews", "Show payments that wait for a person, and decide them."),
+    "reconcile": ("reconcile", "reconcile", "Compare a PIC's statement with our attempts."),
+    "notifications": ("notifications", "notifications", "Receive PICs' notifications over HTTP."),
     "exceptions": ("exceptions", "exceptions", "Except parties from sanctions matches, per tenant."),
     "tenants": ("tenants", "tenants", "Publish and list tenants' configurations."),
     "rules": ("rules", "rules", "Check, test and explain business rules."),

@@ -63,6 +63,15 @@ class Metrics:
         self.snoozes_ignored = Counter(
             "ptr_fraud_snoozes_ignored", "Snoozed rules without effect", ["why"], registry=registry
         )
+        self.notifications = Counter(
+            "ptr_notifications", "Notifications of PICs, and what became of them", ["pic", "result"], registry=registry
+        )
+        self.notification_seconds = Histogram(
+            "ptr_notification_seconds",
+            "From a notification's receipt until Kafka has it",
+            buckets=(0.01, 0.05, 0.1, 0.5, 1, 5, 10),
+            registry=registry,
+        )
 
 
 class GroupMetrics:
