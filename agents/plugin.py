@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import Final
 
 from agents.context import Context
@@ -26,6 +27,8 @@ from tables import intents
 NAME = "plugin"
 #: Look-ups of one retry topic that are asked for together.
 RETRY_BATCH_MAX = 200
+#: Calls between two looks whether the PIC is paused: several times what a plugin has in flight, some seconds of a slow PIC.
+CALLS_BATCH_MAX = 256
 #: The words of ``payments.answered.v1`` for those of plugins: what is not done for sure is asked about again.
 WORDS: Final = {
     "succeeded": "paid",
@@ -43,7 +46,7 @@ def groups(context: Context) -> list[Group]:
         plugin = _Plugin(context, pic, name)
         queue = Stage(name=f"{NAME}-{name}", source=topics.queue(name).name, handle_batch=plugin.serve_queue)
         table = Table(name=intents.name(name), changelog=intents.changelog(name), row_type=intents.IntentsRow)
-        made.append(Group(name=queue.name, stages=(queue,), table=table))
+        made.append(Group(name=queue.name, stages=(queue,), table=table, waits=True))
         for delay_s, topic in zip(topics.RETRY_DELAYS_S, topics.retries(name), strict=True):
             retry = Stage(name=f"{NAME}-{name}-retry-{delay_s}s", source=topic.name, handle_batch=plugin.serve_retries)
             made.append(Group(name=retry.name, stages=(retry,), waits=True))
@@ -56,22 +59,25 @@ class _Plugin:
     def __init__(self, context: Context, pic: Pic, name: str) -> None:
         self._pic = pic
         self._name = name
+        self._paused = partial(context.controls.paused, name)
         self._decode = context.codec.decoder(PaymentQueued)
         self._encode = context.codec.dict_encoder(PaymentAnswered)
 
     async def serve_queue(self, records: Sequence[RawRecord], work: Work) -> None:
         """First asks: each intent once."""
         row: intents.IntentsRow = work.rows.get(intents.KEY)
+        seen = dict(row.seen)  # What is abandoned while it waits must not be in the row.
         fresh: list[PaymentQueued] = []
         uncertain: list[PaymentQueued] = []
         for record in records:
             queued = self._read(record, work)
             if queued is None or repeated(
-                row.seen, {"sender_partition": queued.sender_partition, "sender_offset": queued.sender_offset}
+                seen, {"sender_partition": queued.sender_partition, "sender_offset": queued.sender_offset}
             ):
                 continue
             (uncertain if work.maybe_called(record) else fresh).append(queued)
         await self._ask(fresh, uncertain, work)
+        row.seen = seen
         work.rows.save(intents.KEY, row)
 
     async def serve_retries(self, records: Sequence[RawRecord], work: Work) -> None:
@@ -108,11 +114,13 @@ class _Plugin:
                     fresh.append(queued)
                 else:
                     self._answer(queued, answer, work, called=False)
-        if fresh:
+        for start in range(0, len(fresh), CALLS_BATCH_MAX):
+            part = fresh[start : start + CALLS_BATCH_MAX]
+            await work.wait_while(self._paused)
             # Nothing outside can be fenced: ask only while this worker surely owns the partition.
             await work.hold()
-            answers = await self._pic.perform([_call_of(queued) for queued in fresh])
-            for queued, answer in zip(fresh, answers, strict=True):
+            answers = await self._pic.perform([_call_of(queued) for queued in part])
+            for queued, answer in zip(part, answers, strict=True):
                 self._answer(queued, answer, work, called=True)
 
     def _answer(self, queued: PaymentQueued, answer: Answer, work: Work, *, called: bool) -> None:

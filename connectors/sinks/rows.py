@@ -28,6 +28,7 @@ from schemas.records import (
     PaymentQueued,
     PaymentScored,
     PaymentScreened,
+    PicControlled,
     Record,
     ReviewAnswered,
     ReviewOpened,
@@ -36,7 +37,7 @@ from schemas.records import (
 )
 from schemas.transcripts import Transcript, transcriber
 
-#: Places in a payment's story. An attempt has room for 50,000 asks (17 days, one every 30 s); more share one place.
+#: Places in a payment's story. An attempt has room for 50,000 asks (17 years, one every 3 h); more share one place.
 SCREENING, LOCALIZATION, PAYER, PAYEE = 10, 20, 30, 40
 #: After the stage that referred the payment: its review opens, decisions end it or are ignored, the payment goes on.
 REVIEW_OPENED, REVIEW_DECIDED, REVIEWED_EVENT = 2, 4, 6
@@ -133,6 +134,7 @@ _RECORDS: dict[str, type[Record]] = {
     topics.DEAD_LETTERS.name: DeadLetter,
     topics.TENANTS.name: TenantConfigured,
     topics.SNOOZES.name: RuleSnoozed,
+    topics.CONTROLS.name: PicControlled,
     topics.EXCEPTIONS.name: ExceptionGranted,
 }
 
@@ -240,6 +242,12 @@ def _snoozed(_: str, tenant: str, debtor_id: str, rule: str, until_ms: int, deci
     return (tenant, "", event_id, 0, "fraud", outcome, rule, None, None)
 
 
+def _controlled(_: str, pic: str, paused: bool, decided_at_ms: int) -> _Told:
+    # Of no tenant: all of them wait.
+    event_id = f"control/{pic}/{decided_at_ms}"
+    return ("", "", event_id, 0, "plugin", "paused" if paused else "resumed", pic, None, None)
+
+
 def _excepted(payload: str, tenant: str, revoked: bool) -> _Told:
     event_id = f"exception/{exception_id(_decode_exception(payload))}"
     return (tenant, "", event_id, 0, "exceptions", "revoked" if revoked else "granted", "", None, None)
@@ -301,10 +309,13 @@ _KINDS: dict[type[Record], _Kind] = {
     DeadLetter: _Kind(("key", "topic", "partition", "offset", "stage", "error"), _dead, _has_event_id),
     TenantConfigured: _Kind(("tenant", "version", "document_hash"), _configured, _has_tenant),
     RuleSnoozed: _Kind(("tenant", "debtor_id", "rule", "until_ms", "decided_at_ms"), _snoozed, _has_tenant),
+    PicControlled: _Kind(("pic", "paused", "decided_at_ms"), _controlled, _has_event_id),
     ExceptionGranted: _Kind(("tenant", "revoked"), _excepted, _has_tenant),
 }
 #: Written by outsiders, or not looked at by screening: a card number may be in them.
-_UNSCREENED = frozenset({ChargebackReceived, TenantConfigured, ReviewAnswered, ExceptionGranted, RuleSnoozed})
+_UNSCREENED = frozenset(
+    {ChargebackReceived, TenantConfigured, ReviewAnswered, ExceptionGranted, RuleSnoozed, PicControlled}
+)
 #: What a stage says of its own: it knows all that the stages before it know.
 _STAGES = frozenset({PaymentScreened, PaymentLocalized, PaymentProfiled, PaymentScored, PaymentQueued})
 #: A NUL in any text, as JSON writes it.

@@ -31,7 +31,7 @@ BATCH_RECORDS_MAX = 1_000
 #: A fetch that is waiting at the broker covers only the partitions that were empty when it was sent; records for the others
 #: wait until it returns. Short waits keep latency low, and an idle worker at a few dozen requests a second.
 FETCH_WAIT_MS = 10
-IDLE_FETCH_WAIT_MS = 250
+IDLE_FETCH_WAIT_MS = 500
 #: How often what was read is compared with what was yielded.
 READ_AGAIN_INTERVAL_S = 1.0
 #: How long a fetch may wait with the partitions that were active when it began.
