@@ -34,6 +34,7 @@ from pipeline.engine.metrics import (
     ListMetrics,
     Metrics,
     ModelMetrics,
+    PicMetrics,
     RescreeningMetrics,
     RuleMetrics,
     SnoozeMetrics,
@@ -154,6 +155,7 @@ def create(settings: Settings) -> PipelineApp:
                 timeout_s=settings.pic_timeout_s,
                 simulator_ledger=settings.simulator_ledger,
                 allowed=lambda: apps[0].lease.fresh(),
+                watch=PicMetrics(metrics, name, partial(controls.paused, name)),
             )
             for name in settings.pics
         },

@@ -17,6 +17,7 @@ COMMANDS = {
     "submit": ("submit", "submit", "Post PTRs from a file."),
     "show": ("show", "show", "Tell the story of a payment."),
     "reviews": ("reviews", "reviews", "Show payments that wait for a person, and decide them."),
+    "queues": ("queues", "queues", "Show what waits for each PIC, pause and resume one."),
     "exceptions": ("exceptions", "exceptions", "Except parties from sanctions matches, per tenant."),
     "tenants": ("tenants", "tenants", "Publish and list tenants' configurations."),
     "rules": ("rules", "rules", "Check, test and explain business rules."),

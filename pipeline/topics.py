@@ -223,5 +223,17 @@ def audited(pics: Iterable[str]) -> list[Topic]:
     come: what is refused may hold what must not be kept."""
     queues = [topic for pic in sorted(pics) for topic in (queue(pic), *retries(pic))]
     reviews = [REVIEWS_OPENED, REVIEWS_ANSWERED, PARTIES_FLAGGED]
-    ends = [ANSWERED, COMPLETED, NOTIFIED, UPDATED, PARKED, CHARGEBACKS, DEAD_LETTERS, TENANTS, EXCEPTIONS, SNOOZES, CONTROLS]
+    ends = [
+        ANSWERED,
+        COMPLETED,
+        NOTIFIED,
+        UPDATED,
+        PARKED,
+        CHARGEBACKS,
+        DEAD_LETTERS,
+        TENANTS,
+        EXCEPTIONS,
+        SNOOZES,
+        CONTROLS,
+    ]
     return [SCREENED, LOCALIZED, PROFILED, SCORED, *reviews, *queues, *ends]
