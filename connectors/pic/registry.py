@@ -62,7 +62,7 @@ def made_by(maker: Maker, options: PicOptions, watch: CallsWatch | None = None) 
     made = maker(options.name, options)
     if isinstance(made, Plugin):
         made = OneByOne(
-            options.name, made, timeout_s=options.timeout_s, allowed=options.allowed, took=watch and watch.took
+            options.name, made, timeout_s=options.timeout_s, allowed=options.allowed, took=watch.took if watch else None
         )
     if not isinstance(made, Pic):
         raise UnknownPicError(f"PIC {options.name}: its plugin is a {type(made).__name__}, no Plugin")

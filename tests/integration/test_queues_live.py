@@ -1,0 +1,103 @@
+"""A PIC is paused while the pipeline runs: nothing is called there, its queue waits in Kafka, and all are paid afterwards."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from connectors.broker.local import LocalKafka
+from pipeline import topics
+from pipeline.cli import main
+from pipeline.rig import Rig, Worker
+from tests.integration.live import TOKEN, a_load, calls, completed, end, exact, posting, settle, until, working
+
+pytestmark = pytest.mark.kafka
+
+PIC = "simulator"
+
+
+def ptr(rig: Rig, *arguments: str, **environment: str) -> str:
+    """What a command of a user prints."""
+    result = CliRunner().invoke(main, ["queues", *arguments], env={"PTR_BROKER": rig.broker, **environment})
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def seen(rig: Rig, *workers: Worker) -> Any:
+    """`ptr queues --json` of the one PIC, and what it says of workers that did not tell."""
+    named = [part for worker in workers for part in ("--worker", worker.url())]
+    found = json.loads(ptr(rig, *named, "--json", PTR_WEB_TOKEN=TOKEN))
+    (pic,) = found["pics"]
+    assert pic["pic"] == PIC
+    return pic, found["troubles"]
+
+
+def test_a_paused_pic_is_not_called_across_a_kill_and_all_are_paid_once_afterwards(
+    kafka: LocalKafka, tmp_path: Path
+) -> None:
+    """Pause, post, kill and stop workers, look, resume: the PIC's own ledger counts one call for each payment."""
+    load = a_load(600)
+    with working(kafka.address, tmp_path, load, "one", "two") as (rig, [one, two]):
+        with posting(kafka.address, load, rate=100, gates=None):
+            until("100 outcomes", lambda: completed(rig) >= 100)
+            assert "is paused by mo" in ptr(rig, "pause", PIC, "--why", "a test", "--by", "mo")
+            until("both workers heed it", lambda: all(_metric(w, "ptr_pic_paused") == 1 for w in (one, two)))
+            # What was begun is finished: then the ledger stands still.
+            until(
+                "nothing is in flight",
+                lambda: _metric(one, "ptr_pic_in_flight") + _metric(two, "ptr_pic_in_flight") == 0,
+            )
+        queued = until_queued(rig, load.payments)
+        called = len(calls(rig))
+        assert called < load.payments
+        pic, troubles = seen(rig, one, two)
+        assert troubles == []
+        assert queued - called <= pic["depth"] <= queued
+        assert 0 < pic["oldest_age_s"] < 120
+        assert (pic["in_flight"], pic["breaker"]) == (0, {"closed": 2})
+        assert (pic["paused"]["who"], pic["paused"]["why"]) == ("mo", "a test")
+
+        one.kill(signal.SIGKILL)
+        assert end(two)[0] == 0, two.log_tail()  # a stop does not wait for the PIC
+        one.start()
+        two.start()
+        rig.wait_ready()
+        pic, _ = seen(rig)
+        assert (pic["in_flight"], pic["breaker"]) == (None, None)
+        assert pic["depth"] >= queued - called
+        assert len(calls(rig)) == called, "a paused PIC was called"
+
+        assert "is called again" in ptr(rig, "resume", PIC, "--why", "the test goes on", "--by", "mo")
+        settle(rig, load)
+        until("nothing waits", lambda: seen(rig)[0]["depth"] == 0)
+        assert set(calls(rig).values()) == {1}
+        assert exact(rig, load) == []
+
+
+def until_queued(rig: Rig, payments: int) -> int:
+    """Wait until everything that was posted has its intent or its outcome; gives the number of intents."""
+
+    def done() -> bool:
+        return rig.count(topics.SCORED.name) + rig.count(topics.ENDED.name) >= payments
+
+    until("all are scored", done)
+    counts = [-1]
+
+    def still() -> bool:
+        counts.append(rig.count(topics.queue(PIC).name))
+        return counts[-1] == counts[-2]
+
+    until("intents stand still", still, pause_s=1.0)
+    return counts[-1]
+
+
+def _metric(worker: Worker, name: str) -> float:
+    status, body = worker.get("/metrics", TOKEN)
+    assert status == 200
+    lines = [line for line in body.decode().splitlines() if line.startswith(f'{name}{{pic="{PIC}"}}')]
+    return float(lines[0].rpartition(" ")[2])
