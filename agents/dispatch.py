@@ -1,14 +1,20 @@
-"""Shells around the table ``attempts``, one cycle: dispatch (``payments.scored.v1`` -> the PIC's queue, or the reviews)
-and settlement (``payments.ended.v1``, ``payments.answered.v1`` -> ``payments.completed.v1`` or a retry). They alone write
-outcomes. Settlement tells the payer stage what is paid to accounts (``payments.credited.v1``), for tenants that want it."""
+"""Shells around the table ``attempts``, one cycle: dispatch (``payments.scored.v1`` -> the PIC's queue, or the reviews),
+settlement (``payments.ended.v1``, ``payments.answered.v1``, ``payments.notified.v1`` -> ``payments.completed.v1``, a retry, or
+the next PIC's queue) and operations (``operations.requested.v1`` -> the PIC's queue). They alone write outcomes, steps
+(``payments.updated.v1``) and what needs a person (``payments.parked.v1``). Settlement tells the payer stage what is paid to
+accounts (``payments.credited.v1``), for tenants that want it."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, assert_never
+
+import msgspec
 
 from agents.context import Context
 from pipeline import topics
 from pipeline.engine.stage import RawRecord, Stage, Work
+from pipeline.stages.asking import Ask, Means, Park, Step, Tell
 from pipeline.stages.dispatch import (
     AnswerAgain,
     AskAgain,
@@ -17,28 +23,39 @@ from pipeline.stages.dispatch import (
     Queue,
     RefuseConflict,
     Review,
+    Steps,
     end,
+    notified,
+    operate,
     route,
     settle,
 )
 from pipeline.stages.fraud_library import needs_credits
+from pipeline.stages.life import has_valid_id
 from schemas.codec import UndecodableError
-from schemas.identity import payer_key
+from schemas.identity import ID_PATTERN, TENANT_PATTERN, partition_of, payer_key, payment_key
+from schemas.limits import VALUE_BYTES_MAX
 from schemas.reasons import Error, Outcome
 from schemas.records import (
+    OperationRequested,
     PaymentAnswered,
     PaymentCompleted,
     PaymentCredited,
     PaymentEnded,
+    PaymentNotified,
+    PaymentParked,
     PaymentQueued,
     PaymentScored,
+    PaymentUpdated,
 )
 
 NAME = "dispatch"
 ENDING = "ending"
 SETTLEMENT = "settlement"
+NOTIFIED = "notified"
+OPERATIONS = "operations"
 
-_Decision = Queue | AskAgain | End | AnswerAgain | RefuseConflict | Review | Ignore
+_Decision = Queue | AskAgain | End | Steps | AnswerAgain | RefuseConflict | Review | Ignore
 
 
 class _Publisher:
@@ -52,6 +69,9 @@ class _Publisher:
         self._encode_credited = codec.encoder(PaymentCredited)
         self._tenants = context.tenants
         self._encode_completed = codec.encoder(PaymentCompleted)
+        self._encode_queued = codec.encoder(PaymentQueued)
+        self._encode_updated, self._encode_parked = codec.encoder(PaymentUpdated), codec.encoder(PaymentParked)
+        self._carried_with = codec.carried_with(PaymentQueued, "sca")
         self._queue_of = {pic: topics.queue(pic).name for pic in context.pics}
         self._retries_of = {pic: [topic.name for topic in topics.retries(pic)] for pic in context.pics}
         self._completed, self._credits = topics.COMPLETED.name, topics.CREDITED.name
@@ -69,11 +89,17 @@ class _Publisher:
                 topic = self._queue_of[pic] if isinstance(decision, Queue) else self._retries_of[pic][decision.tier]
                 carried = self._today(decision.carried, decision.row.queued_as)
                 work.emit(topic, self._write_queued(head, carried), key)
+                if isinstance(decision, AskAgain) and decision.also:
+                    self._steps(decision.also, record, key, work)
             case End() | AnswerAgain() | RefuseConflict():
                 work.emit(self._completed, self._encode_completed(decision.completed), key)
                 if credited is not None:
                     receiver = payer_key(credited.tenant, credited.creditor_id)
                     work.emit(self._credits, self._encode_credited(credited), receiver)
+                if isinstance(decision, End) and decision.also:
+                    self._steps(decision.also, record, key, work)
+            case Steps():
+                self._steps(decision.also, record, key, work)
             case Review():
                 assert record.value is not None
                 work.emit(self._referred, record.value, key)
@@ -81,6 +107,26 @@ class _Publisher:
                 pass
             case _:
                 assert_never(decision)
+
+    def _steps(self, steps: Sequence[Step], record: RawRecord, key: bytes, work: Work) -> None:
+        for step in steps:
+            match step:
+                case Ask(queued=queued, tier=tier):
+                    topic = self._queue_of[queued.pic] if tier is None else self._retries_of[queued.pic][tier]
+                    sent = msgspec.structs.replace(
+                        queued, sender_partition=record.partition, sender_offset=record.offset
+                    )
+                    work.emit(topic, self._encode_queued(sent), key)
+                case Tell(updated=updated):
+                    work.emit(topics.UPDATED.name, self._encode_updated(updated), key)
+                case Park(parked=parked):
+                    work.emit(topics.PARKED.name, self._encode_parked(parked), key)
+                case _:
+                    assert_never(step)
+
+    def with_pic(self, carried: bytes, carried_as: str, pic: str) -> bytes:
+        """Carried fields as today's schema has them, to be carried by ``pic``."""
+        return self._carried_with(self._today(carried, carried_as), {"pic": pic})
 
     def _credited(self, ended: End) -> PaymentCredited | None:
         """What came in for a party that may pay itself, where the tenant wants that looked at."""
@@ -111,37 +157,76 @@ class _Publisher:
 
 
 def make(context: Context) -> tuple[Stage, ...]:
-    """The three stages of the table, in flow order."""
+    """The stages of the table, in flow order."""
     codec, pics = context.codec, context.pics
     read = codec.carrying_reader(PaymentScored, "sca", until="trace_id")
     decode_ended, decode_answered = codec.decoder(PaymentEnded), codec.decoder(PaymentAnswered)
-    delays_s, carried_as = topics.RETRY_DELAYS_S, codec.carried_as(PaymentQueued)
+    decode_notified, decode_operation = codec.decoder(PaymentNotified), codec.decoder(OperationRequested)
     publisher = _Publisher(context)
+    means = Means(
+        pics=frozenset(pics),
+        several_captures=frozenset(name for name, pic in pics.items() if pic.abilities.several_captures),
+        delays_s=topics.RETRY_DELAYS_S,
+        carried_as=codec.carried_as(PaymentQueued),
+        with_pic=publisher.with_pic,
+    )
 
     def checked(record: RawRecord) -> tuple[bytes, bytes]:
         if record.value is None or record.key is None:
             raise UndecodableError(Error.EMPTY_VALUE, "an event is expected")
         return record.key, record.value
 
+    def from_outside(record: RawRecord, tenant: str, payment_id: str, work: Work) -> bytes | None:
+        """The key; None for a record that came under another one, and is posted again."""
+        if not TENANT_PATTERN.match(tenant) or not ID_PATTERN.match(payment_id):
+            raise UndecodableError(Error.NO_PAYMENT_ID, "tenant or payment_id is not a valid id")
+        key = payment_key(tenant, payment_id)
+        if record.key == key and partition_of(key, work.partitions) == record.partition:
+            return key
+        work.repost(record, key)
+        return None
+
     def dispatch(record: RawRecord, work: Work) -> None:
         key, value = checked(record)
         scored, carried = read(value)
         row = work.rows.get(key)
-        decision = route(row, scored, carried, pics=pics, delays_s=delays_s, carried_as=carried_as)
-        publisher.carry_out(decision, row, record, key, work)
+        publisher.carry_out(route(row, scored, carried, means=means), row, record, key, work)
 
     def ending(record: RawRecord, work: Work) -> None:
         key, value = checked(record)
         row = work.rows.get(key)
-        publisher.carry_out(end(row, decode_ended(value)), row, record, key, work)
+        publisher.carry_out(end(row, decode_ended(value), means=means), row, record, key, work)
 
     def settlement(record: RawRecord, work: Work) -> None:
         key, value = checked(record)
         row = work.rows.get(key)
-        publisher.carry_out(settle(row, decode_answered(value), delays_s=delays_s), row, record, key, work)
+        publisher.carry_out(settle(row, decode_answered(value), means=means), row, record, key, work)
+
+    def news(record: RawRecord, work: Work) -> None:
+        told = decode_notified(record.value or b"")
+        key = from_outside(record, told.tenant, told.payment_id, work)
+        if key is not None:
+            row = work.rows.get(key)
+            publisher.carry_out(notified(row, told, means=means), row, record, key, work)
+
+    def operations(record: RawRecord, work: Work) -> None:
+        value = record.value or b""
+        if len(value) > VALUE_BYTES_MAX:
+            raise UndecodableError(Error.VALUE_TOO_LARGE, f"{len(value)} bytes, at most {VALUE_BYTES_MAX}")
+        operation = decode_operation(value)
+        key = from_outside(record, operation.tenant, operation.payment_id, work)
+        if key is None:
+            return
+        if not has_valid_id(operation):
+            raise UndecodableError(Error.NO_OPERATION_ID, "operation_id is not a valid id, or holds a card number")
+        row = work.rows.get(key)
+        decision = operate(row, operation, received_at_ms=record.timestamp, means=means)
+        publisher.carry_out(decision, row, record, key, work)
 
     return (
         Stage(name=NAME, source=topics.SCORED.name, handle=dispatch),
         Stage(name=ENDING, source=topics.ENDED.name, handle=ending),
         Stage(name=SETTLEMENT, source=topics.ANSWERED.name, handle=settlement),
+        Stage(name=NOTIFIED, source=topics.NOTIFIED.name, handle=news),
+        Stage(name=OPERATIONS, source=topics.OPERATIONS.name, handle=operations),
     )

@@ -1,9 +1,13 @@
-"""Shells of the plugins, one group per PIC: ``payments.queue.<pic>.v1`` and its retry topics -> ``payments.answered.v1``.
+"""Shells of the plugins, one group per PIC: ``payments.queue.<pic>.v1`` -> ``payments.answered.v1``; and one group for each of
+its retry topics -> ``payments.answered.v1``, or back to the queue.
 
-The queue is the write-ahead intent: it was durable before this stage sees it. What an earlier owner of the partition may have
-called already is looked up first; only what the PIC never got is sent, under the payment's attempt id as idempotency key. A PIC
-that deduplicates and cannot be asked is sent it again instead; one that does neither is never sent anything twice, and such a
-payment stays pending.
+The queue is the write-ahead intent: it was durable before this stage sees it. Only the queue's group ever calls, one cycle at a
+time, and each intent once (:mod:`tables.intents`). What may have been called already, by an earlier owner of the partition or
+under an earlier ask, is looked up first; only what the PIC never got is sent, under the attempt's id as idempotency key. A PIC
+that deduplicates and cannot be asked is sent it again instead; one that does neither is never sent anything twice: what became
+of it is unknowable here, and a person's to find out.
+
+A retry topic's group only asks, when the time has come. What is surely not at the PIC goes back to the queue.
 """
 
 from __future__ import annotations
@@ -11,14 +15,15 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from functools import partial
-from typing import Final
+from typing import Final, cast
 
 from agents.context import Context
-from connectors.pic.base import Answer, Call
+from connectors.pic.base import UNKNOWN, Answer, Call, Kind
 from connectors.pic.calls import Pic
 from pipeline import topics
 from pipeline.engine.fence import repeated
 from pipeline.engine.stage import Group, RawRecord, Stage, Table, Work
+from pipeline.stages.asking import UNKNOWABLE
 from schemas.codec import UndecodableError
 from schemas.identity import attempt_id, payment_key
 from schemas.records import PaymentAnswered, PaymentQueued
@@ -27,15 +32,15 @@ from tables import intents
 NAME = "plugin"
 #: Look-ups of one retry topic that are asked for together.
 RETRY_BATCH_MAX = 200
-#: Calls between two looks whether the PIC is paused: several times what a plugin has in flight, some seconds of a slow PIC.
-CALLS_BATCH_MAX = 256
-#: The words of ``payments.answered.v1`` for those of plugins: what is not done for sure is asked about again.
+#: Intents that are served between two looks whether the PIC is paused: a few seconds of a slow PIC.
+SERVED_BATCH_MAX = 256
+#: The words of ``payments.answered.v1`` for those of plugins.
 WORDS: Final = {
     "succeeded": "paid",
     "declined": "declined",
     "pending": "pending",
-    "requires_action": "pending",
-    "unsent": "pending",
+    "requires_action": "requires_action",
+    "unsent": "unsent",
 }
 
 
@@ -62,37 +67,81 @@ class _Plugin:
         self._paused = partial(context.controls.paused, name)
         self._decode = context.codec.decoder(PaymentQueued)
         self._encode = context.codec.dict_encoder(PaymentAnswered)
+        self._queue = topics.queue(name).name
 
     async def serve_queue(self, records: Sequence[RawRecord], work: Work) -> None:
-        """First asks: each intent once."""
+        """Calls: each intent once; none while the PIC is paused."""
+        for start in range(0, len(records), SERVED_BATCH_MAX):
+            # Before any row says that an intent is handled: those that are abandoned here were not.
+            await work.wait_while(self._paused)
+            await self._serve(records[start : start + SERVED_BATCH_MAX], work)
+
+    async def _serve(self, records: Sequence[RawRecord], work: Work) -> None:
         row: intents.IntentsRow = work.rows.get(intents.KEY)
-        seen = dict(row.seen)  # What is abandoned while it waits must not be in the row.
         fresh: list[PaymentQueued] = []
-        uncertain: list[PaymentQueued] = []
+        perhaps: list[PaymentQueued] = []
         for record in records:
             queued = self._read(record, work)
-            if queued is None or repeated(
-                seen, {"sender_partition": queued.sender_partition, "sender_offset": queued.sender_offset}
-            ):
+            if queued is None or _is_repeat(queued, row, work):
                 continue
-            (uncertain if work.maybe_called(record) else fresh).append(queued)
-        await self._ask(fresh, uncertain, work)
-        row.seen = seen
+            known_unsent = (queued.ask == 0 or queued.unsent) and not work.maybe_called(record)
+            (fresh if known_unsent else perhaps).append(queued)
+        if perhaps:
+            fresh = await self._sort_out(fresh, perhaps, work)
+        if fresh:
+            await self._call(fresh, work, unsent="unsent")
         work.rows.save(intents.KEY, row)
 
+    async def _sort_out(
+        self, fresh: list[PaymentQueued], perhaps: list[PaymentQueued], work: Work
+    ) -> list[PaymentQueued]:
+        """What is to be called of what was perhaps called; the rest is answered."""
+        # After a crash two asks of one attempt may be here: the first one finds out, the other one is asked about again.
+        taken = {_id_of(queued) for queued in fresh}
+        first: list[PaymentQueued] = []
+        for queued in perhaps:
+            if _id_of(queued) in taken:
+                self._answer(queued, UNKNOWN, work, called=False)
+            else:
+                taken.add(_id_of(queued))
+                first.append(queued)
+        abilities = self._pic.abilities
+        if abilities.looks_up:
+            return [*fresh, *await self._look_up(first, work)]
+        if abilities.deduplicates:
+            # The same key is the same payment: the repeat tells what became of it. That this one did not leave says nothing.
+            await self._call(first, work, unsent="pending")
+            return fresh
+        for queued in first:
+            self._answer(queued, UNKNOWN, work, called=False, word=UNKNOWABLE)
+        return fresh
+
     async def serve_retries(self, records: Sequence[RawRecord], work: Work) -> None:
-        """Unknown answers, when their time has come. A topic has one delay, so the records are in order of time."""
-        due: list[PaymentQueued] = []
+        """Asks, when their time has come. A topic has one delay, so the records are in order of time."""
+        due: list[tuple[PaymentQueued, RawRecord]] = []
         for record in records:
             queued = self._read(record, work)
             if queued is None:
                 continue
             if due and (queued.not_before_ms > time.time() * 1000 or len(due) >= RETRY_BATCH_MAX):
-                await self._ask([], due, work)
+                await self._ask(due, work)
                 due = []
             await work.until(queued.not_before_ms)
-            due.append(queued)
-        await self._ask([], due, work)
+            due.append((queued, record))
+        await self._ask(due, work)
+
+    async def _ask(self, due: Sequence[tuple[PaymentQueued, RawRecord]], work: Work) -> None:
+        """Look up where that is possible and needed; what is to be called goes to the queue as it is."""
+        not_there = [queued for queued, _ in due]
+        if self._pic.abilities.looks_up:
+            found_out = await self._look_up([queued for queued in not_there if not queued.unsent], work)
+            left = {id(queued) for queued in found_out}
+            not_there = [queued for queued in not_there if queued.unsent or id(queued) in left]
+        calls = {id(queued) for queued in not_there}
+        for queued, record in due:
+            if id(queued) in calls:
+                assert record.value is not None
+                work.emit(self._queue, record.value, payment_key(queued.tenant, queued.payment_id))
 
     def _read(self, record: RawRecord, work: Work) -> PaymentQueued | None:
         try:
@@ -101,33 +150,32 @@ class _Plugin:
             work.dead_letter(record, error.error, error.detail)
             return None
 
-    async def _ask(self, fresh: list[PaymentQueued], uncertain: list[PaymentQueued], work: Work) -> None:
-        abilities = self._pic.abilities
-        if not abilities.looks_up and abilities.deduplicates:
-            # The same key is the same payment: the repeat tells what became of it.
-            fresh, uncertain = [*fresh, *uncertain], []
-        if uncertain:
-            await work.hold()
-            found = await self._pic.look_up([_call_of(queued) for queued in uncertain])
-            for queued, answer in zip(uncertain, found, strict=True):
-                if answer is None:
-                    fresh.append(queued)
-                else:
-                    self._answer(queued, answer, work, called=False)
-        for start in range(0, len(fresh), CALLS_BATCH_MAX):
-            part = fresh[start : start + CALLS_BATCH_MAX]
-            await work.wait_while(self._paused)
-            # Nothing outside can be fenced: ask only while this worker surely owns the partition.
-            await work.hold()
-            answers = await self._pic.perform([_call_of(queued) for queued in part])
-            for queued, answer in zip(part, answers, strict=True):
-                self._answer(queued, answer, work, called=True)
+    async def _look_up(self, perhaps: Sequence[PaymentQueued], work: Work) -> list[PaymentQueued]:
+        """Ask what became of them, and answer; those that the PIC never got."""
+        if not perhaps:
+            return []
+        await work.hold()
+        found = await self._pic.look_up([_call_of(queued) for queued in perhaps])
+        for queued, answer in zip(perhaps, found, strict=True):
+            if answer is not None:
+                self._answer(queued, answer, work, called=False)
+        return [queued for queued, answer in zip(perhaps, found, strict=True) if answer is None]
 
-    def _answer(self, queued: PaymentQueued, answer: Answer, work: Work, *, called: bool) -> None:
+    async def _call(self, fresh: Sequence[PaymentQueued], work: Work, *, unsent: str) -> None:
+        # Nothing outside can be fenced: ask only while this worker surely owns the partition.
+        await work.hold()
+        answers = await self._pic.perform([_call_of(queued) for queued in fresh])
+        abilities = self._pic.abilities
+        pending = "pending" if abilities.looks_up or abilities.deduplicates else UNKNOWABLE
+        words = {**WORDS, "unsent": unsent, "pending": pending}
+        for queued, answer in zip(fresh, answers, strict=True):
+            self._answer(queued, answer, work, called=True, word=words[answer.outcome])
+
+    def _answer(self, queued: PaymentQueued, answer: Answer, work: Work, *, called: bool, word: str = "") -> None:
         event = {
             "attempt": queued.attempt,
             "ask": queued.ask,
-            "outcome": WORDS[answer.outcome],
+            "outcome": word or WORDS[answer.outcome],
             "reason": answer.reason,
             "pic_reference": answer.pic_reference,
             "answered_at_ms": int(time.time() * 1000),
@@ -136,19 +184,43 @@ class _Plugin:
             "tenant": queued.tenant,
             "payment_id": queued.payment_id,
             "trace_id": queued.trace_id,
+            "operation_id": queued.operation_id,
+            "retry": answer.retry,
+            "retry_after_ms": int(answer.retry_after_s * 1000),
+            "action_url": answer.action_url,
         }
         work.emit(topics.ANSWERED.name, self._encode(event), payment_key(queued.tenant, queued.payment_id))
 
 
+def _is_repeat(queued: PaymentQueued, row: intents.IntentsRow, work: Work) -> bool:
+    """Whether this intent was handled; if not, note it as handled."""
+    if queued.attempt == 1 and queued.ask == 0 and not queued.operation_id:
+        # From dispatch in the order of its records: one row for the partition is enough.
+        return repeated(row.seen, {"sender_partition": queued.sender_partition, "sender_offset": queued.sender_offset})
+    key = intents.key_of(_id_of(queued))
+    served: intents.IntentsRow = work.rows.get(key)
+    if served.seen.get(0, -1) >= queued.ask:
+        return True
+    served.seen[0] = queued.ask
+    work.rows.save(key, served)
+    return False
+
+
+def _id_of(queued: PaymentQueued) -> str:
+    return attempt_id(queued.tenant, queued.payment_id, queued.attempt, queued.operation_id)
+
+
 def _call_of(queued: PaymentQueued) -> Call:
     return Call(
-        attempt_id=attempt_id(queued.tenant, queued.payment_id, queued.attempt),
+        attempt_id=_id_of(queued),
         tenant=queued.tenant,
         payment_id=queued.payment_id,
         amount_minor=queued.amount_minor,
         currency=queued.currency,
         token=queued.token,
         method=queued.method,
+        kind=cast(Kind, queued.kind),
+        original_reference=queued.original_reference,
         challenge=queued.challenge,
         terms=queued.terms,
         sca=queued.sca,

@@ -81,8 +81,8 @@ def flow(context: Context) -> dict[str, list[Group]]:
         # payments.referred.v1, reviews.decided.v1 -> reviews.opened.v1, reviews.answered.v1; back to payments.screened.v1 or
         # payments.scored.v1, or to payments.ended.v1
         "reviews": [reviews.make(context)],
-        # payments.scored.v1 -> payments.queue.<pic>.v1; payments.ended.v1, payments.answered.v1 -> payments.completed.v1,
-        # payments.credited.v1
+        # payments.scored.v1, operations.requested.v1 -> payments.queue.<pic>.v1; payments.ended.v1, payments.answered.v1,
+        # payments.notified.v1 -> payments.completed.v1, payments.updated.v1, payments.parked.v1, payments.credited.v1
         "dispatch": [
             Group(
                 name="dispatch",
@@ -90,7 +90,7 @@ def flow(context: Context) -> dict[str, list[Group]]:
                 table=Table(name=attempts.NAME, changelog=attempts.CHANGELOG, row_type=attempts.ROW),
             )
         ],
-        # payments.queue.<pic>.v1, payments.retry.<pic>.<delay>.v1 -> payments.answered.v1
+        # payments.queue.<pic>.v1 -> payments.answered.v1; payments.retry.<pic>.<delay>.v1 -> payments.answered.v1, or the queue
         "plugin": plugin.groups(context),
         # parties.seen.v1 -> parties.flagged.v1, whenever a sanctions list changes
         "parties": [

@@ -9,7 +9,7 @@ schema is read and written by :mod:`schemas.bodies`.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from importlib import resources
 from io import BytesIO
@@ -196,6 +196,12 @@ class Codec:
         except Exception as error:  # whatever the bytes provoke
             raise UndecodableError(Error.UNREADABLE_VALUE, type(error).__name__) from None
         return bodies.plain(now).write(b"", data)
+
+    def carried_with(self, record: type[Record], carry_from: str) -> Callable[[bytes, Mapping[str, Any]], bytes]:
+        """A function that changes fields of bytes carried from field ``carry_from`` on, of today's schema."""
+        fields = schema_of(record)["fields"]
+        body = bodies.plain(_part(record, fields[[field["name"] for field in fields].index(carry_from) :]))
+        return lambda carried, changes: body.write(b"", body.read(carried, 0) | changes)
 
     def dict_encoder(self, record: type[Record]) -> Callable[[dict[str, Any]], bytes]:
         """A function that encodes a record given as a dict of all its fields: no record has to be built first."""

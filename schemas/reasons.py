@@ -9,6 +9,7 @@ class Outcome(StrEnum):
     """The one outcome of a payment, in ``payments.completed.v1``."""
 
     PAID = "paid"
+    AUTHORIZED = "authorized"
     DECLINED = "declined"
     BLOCKED = "blocked"
     REJECTED = "rejected"
@@ -64,6 +65,15 @@ class Reason(StrEnum):
     UNKNOWN_PIC = "unknown_pic"
     PIC_DECLINED = "pic_declined"
     PIC_ANSWER_UNKNOWN = "pic_answer_unknown"
+    # Operations (refused).
+    CURRENCY_DIFFERS = "currency_differs"
+    NOTHING_TO_CAPTURE = "nothing_to_capture"
+    NOTHING_TO_VOID = "nothing_to_void"
+    NOTHING_TO_REFUND = "nothing_to_refund"
+    AMOUNT_ABOVE_AUTHORIZED = "amount_above_authorized"
+    AMOUNT_ABOVE_CAPTURED = "amount_above_captured"
+    VOID_IN_PART = "void_in_part"
+    TOO_MANY_OPERATIONS = "too_many_operations"
 
 
 #: Reasons of a stage's ``clear`` or ``approved`` that a review gave, or the end of its time.
@@ -81,6 +91,7 @@ class Error(StrEnum):
     WRONG_SCHEMA = "wrong_schema"
     UNREADABLE_VALUE = "unreadable_value"
     NO_PAYMENT_ID = "no_payment_id"
+    NO_OPERATION_ID = "no_operation_id"
     WRONG_PARTITION_TWICE = "wrong_partition_twice"
     CARD_NUMBER_IN_ID = "card_number_in_id"
     CARD_NUMBER_IN_TEXT = "card_number_in_text"

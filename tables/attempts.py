@@ -1,9 +1,9 @@
-"""Table ``attempts``: the state machine of each payment (pipeline.stages.dispatch). Keyed by payment."""
+"""Table ``attempts``: the state machine of each payment (pipeline.stages.dispatch, pipeline.stages.life). Keyed by payment."""
 
 from __future__ import annotations
 
 from pipeline import topics
-from pipeline.stages.dispatch import Attempts
+from pipeline.stages.attempts import Attempts
 
 NAME = "attempts"
 CHANGELOG = topics.TABLE_ATTEMPTS.name

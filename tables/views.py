@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from pipeline.stages.dispatch import Attempts
+from pipeline.stages.attempts import Attempts
 from pipeline.stages.features import PAYEE_FEATURES, PAYER_FEATURES
 from pipeline.stages.profiles import (
     HOUR_MS,

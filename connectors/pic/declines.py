@@ -33,6 +33,10 @@ class DeclineCode(StrEnum):
     INVALID_AMOUNT = "invalid_amount"
     #: A limit of the account, in amount or in number.
     LIMIT_EXCEEDED = "limit_exceeded"
+    #: What was authorized is no longer held.
+    AUTHORIZATION_EXPIRED = "authorization_expired"
+    #: The payer did not do in time what was required.
+    ACTION_EXPIRED = "action_expired"
     #: The payer was asked to prove who they are, and did not.
     AUTHENTICATION_FAILED = "authentication_failed"
     #: The payer has to prove who they are first: ask again with a challenge.

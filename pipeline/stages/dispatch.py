@@ -4,36 +4,66 @@ The row (:class:`Attempts`) is the only writer of outcomes, so a payment has one
 it, and everything that comes later is a repeat, a conflict, or nothing.
 
     (nothing) --route: passed----> queued --settle: pending--> pending --settle: pending--> pending ...
-      |  |                         ^ |                            |
-      |  +--route: referred--> referred                           |
-      |                          |   |                            |
-      +--route/end: ended -------+---+--settle: paid, declined----+--------------------> ended
+      |  |                         ^ |  ^                        | |
+      |  +--route: referred--> referred +------ next attempt ----+ +--unknowable, or for too long--> parked
+      |                          |   |                           |                                     |
+      +--route/end: ended -------+---+--settle: paid, declined---+---------------------notified--------+--> ended
 
-A referred payment waits for a review (:mod:`pipeline.stages.reviews`), whose word alone leads on from there.
+A referred payment waits for a review (:mod:`pipeline.stages.reviews`), whose word alone leads on from there. What an answer
+leads to is one table (:mod:`pipeline.stages.asking`); what may follow an outcome is in :mod:`pipeline.stages.life`.
 
-A PIC is asked again for ever, because only its explicit word is a success or a failure; what grows is the delay. An
-ask after the first carries the same attempt, hence the same idempotency key, and whoever serves it looks up first:
-found, that is the answer; not found, the PIC never got the attempt, and it is sent again under the same key. So "not
-found" needs no state of its own: it is one more pending answer. No second attempt is ever made: it could be a second
-payment.
+An ask after the first carries the same attempt, hence the same idempotency key, and whoever serves it looks up first:
+found, that is the answer; not found, the PIC never got the attempt, and it is sent again under the same key. Another attempt
+is made only after an explicit no or where nothing was sent, never after an unknown answer: it could be a second payment.
+
+An answer may be read before the record that led to its ask is repeated after a crash: the row, older than the intent that it
+wrote, does not know the ask yet. Such an answer is kept in the row and settles it when it gets there
+(docs/decisions/0006-early-answers.md).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
 
+from pipeline.stages import life
+from pipeline.stages.asking import (
+    REQUIRES_ACTION,
+    UNKNOWABLE,
+    Again,
+    Means,
+    Park,
+    Step,
+    Tell,
+    Told,
+    follow,
+    told_by,
+    told_of,
+)
+from pipeline.stages.attempts import (
+    ENDED,
+    PARKED,
+    PENDING,
+    QUEUED,
+    REFERRED,
+    Attempts,
+    keep,
+    kept,
+    waiting_for,
+)
 from schemas.reasons import REVIEWED, Outcome, Reason
-from schemas.records import PaymentAnswered, PaymentCompleted, PaymentEnded
-
-REFERRED: Final = "referred"
-QUEUED: Final = "queued"
-PENDING: Final = "pending"
-ENDED: Final = "ended"
+from schemas.records import (
+    OperationRequested,
+    PaymentAnswered,
+    PaymentCompleted,
+    PaymentEnded,
+    PaymentNotified,
+    PaymentParked,
+)
 
 #: A PIC's own reason is shown only when it looks like one: snake_case, bounded, so that no free text gets in.
 _PIC_REASON = re.compile(r"[a-z][a-z0-9_]{0,63}\Z")
@@ -48,61 +78,14 @@ CHALLENGED: Final = "challenged"
 _FRAUD_PASSES: Final = ("approved", CHALLENGED)
 
 
-class EarlyAnswer(msgspec.Struct, array_like=True, frozen=True):
-    """What a PIC answered to the first ask, kept until the row is where it was."""
-
-    attempt: int
-    ask: int
-    outcome: str
-    reason: str
-    pic_reference: str
-    answered_at_ms: int
-
-
-class Attempts(msgspec.Struct, array_like=True):
-    """A payment's row: where it stands, and once ended all that answers a repeat. Never changed in place here."""
-
-    #: The engine's; decisions carry it over as it is.
-    version: int = 0
-    #: "" before anything is decided, then ``referred`` (waits for a person), ``queued``, ``pending`` (asked again), ``ended``.
-    state: str = ""
-    attempt: int = 0
-    #: The ask of ``attempt`` whose answer is waited for.
-    ask: int = 0
-    outcome: str = ""
-    reason: str = ""
-    stage: str = ""
-    detail: str = ""
-    rule_version: int = 0
-    requested_at_ms: int = 0
-    received_at_ms: int = 0
-    amount_minor: int = 0
-    currency: str = ""
-    fee_minor: int = 0
-    score: float = 0.0
-    pic: str = ""
-    pic_reference: str = ""
-    trace_id: str = ""
-    #: The fields of a ``PaymentQueued`` from ``sca`` on, Avro, to queue a look-up; empty once ended.
-    queued: bytes = b""
-    #: A repeat arrived while the payment was in flight; its completion answers both.
-    asked_again: bool = False
-    #: An answer that came before the row knew of its ask (see :func:`settle`); empty otherwise.
-    early: EarlyAnswer | None = None
-    #: Which schema ``queued`` is of, as :meth:`schemas.codec.Codec.carried_as` names it; empty: of the first.
-    queued_as: str = ""
-    #: Fraud wants the payer to prove who they are: told to the PIC with every ask.
-    challenge: bool = False
-
-
 @dataclass(frozen=True, slots=True)
 class Queue:
-    """Queue the first ask of attempt 1, on the PIC's queue topic. ``carried`` follows the fields of :meth:`head`."""
+    """Queue the first ask of an attempt, on the queue of the row's PIC. ``carried`` follows the fields of :meth:`head`."""
 
     row: Attempts
     carried: bytes
 
-    def head(self) -> dict[str, int | bool]:
+    def head(self) -> dict[str, int | bool | str]:
         """The fields of the ``PaymentQueued`` before the carried ones."""
         return _head(self.row, not_before_ms=0)
 
@@ -115,23 +98,36 @@ class AskAgain:
     carried: bytes
     not_before_ms: int
     tier: int
+    #: Nothing was ever sent under this attempt.
+    unsent: bool = False
+    also: tuple[Step, ...] = ()
 
-    def head(self) -> dict[str, int | bool]:
+    def head(self) -> dict[str, int | bool | str]:
         """The fields of the ``PaymentQueued`` before the carried ones."""
-        return _head(self.row, not_before_ms=self.not_before_ms)
+        return _head(self.row, not_before_ms=self.not_before_ms, unsent=self.unsent)
 
 
 @dataclass(frozen=True, slots=True)
 class End:
     """The payment has its outcome: the only place where one comes from.
 
-    ``carried`` is what its row carried, of the schema ``carried_as``; empty when it was never queued.
+    ``carried`` is what its row carried, of the schema ``carried_as``; empty when it was never queued. ``also`` is what begins,
+    or is refused, because of it.
     """
 
     row: Attempts
     completed: PaymentCompleted
     carried: bytes = b""
     carried_as: str = ""
+    also: tuple[Step, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """No outcome, and no ask of the payment itself."""
+
+    row: Attempts
+    also: tuple[Step, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,25 +161,21 @@ class Ignore:
 
 
 def route(
-    row: Attempts | None,
-    scored: Mapping[str, Any],
-    carried: bytes,
-    *,
-    pics: Collection[str],
-    delays_s: Sequence[int] = (1,),
-    carried_as: str = "",
-) -> Queue | AskAgain | End | Review | Ignore:
+    row: Attempts | None, scored: Mapping[str, Any], carried: bytes, *, means: Means
+) -> Queue | AskAgain | End | Steps | Review | Ignore:
     """What follows from fraud's answer, or a review's.
 
-    ``scored`` holds the fields of a ``PaymentScored`` but ``request`` and the facts; ``carried`` its Avro bytes from
-    ``sca`` on, of the schema ``carried_as``; ``pics`` the PICs that have a plugin. A payment that has a state has been
-    here: a repeat. Where the answer came early (:func:`settle`), it is settled at once, with ``delays_s``: the intent is
-    in the queue already. Raises :class:`ValueError` for an outcome that fraud does not have.
+    ``scored`` holds the fields of a ``PaymentScored`` but ``request``; ``carried`` its Avro bytes from ``sca`` on. A payment
+    that has a state has been here: a repeat. Where the answer came early (:func:`settle`), it is settled at once: the intent
+    is in the queue already. Raises :class:`ValueError` for an outcome that fraud does not have.
     """
     row = row or Attempts()
     outcome: str = scored["outcome"]
     if row.state and not (row.state == REFERRED and scored["reason"] in REVIEWED):
         return Ignore(row)
+    terms = scored["terms"]
+    wanted = [scored["pic"]] if terms is None else [scored["pic"], *terms.routes]
+    pic, *others = [each for each in dict.fromkeys(wanted) if each in means.pics] or wanted[:1]
     known = msgspec.structs.replace(
         row,
         rule_version=scored["rule_version"],
@@ -193,37 +185,41 @@ def route(
         currency=scored["currency"],
         fee_minor=scored["fee_minor"],
         score=scored["score"],
-        pic=scored["pic"],
+        pic=pic,
         trace_id=scored["trace_id"],
+        kind=scored["kind"],
+        method=scored["method"],
+        token=scored["token"],
+        routes=tuple(others),
     )
     tenant, payment_id = scored["tenant"], scored["payment_id"]
     if outcome == Outcome.REFERRED:
         return Review(msgspec.structs.replace(known, state=REFERRED))
     if outcome in _FRAUD_ENDS:
         reason = scored["reason"] or _FRAUD_ENDS[outcome]
-        return _end(tenant, payment_id, known, Outcome(outcome), reason, "payee", _signs(scored))
+        return _end(tenant, payment_id, known, Outcome(outcome), reason, "payee", _signs(scored), means)
     if outcome not in _FRAUD_PASSES:
         raise ValueError(
             f"payment {tenant}|{payment_id}: scored outcome {outcome!r} is none of approved, challenged, declined, referred"
         )
-    if scored["pic"] not in pics:
-        return _end(tenant, payment_id, known, Outcome.REFUSED, Reason.UNKNOWN_PIC, "dispatch", f"pic={scored['pic']}")
+    if pic not in means.pics:
+        return _end(tenant, payment_id, known, Outcome.REFUSED, Reason.UNKNOWN_PIC, "dispatch", f"pic={pic}", means)
     queued = msgspec.structs.replace(
         known,
         state=QUEUED,
         attempt=1,
         ask=0,
         queued=carried,
-        queued_as=carried_as,
-        early=None,
+        queued_as=means.carried_as,
         challenge=outcome == CHALLENGED,
     )
-    if row.early is not None:
-        return _settle(tenant, payment_id, queued, row.early, delays_s)
-    return Queue(queued, carried)
+    told = kept(queued)
+    return Queue(queued, carried) if told is None else _settle(tenant, payment_id, queued, told, means)
 
 
-def end(row: Attempts | None, ended: PaymentEnded) -> End | AnswerAgain | RefuseConflict | Review | Ignore:
+def end(
+    row: Attempts | None, ended: PaymentEnded, *, means: Means
+) -> End | AnswerAgain | RefuseConflict | Review | Ignore:
     """What follows from a stage that ended a payment, or from a request that repeats or contradicts one.
 
     Raises :class:`ValueError` for a kind of request that does not exist, an outcome that no stage before dispatch may
@@ -231,7 +227,7 @@ def end(row: Attempts | None, ended: PaymentEnded) -> End | AnswerAgain | Refuse
     """
     match ended.request_kind:
         case "first":
-            return _end_first(row or Attempts(), ended)
+            return _end_first(row or Attempts(), ended, means)
         case "repeat":
             return _repeat(row or Attempts(), ended)
         case "conflict":
@@ -239,24 +235,70 @@ def end(row: Attempts | None, ended: PaymentEnded) -> End | AnswerAgain | Refuse
     raise ValueError(f"payment {ended.tenant}|{ended.payment_id}: request kind {ended.request_kind!r} is unknown")
 
 
-def settle(row: Attempts | None, answer: PaymentAnswered, *, delays_s: Sequence[int]) -> End | AskAgain | Ignore:
-    """What follows from a PIC's answer. Only the answer to the ask that the row waits for counts.
+def settle(row: Attempts | None, answer: PaymentAnswered, *, means: Means) -> Queue | AskAgain | End | Steps | Ignore:
+    """What follows from a PIC's answer. Only the answer to the ask that the row waits for counts; one to a later ask is kept
+    until the row is there. That a PIC says paid where the row says otherwise is for a person."""
+    known = row or Attempts()
+    told = told_by(answer)
+    tenant, payment_id = answer.tenant, answer.payment_id
+    if told.operation_id:
+        return _of_operation(known, life.settle(tenant, payment_id, known, told, means))
+    at, waits_for = (told.attempt, told.ask), (known.attempt, known.ask)
+    if known.state in (QUEUED, PENDING) and at == waits_for:
+        return _settle(tenant, payment_id, known, told, means)
+    if _contradicts(known, told):
+        return Steps(known, (_park(tenant, payment_id, known, told, "contradiction"),))
+    if known.state == ENDED or at <= waits_for:
+        return Ignore(row)
+    return Ignore(keep(known, told))
 
-    ``delays_s`` are the delays of the retry topics in order; the last one repeats. An outcome that is neither ``paid``
-    nor ``declined``, whatever it is, is an unknown answer.
 
-    After a crash the row may be older than the intent it wrote, and the answer to that intent may be read before the
-    record that led to it is repeated. Such an answer is kept in the row, and :func:`route` settles it.
+def notified(row: Attempts | None, news: PaymentNotified, *, means: Means) -> Queue | AskAgain | End | Steps | Ignore:
+    """What follows from news that no call brought: they are the answer to whatever ask is waited for.
+
+    A person is heard only about what is parked: elsewhere an ask is under way that could still do what the person says was
+    never done. Only a person may say ``unsent``.
     """
     known = row or Attempts()
-    told = EarlyAnswer(
-        answer.attempt, answer.ask, answer.outcome, answer.reason, answer.pic_reference, answer.answered_at_ms
+    tenant, payment_id = news.tenant, news.payment_id
+    if news.operation_id:
+        return _of_operation(known, life.notified(tenant, payment_id, known, news, means))
+    told = told_of(news, known.ask)
+    if known.state in waiting_for(news) and news.attempt == known.attempt:
+        if news.outcome != REQUIRES_ACTION:
+            return _settle(tenant, payment_id, known, told, means)
+        also = _action(tenant, payment_id, known, told)
+        return Steps(msgspec.structs.replace(known, action_url=told.action_url), also) if also else Ignore(row)
+    if known.state == ENDED and known.outcome == Outcome.AUTHORIZED and news.attempt == known.attempt:
+        lapsed = life.lapse(tenant, payment_id, known, told)
+        if lapsed is not None:
+            return Steps(*lapsed)
+    if _contradicts(known, told):
+        return Steps(known, (_park(tenant, payment_id, known, told, "contradiction"),))
+    return Ignore(row)
+
+
+def operate(row: Attempts | None, operation: OperationRequested, *, received_at_ms: int, means: Means) -> Steps:
+    """What follows from a request to capture, void or refund: :func:`pipeline.stages.life.request`."""
+    return Steps(*life.request(row or Attempts(), operation, received_at_ms, means))
+
+
+def _of_operation(row: Attempts, followed: tuple[Attempts, tuple[Step, ...]] | None) -> Steps | Ignore:
+    return Ignore(row) if followed is None else Steps(*followed)
+
+
+def _contradicts(row: Attempts, told: Told) -> bool:
+    """Whether a PIC says what cannot be: paid, by an attempt that ended otherwise, or no longer paid."""
+    if told.outcome == Outcome.PAID:
+        done = (Outcome.PAID, Outcome.AUTHORIZED)
+        same = told.attempt == row.attempt
+        return told.attempt < row.attempt or (same and row.state == ENDED and row.outcome not in done)
+    return (
+        told.outcome == Outcome.DECLINED
+        and row.state == ENDED
+        and told.attempt == row.attempt
+        and row.outcome == Outcome.PAID
     )
-    if known.state in ("", REFERRED) and known.early is None and (answer.attempt, answer.ask) == (1, 0):
-        return Ignore(msgspec.structs.replace(known, early=told))
-    if known.state not in (QUEUED, PENDING) or (answer.attempt, answer.ask) != (known.attempt, known.ask):
-        return Ignore(row)
-    return _settle(answer.tenant, answer.payment_id, known, told, delays_s)
 
 
 def _signs(scored: Mapping[str, Any]) -> str:
@@ -265,20 +307,95 @@ def _signs(scored: Mapping[str, Any]) -> str:
     return ",".join([*scored["score_reasons"], *raised])
 
 
-def _settle(
-    tenant: str, payment_id: str, row: Attempts, answer: EarlyAnswer, delays_s: Sequence[int]
-) -> End | AskAgain:
-    answered = msgspec.structs.replace(row, pic_reference=answer.pic_reference or row.pic_reference)
-    match answer.outcome:
-        case Outcome.PAID:
-            return _end(tenant, payment_id, answered, Outcome.PAID, "", "plugin", "")
-        case Outcome.DECLINED:
-            given = answer.reason if answer.reason != Reason.PIC_DECLINED and _PIC_REASON.match(answer.reason) else ""
-            return _end(tenant, payment_id, answered, Outcome.DECLINED, Reason.PIC_DECLINED, "plugin", given)
-        case _:
-            tier = min(row.ask, len(delays_s) - 1)
-            waiting = msgspec.structs.replace(answered, state=PENDING, ask=row.ask + 1)
-            return AskAgain(waiting, row.queued, answer.answered_at_ms + 1000 * delays_s[tier], tier)
+def _settle(tenant: str, payment_id: str, row: Attempts, told: Told, means: Means) -> Queue | AskAgain | End | Steps:
+    answered = msgspec.structs.replace(row, pic_reference=told.pic_reference or row.pic_reference)
+    match follow(told, others=bool(row.routes), delays_s=means.delays_s):
+        case "done":
+            outcome = Outcome.PAID if row.kind == "payment" else Outcome.AUTHORIZED
+            return _end(tenant, payment_id, answered, outcome, "", "plugin", "", means)
+        case "failed":
+            given = told.reason if told.reason != Reason.PIC_DECLINED and _PIC_REASON.match(told.reason) else ""
+            return _end(tenant, payment_id, answered, Outcome.DECLINED, Reason.PIC_DECLINED, "plugin", given, means)
+        case "parked":
+            reason = UNKNOWABLE if told.outcome == UNKNOWABLE else "unknown_for_long"
+            parked = msgspec.structs.replace(answered, state=PARKED)
+            return Steps(parked, (_park(tenant, payment_id, parked, told, reason),))
+        case Again() as again:
+            return _again(tenant, payment_id, answered, told, again, means)
+
+
+def _again(
+    tenant: str, payment_id: str, row: Attempts, told: Told, again: Again, means: Means
+) -> Queue | AskAgain | End | Steps:
+    if again.elsewhere:
+        pic, *left = row.routes
+        moved = msgspec.structs.replace(
+            row,
+            state=QUEUED,
+            attempt=again.attempt,
+            ask=again.ask,
+            pic=pic,
+            pic_reference="",
+            routes=tuple(left),
+            action_url="",
+            queued=means.with_pic(row.queued, row.queued_as, pic),
+            queued_as=means.carried_as,
+        )
+        early = kept(moved)
+        return Queue(moved, moved.queued) if early is None else _settle(tenant, payment_id, moved, early, means)
+    also = _action(tenant, payment_id, row, told)
+    waiting = msgspec.structs.replace(
+        row,
+        state=PENDING,
+        attempt=again.attempt,
+        ask=again.ask,
+        action_url=told.action_url if told.outcome == REQUIRES_ACTION else row.action_url,
+    )
+    assert again.tier is not None
+    early = kept(waiting)
+    if early is not None:
+        return _settle(tenant, payment_id, waiting, early, means)
+    not_before_ms = told.answered_at_ms + 1000 * means.delays_s[again.tier]
+    return AskAgain(waiting, row.queued, not_before_ms, again.tier, again.unsent, also)
+
+
+def _action(tenant: str, payment_id: str, row: Attempts, told: Told) -> tuple[Step, ...]:
+    """Tell where the payer is to go, once."""
+    if told.outcome != REQUIRES_ACTION or told.action_url == row.action_url:
+        return ()
+    return (
+        Tell(
+            life.updated(
+                tenant,
+                payment_id,
+                msgspec.structs.replace(row, action_url=told.action_url),
+                event_id=f"{tenant}|{payment_id}|{told.attempt}|{REQUIRES_ACTION}|{told.action_url}",
+                outcome=REQUIRES_ACTION,
+                reason=told.reason,
+                occurred_at_ms=told.answered_at_ms,
+            )
+        ),
+    )
+
+
+def _park(tenant: str, payment_id: str, row: Attempts, told: Told, reason: str) -> Park:
+    return Park(
+        PaymentParked(
+            event_id=f"{tenant}|{payment_id}|{told.attempt}|{reason}",
+            tenant=tenant,
+            payment_id=payment_id,
+            kind=row.kind,
+            attempt=told.attempt,
+            pic=row.pic,
+            reason=reason,
+            detail=f"{row.outcome or row.state}, told {told.outcome}",
+            amount_minor=row.amount_minor,
+            currency=row.currency,
+            pic_reference=told.pic_reference or row.pic_reference,
+            parked_at_ms=told.answered_at_ms,
+            trace_id=row.trace_id,
+        )
+    )
 
 
 def completed_id(tenant: str, payment_id: str) -> str:
@@ -318,12 +435,12 @@ def completed_fields(tenant: str, payment_id: str, row: Attempts, *, repeat: boo
     )
 
 
-def _end_first(row: Attempts, ended: PaymentEnded) -> End | Ignore:
+def _end_first(row: Attempts, ended: PaymentEnded, means: Means) -> End | Ignore:
     if row.state and not (row.state == REFERRED and ended.stage == REVIEWS):
         return Ignore(row)
     outcome = Outcome(ended.outcome)
-    if outcome is Outcome.PAID:
-        raise ValueError(f"payment {ended.tenant}|{ended.payment_id}: {ended.stage} cannot end it as paid")
+    if outcome in (Outcome.PAID, Outcome.AUTHORIZED):
+        raise ValueError(f"payment {ended.tenant}|{ended.payment_id}: {ended.stage} cannot end it as {outcome}")
     known = msgspec.structs.replace(
         row,
         rule_version=ended.rule_version,
@@ -333,7 +450,7 @@ def _end_first(row: Attempts, ended: PaymentEnded) -> End | Ignore:
         currency=ended.currency,
         trace_id=ended.trace_id,
     )
-    return _end(ended.tenant, ended.payment_id, known, outcome, ended.reason, ended.stage, ended.detail)
+    return _end(ended.tenant, ended.payment_id, known, outcome, ended.reason, ended.stage, ended.detail, means)
 
 
 def _repeat(row: Attempts, ended: PaymentEnded) -> AnswerAgain | Review | Ignore:
@@ -366,8 +483,17 @@ def _refusal(ended: PaymentEnded) -> PaymentCompleted:
     )
 
 
-def _end(tenant: str, payment_id: str, row: Attempts, outcome: Outcome, reason: str, stage: str, detail: str) -> End:
-    """End ``row`` once and for all; what was needed to ask again goes."""
+def _end(
+    tenant: str,
+    payment_id: str,
+    row: Attempts,
+    outcome: Outcome,
+    reason: str,
+    stage: str,
+    detail: str,
+    means: Means,
+) -> End:
+    """End ``row`` once and for all; what was needed to ask again goes, and what waited for the outcome gets its turn."""
     final = msgspec.structs.replace(
         row,
         state=ENDED,
@@ -378,15 +504,26 @@ def _end(tenant: str, payment_id: str, row: Attempts, outcome: Outcome, reason: 
         queued=b"",
         queued_as="",
         early=None,
+        routes=(),
+        action_url="",
     )
-    return End(final, completed_fields(tenant, payment_id, final), row.queued, row.queued_as)
+    if row.earlier:
+        final = msgspec.structs.replace(final, earlier=tuple(told for told in row.earlier if told.operation_id))
+    also: tuple[Step, ...] = ()
+    completed = completed_fields(tenant, payment_id, final)
+    if final.life is not None:
+        final, also = life.advance(tenant, payment_id, final, means)
+    return End(final, completed, row.queued, row.queued_as, also)
 
 
-def _head(row: Attempts, *, not_before_ms: int) -> dict[str, int | bool]:
+def _head(row: Attempts, *, not_before_ms: int, unsent: bool = False) -> dict[str, int | bool | str]:
     return {
         "attempt": row.attempt,
         "ask": row.ask,
         "not_before_ms": not_before_ms,
         "rule_version": row.rule_version,
         "challenge": row.challenge,
+        "operation_id": "",
+        "original_reference": "",
+        "unsent": unsent,
     }

@@ -13,15 +13,17 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from agents.plugin import WORDS
 from connectors.pic.base import Call
 from connectors.pic.simulator import MemoryLedger
+from pipeline.stages.asking import Means, Park
+from pipeline.stages.attempts import Attempts
 from pipeline.stages.dispatch import (
     AnswerAgain,
     AskAgain,
-    Attempts,
     End,
     Ignore,
     Queue,
     RefuseConflict,
     Review,
+    Steps,
     end,
     route,
     settle,
@@ -30,8 +32,7 @@ from schemas.identity import attempt_id
 from schemas.reasons import REVIEWED
 from schemas.records import PaymentAnswered, PaymentCompleted, PaymentEnded
 
-DELAYS_S = (1, 5, 30)
-PICS = ("simulator",)
+MEANS = Means(pics=("simulator",), delays_s=(1, 5, 30))
 CARRIED = b"carried"
 
 scored_outcomes = st.sampled_from(["approved", "approved", "challenged", "declined", "referred"])
@@ -52,13 +53,11 @@ class PaymentLife(RuleBasedStateMachine):
         #: The model: the outcome that the first deciding event had, and the ask whose answer decides.
         self.first: str | None = None
         self.waits_for: int | None = None
-        #: The outcome of the first answer to ask 0 that came before the payment was routed.
-        self.early: str | None = None
+        #: Answers to asks that the payment has not come to, by attempt and ask; the first one counts.
+        self.early: dict[tuple[int, int], str] = {}
         #: Fraud referred it, and no review has spoken yet.
         self.waits_for_review = False
         self.told_reviews = 0
-        #: The first ask that this life queues: 1 when the answer to ask 0, queued before a crash, came early.
-        self.first_ask = 0
         self.repeats_after_end = 0
         self.inputs: list[tuple[str, Any]] = []
         self.now_ms = 1_000_000
@@ -134,9 +133,10 @@ class PaymentLife(RuleBasedStateMachine):
 
     @invariant()
     def every_ask_is_queued_once_and_in_order(self) -> None:
-        assert [(attempt, ask) for attempt, ask, _ in self.queued] == [
-            (1, self.first_ask + n) for n in range(len(self.queued))
-        ]
+        asks = [(attempt, ask) for attempt, ask, _ in self.queued]
+        assert asks == sorted(set(asks))
+        if self.waits_for is not None:
+            assert asks[-1] == (1, self.waits_for)
         for _, ask, not_before_ms in self.queued:
             assert (not_before_ms == 0) == (ask == 0), "only the first ask is served at once"
 
@@ -184,6 +184,10 @@ class PaymentLife(RuleBasedStateMachine):
                 head = decision.head()
                 assert decision.carried == CARRIED
                 self.queued.append((head["attempt"], head["ask"], head["not_before_ms"]))
+            case Steps():
+                # The PIC takes back its word: a person is told, and nothing changes.
+                assert [step.parked.reason for step in decision.also if isinstance(step, Park)] == ["contradiction"]
+                assert decision.row == given
             case End() | AnswerAgain():
                 self.completions.append(decision.completed)
             case Review():
@@ -210,32 +214,36 @@ class PaymentLife(RuleBasedStateMachine):
                 self.first = fields["outcome"]
             elif fields["pic"] != "simulator":
                 self.first = "refused"
-            elif self.early in ("paid", "declined"):
-                self.first = self.early
             else:
-                self.first_ask = self.waits_for = 0 if self.early is None else 1
+                self.waits_for = 0
+                self._take_early()
         elif kind == "ended" and fields["request_kind"] == "first" and not begun:
             self.first = fields["outcome"]
         elif kind == "ended" and fields["request_kind"] == "repeat" and decided:
             self.repeats_after_end += 1
-        elif (
-            kind == "answered"
-            and not decided
-            and self.waits_for is None
-            and (fields["attempt"], fields["ask"]) == (1, 0)
-        ):
-            self.early = self.early or fields["outcome"]
-        elif kind == "answered" and self.waits_for is not None and fields["attempt"] == 1:
-            if fields["ask"] != self.waits_for:
-                return
-            if fields["outcome"] in ("paid", "declined"):
-                self.first, self.waits_for = fields["outcome"], None
+        elif kind == "answered" and not decided:
+            at, now_at = (
+                (fields["attempt"], fields["ask"]),
+                (1, self.waits_for) if self.waits_for is not None else (0, 0),
+            )
+            if at > now_at:
+                self.early.setdefault(at, fields["outcome"])
+            elif at == now_at and self.waits_for is not None:
+                self.early[at] = fields["outcome"]
+                self._take_early()
+
+    def _take_early(self) -> None:
+        """Settle with what was said to the ask that is waited for, and to those after it."""
+        while self.waits_for is not None and (1, self.waits_for) in self.early:
+            outcome = self.early[1, self.waits_for]
+            if outcome in ("paid", "declined"):
+                self.first, self.waits_for = outcome, None
             else:
                 self.waits_for += 1
 
     def _decide(
         self, kind: str, fields: dict[str, Any]
-    ) -> Queue | AskAgain | End | AnswerAgain | RefuseConflict | Review | Ignore:
+    ) -> Queue | AskAgain | End | Steps | AnswerAgain | RefuseConflict | Review | Ignore:
         common: dict[str, Any] = {"tenant": "aurora", "payment_id": "p1", "trace_id": ""}
         facts: dict[str, Any] = {
             "rule_version": 1,
@@ -244,19 +252,21 @@ class PaymentLife(RuleBasedStateMachine):
             "amount_minor": 3,
             "currency": "EUR",
         }
+        instrument: dict[str, Any] = {"terms": None, "kind": "payment", "method": "card", "token": "tok_1"}
         if kind == "scored":
             scored = (
                 common
                 | facts
+                | instrument
                 | {"reason": "", "score": 0.5, "score_reasons": [], "effects": [], "fee_minor": 0}
                 | fields
             )
-            return route(self.row, scored, CARRIED, pics=PICS, delays_s=DELAYS_S)
+            return route(self.row, scored, CARRIED, means=MEANS)
         if kind == "ended":
             sender: dict[str, Any] = {"sender_partition": 0, "sender_offset": 1, "stage": "screening"}
-            return end(self.row, PaymentEnded(**(common | facts | sender | fields)))
+            return end(self.row, PaymentEnded(**(common | facts | sender | fields)), means=MEANS)
         told: dict[str, Any] = {"answered_at_ms": self.now_ms, "called": True, "pic": "simulator"}
-        return settle(self.row, PaymentAnswered(**(common | told | fields)), delays_s=DELAYS_S)
+        return settle(self.row, PaymentAnswered(**(common | told | fields)), means=MEANS)
 
 
 PaymentLife.TestCase.settings = settings(max_examples=300, stateful_step_count=40, deadline=None, print_blob=True)
@@ -302,7 +312,7 @@ def test_the_plugins_rule_and_the_machine_bring_every_payment_to_its_end(
             tenant="aurora",
             payment_id="p1",
         )
-        decision = settle(row, told, delays_s=DELAYS_S)
+        decision = settle(row, told, means=MEANS)
         assert decision.row is not None
         row = decision.row
         if isinstance(decision, End):

@@ -21,7 +21,7 @@ from connectors.tenants.document import document_hash, document_of
 from pipeline import topics
 from pipeline.app import flow
 from pipeline.engine.stage import Group
-from pipeline.stages.dispatch import Attempts
+from pipeline.stages.attempts import Attempts
 from pipeline.stages.profiles import HOUR_MS, Profile
 from pipeline.stages.reviews import Reviews
 from pipeline.stages.watchlist import ListEntry, Watchlists

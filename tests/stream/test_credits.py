@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from pipeline import topics
-from pipeline.stages.dispatch import Attempts
+from pipeline.stages.attempts import Attempts
 from pipeline.stages.features import PAYER_FEATURES
 from pipeline.stages.fraud_library import FAST_IN_OUT
 from pipeline.stages.profiles import HOUR_MS

@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry
 
 from pipeline import topics
 from pipeline.engine.metrics import Metrics, RuleMetrics
-from pipeline.stages.dispatch import Attempts
+from pipeline.stages.attempts import Attempts
 from pipeline.stages.profiles import Profile
 from schemas.business_rules import DenyTerms, FeeRules, LimitTerms, PayerLimitTerms, Rule, ShadowRules
 from schemas.codec import encode_request

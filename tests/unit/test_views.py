@@ -7,7 +7,8 @@ from html.parser import HTMLParser
 import msgspec
 import pytest
 
-from pipeline.stages.dispatch import Attempts, EarlyAnswer
+from pipeline.stages.asking import Told
+from pipeline.stages.attempts import Attempts
 from pipeline.stages.features import PAYEE_FEATURES, PAYER_FEATURES
 from pipeline.stages.profiles import (
     HOUR_MS,
@@ -39,7 +40,7 @@ def test_an_attempt_shows_times_for_people_and_hides_the_ptr() -> None:
         attempt=1,
         received_at_ms=HOUR * HOUR_MS,
         queued=b"Ada Lovelace",
-        early=EarlyAnswer(1, 0, "paid", "", "x", 1),
+        early=Told(1, 0, "paid", "", "x", 1),
     )
     shown = attempts_view(row)
     assert (shown["state"], shown["outcome"], shown["attempt"]) == ("ended", "paid", 1)
