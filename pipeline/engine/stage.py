@@ -58,8 +58,8 @@ class Work(Protocol):
         """Wait until ``at_ms`` (epoch milliseconds); raises :class:`Abandoned` when the partition is given away first."""
 
     async def wait_while(self, held: Callable[[], bool]) -> None:
-        """Wait as long as ``held()``; raises :class:`Abandoned` when the partition is given away first. Rows of the batch must
-        not have been changed yet, not even in place."""
+        """Wait as long as ``held()``; raises :class:`Abandoned` when the partition is given away first. No row
+        may say yet that what waits was handled: rows are kept whatever became of their batch."""
 
 
 class Abandoned(Exception):
