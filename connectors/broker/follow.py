@@ -61,10 +61,14 @@ def partitions_of(consumer: Any, topic: str, timeout_s: float) -> list[int]:
     raise KafkaException(found.error)
 
 
-def _begin(consumer: Any, topic: str, timeout_s: float) -> set[int]:
-    """Have ``consumer`` read ``topic`` from the beginning; gives its partitions, none when there is no topic."""
+def _begin(consumer: Any, topic: str, timeout_s: float, since_ms: int = 0) -> set[int]:
+    """Have ``consumer`` read ``topic`` from the beginning, or from what was written at ``since_ms``; gives its partitions, none
+    when there is no topic."""
     partitions = partitions_of(consumer, topic, timeout_s)
-    consumer.assign([TopicPartition(topic, partition, OFFSET_BEGINNING) for partition in partitions])
+    starts = [TopicPartition(topic, partition, since_ms or OFFSET_BEGINNING) for partition in partitions]
+    if since_ms and starts:
+        starts = consumer.offsets_for_times(starts, timeout_s)
+    consumer.assign(starts)
     return set(partitions)
 
 
@@ -76,15 +80,18 @@ def _ended(message: Any, behind: set[int]) -> bool:
     return ended
 
 
-def read_to_end(brokers: BrokerAccess | str, topic: str, take: Callable[[Any], object], timeout_s: float) -> bool:
+def read_to_end(
+    brokers: BrokerAccess | str, topic: str, take: Callable[[Any], object], timeout_s: float, *, since_ms: int = 0
+) -> bool:
     """Give ``take`` every record that is in ``topic``, in the order of each partition; False when there is no topic.
 
+    With ``since_ms`` (epoch milliseconds) those that were written before are left out.
     Raises :class:`TopicReadError` when the broker does not give them within ``timeout_s``.
     """
     trouble = Trouble()
     consumer = Consumer(consumer_config(brokers, log_level=0, error_cb=trouble) | {"fetch.wait.max.ms": 20})
     try:
-        behind = _begin(consumer, topic, timeout_s)
+        behind = _begin(consumer, topic, timeout_s, since_ms)
         exists = bool(behind)
         deadline_s = time.monotonic() + timeout_s
         while behind:

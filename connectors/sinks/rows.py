@@ -24,10 +24,13 @@ from schemas.records import (
     PaymentAnswered,
     PaymentCompleted,
     PaymentLocalized,
+    PaymentNotified,
+    PaymentParked,
     PaymentProfiled,
     PaymentQueued,
     PaymentScored,
     PaymentScreened,
+    PaymentUpdated,
     PicControlled,
     Record,
     ReviewAnswered,
@@ -45,7 +48,11 @@ FIRST_DISPATCH = 100
 PER_ATTEMPT = 100_000
 ASKS_MAX = PER_ATTEMPT // 2 - 1
 ATTEMPTS_MAX = 9_000
+#: At the end of an attempt: news of it, where the payer is to go, that a person is needed.
+NEWS = PER_ATTEMPT - 2
 COMPLETED = 1_000_000_000
+#: Everything about captures, voids and refunds, in the order of its time.
+OPERATIONS = 1_500_000_000
 CHARGEBACK = 2_000_000_000
 DEAD_LETTER = 3_000_000_000
 
@@ -53,6 +60,8 @@ DEAD_LETTER = 3_000_000_000
 EVENT_ID_CHARS_MAX = 300
 #: The stage that reviews' events are of.
 REVIEWS = "reviews"
+#: Names of what is told beside the stages.
+NOTIFIED, UPDATED, PARKED = "notified", "updated", "parked"
 
 _sequence = itemgetter(3)
 _decode_exception = msgspec.json.Decoder(ExceptionGranted).decode
@@ -129,6 +138,9 @@ _RECORDS: dict[str, type[Record]] = {
     topics.REVIEWS_ANSWERED.name: ReviewAnswered,
     topics.ANSWERED.name: PaymentAnswered,
     topics.COMPLETED.name: PaymentCompleted,
+    topics.NOTIFIED.name: PaymentNotified,
+    topics.UPDATED.name: PaymentUpdated,
+    topics.PARKED.name: PaymentParked,
     topics.CHARGEBACKS.name: ChargebackReceived,
     topics.PARTIES_FLAGGED.name: PartyFlagged,
     topics.DEAD_LETTERS.name: DeadLetter,
@@ -195,16 +207,67 @@ def _review_answered(
     return (tenant, payment, event_id, place, REVIEWS, result, reason, None, trace or None)
 
 
-def _queued(_: str, tenant: str, payment: str, attempt: int, ask: int, version: int, trace: str) -> _Told:
-    place = dispatch_sequence(attempt, ask)
-    return (tenant, payment, f"dispatch/{attempt}.{ask}", place, "dispatch", "queued", "", version, trace or None)
+def _queued(
+    _: str, tenant: str, payment: str, attempt: int, ask: int, operation: str, version: int, trace: str
+) -> _Told:
+    name, place = _asked(operation, attempt, ask)
+    return (tenant, payment, f"dispatch/{name}", place, "dispatch", "queued", "", version, trace or None)
 
 
 def _answered(
-    _: str, tenant: str, payment: str, attempt: int, ask: int, outcome: str, reason: str, trace: str
+    _: str,
+    tenant: str,
+    payment: str,
+    attempt: int,
+    ask: int,
+    operation: str,
+    outcome: str,
+    reason: str,
+    trace: str,
 ) -> _Told:
-    place = dispatch_sequence(attempt, ask) + 1
-    return (tenant, payment, f"plugin/{attempt}.{ask}", place, "plugin", outcome, reason, None, trace or None)
+    name, place = _asked(operation, attempt, ask)
+    after = 0 if operation else 1
+    return (tenant, payment, f"plugin/{name}", place + after, "plugin", outcome, reason, None, trace or None)
+
+
+def _asked(operation: str, attempt: int, ask: int) -> tuple[str, int]:
+    """Name and place of an ask."""
+    if operation:
+        return f"{operation}/{attempt}.{ask}", OPERATIONS
+    return f"{attempt}.{ask}", dispatch_sequence(attempt, ask)
+
+
+def _place_of_news(operation: str, attempt: int) -> int:
+    return OPERATIONS if operation else dispatch_sequence(attempt, 0) + NEWS
+
+
+def _notified(
+    _: str, tenant: str, payment: str, event_id: str, operation: str, attempt: int, outcome: str, reason: str
+) -> _Told:
+    place = _place_of_news(operation, attempt)
+    return (tenant, payment, f"notified/{event_id}", place, NOTIFIED, outcome, reason, None, None)
+
+
+def _updated(
+    _: str,
+    tenant: str,
+    payment: str,
+    event_id: str,
+    operation: str,
+    attempt: int,
+    outcome: str,
+    reason: str,
+    trace: str,
+) -> _Told:
+    place = _place_of_news(operation, attempt)
+    return (tenant, payment, event_id, place, UPDATED, outcome, reason, None, trace or None)
+
+
+def _parked(
+    _: str, tenant: str, payment: str, event_id: str, operation: str, attempt: int, reason: str, trace: str
+) -> _Told:
+    place = _place_of_news(operation, attempt)
+    return (tenant, payment, f"parked/{event_id}", place, PARKED, "parked", reason, None, trace or None)
 
 
 def _completed(
@@ -297,8 +360,31 @@ _KINDS: dict[type[Record], _Kind] = {
         _review_answered,
         _has_ids_of_event,
     ),
-    PaymentQueued: _Kind(("tenant", "payment_id", "attempt", "ask", "rule_version", "trace_id"), _queued),
-    PaymentAnswered: _Kind(("tenant", "payment_id", "attempt", "ask", "outcome", "reason", "trace_id"), _answered),
+    PaymentQueued: _Kind(
+        ("tenant", "payment_id", "attempt", "ask", "operation_id", "rule_version", "trace_id"),
+        _queued,
+        _has_ids_of_event,
+    ),
+    PaymentAnswered: _Kind(
+        ("tenant", "payment_id", "attempt", "ask", "operation_id", "outcome", "reason", "trace_id"),
+        _answered,
+        _has_ids_of_event,
+    ),
+    PaymentNotified: _Kind(
+        ("tenant", "payment_id", "event_id", "operation_id", "attempt", "outcome", "reason"),
+        _notified,
+        _has_ids_of_event,
+    ),
+    PaymentUpdated: _Kind(
+        ("tenant", "payment_id", "event_id", "operation_id", "attempts", "outcome", "reason", "trace_id"),
+        _updated,
+        _has_ids_of_event,
+    ),
+    PaymentParked: _Kind(
+        ("tenant", "payment_id", "event_id", "operation_id", "attempt", "reason", "trace_id"),
+        _parked,
+        _has_ids_of_event,
+    ),
     PaymentCompleted: _Kind(
         ("tenant", "payment_id", "event_id", "outcome", "reason", "rule_version", "trace_id"),
         _completed,
@@ -314,8 +400,18 @@ _KINDS: dict[type[Record], _Kind] = {
 }
 #: Written by outsiders, or not looked at by screening: a card number may be in them.
 _UNSCREENED = frozenset(
-    {ChargebackReceived, TenantConfigured, ReviewAnswered, ExceptionGranted, RuleSnoozed, PicControlled}
+    {
+        PaymentNotified,
+        ChargebackReceived,
+        TenantConfigured,
+        ReviewAnswered,
+        ExceptionGranted,
+        RuleSnoozed,
+        PicControlled,
+    }
 )
+#: Their events say nothing of where a payment stands that settlement does not say too.
+_BESIDE = frozenset({NOTIFIED, UPDATED, PARKED})
 #: What a stage says of its own: it knows all that the stages before it know.
 _STAGES = frozenset({PaymentScreened, PaymentLocalized, PaymentProfiled, PaymentScored, PaymentQueued})
 #: A NUL in any text, as JSON writes it.
@@ -444,13 +540,13 @@ def expired_row(topic: str, partition: int, first_missing: int, next_offset: int
 def tells_state(row: Columns) -> bool:
     """Whether the event says something about its payment; it depends on the row alone.
 
-    Chargebacks, dead letters, configurations and ignored decisions do not, nor does the refusal of another request under
-    the payment's id, nor an event whose ids are not valid.
+    Operations, chargebacks, dead letters, configurations, ignored decisions, news and what is parked do not, nor does the
+    refusal of another request under the payment's id, nor an event whose ids are not valid.
     """
     sequence: int = row[3]
     if (sequence == COMPLETED and row[6] == Reason.CONFLICTING_REQUEST) or (row[4] == REVIEWS and row[5] == IGNORED):
         return False
-    return sequence < CHARGEBACK and row[1] != ""
+    return sequence < OPERATIONS and row[1] != "" and row[4] not in _BESIDE
 
 
 def payment_state(row: EventRow, record: Record) -> PaymentState | None:

@@ -155,14 +155,39 @@ def detail_of(stage: str, payload: dict[str, Any]) -> str:
             said = [_said(hit, payload.get("currency", "")) for hit in hits] or payload.get("score_reasons", [])
             parts = [f"score {payload.get('score', 0):.2f}", *said, *_model_words(payload)]
         case "dispatch" | "plugin":
-            asked = [f"attempt {payload.get('attempt')}", f"ask {payload.get('ask')}", f"pic {payload.get('pic')}"]
+            asked = [
+                *_operation_words(payload),
+                f"attempt {payload.get('attempt')}",
+                f"ask {payload.get('ask')}",
+                f"pic {payload.get('pic')}",
+            ]
             looked_up = "looked up" if payload.get("called") is False else ""
             parts = [*asked, looked_up, payload.get("pic_reference", "")]
+        case "updated":
+            amounts = [f"{word} {payload.get(f'{word}_minor')}" for word in ("authorized", "captured", "refunded")]
+            parts = [*_operation_words(payload), f"then {payload.get('status')}", *amounts, payload.get("detail", "")]
+        case "notified" | "parked":
+            said_by = f"{payload['source']} {payload.get('who', '')}".strip() if payload.get("source") else ""
+            parts = [
+                *_operation_words(payload),
+                f"attempt {payload.get('attempt')}",
+                said_by,
+                payload.get("detail", ""),
+            ]
         case "settlement":
             parts = [f"decided by {payload.get('stage')}", payload.get("detail", "")]
         case _:
             parts = [str(payload.get("detail", ""))]
     return ", ".join(part for part in parts if part)
+
+
+def _operation_words(payload: dict[str, Any]) -> list[str]:
+    """Which capture, void or refund an event is about, and its amount; nothing of the payment itself."""
+    operation_id = payload.get("operation_id")
+    if not operation_id:
+        return []
+    amount = f" of {payload['amount_minor']}" if payload.get("amount_minor") else ""
+    return [f"{payload.get('kind', 'operation')} {operation_id}{amount}"]
 
 
 def _rules_of(localized: dict[str, Any]) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -20,7 +19,8 @@ from connectors.queues.workers import Calls, ask
 from connectors.registry import RegistryError
 from connectors.sinks.story import iso
 from connectors.tenants.checks import suggestion
-from pipeline.commands.shared import broker_option, codec_of, json_option, print_json, settings_with
+from pipeline.commands.parked import decide, parked
+from pipeline.commands.shared import broker_option, codec_of, json_option, print_json, settings_with, user_name
 from schemas.records import PicControlled
 
 _TROUBLE = (QueuesError, TopicReadError, PostError, ControlError, RegistryError)
@@ -52,6 +52,8 @@ def queues(context: click.Context, workers: Sequence[str], broker: str | None, a
       ptr queues --worker http://10.0.0.7:8080 --worker http://10.0.0.8:8080 --json
       ptr queues pause stripe --why 'maintenance until 14:00'
       ptr queues resume stripe --why 'maintenance is over'
+      ptr queues parked
+      ptr queues decide aurora pay_000001 succeeded --why 'seen in the portal'
     """
     if context.invoked_subcommand is not None:
         if workers or broker or as_json:
@@ -115,7 +117,9 @@ def resume(pic: str, why: str, by: str | None, broker: str | None, as_json: bool
 
 def _control(pic: str, paused: bool, why: str, by: str | None, broker: str | None, as_json: bool) -> None:
     settings = settings_with(broker=broker)
-    record = PicControlled(pic=pic, paused=paused, who=by or _user(), why=why, decided_at_ms=int(time.time() * 1000))
+    record = PicControlled(
+        pic=pic, paused=paused, who=by or user_name(), why=why, decided_at_ms=int(time.time() * 1000)
+    )
     try:
         known = known_pics(settings.access)
         if pic not in known:
@@ -129,13 +133,6 @@ def _control(pic: str, paused: bool, why: str, by: str | None, broker: str | Non
         click.echo(f"{pic} is paused by {record.who}: nothing is called there until 'ptr queues resume {pic}'")
     else:
         click.echo(f"{pic} is called again, by {record.who}")
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError):  # a container's user need not have a name
-        raise click.UsageError("this user has no name here: say who decides with --by") from None
 
 
 def _print(found: Iterable[PicQueue], calls: Mapping[str, Calls], controls: ControlBook, now_ms: int) -> None:
@@ -212,3 +209,7 @@ def _data(queue: PicQueue, calls: Calls | None, controls: ControlBook, now_ms: i
 
 def _age_s(each: Waiting, now_ms: int) -> float | None:
     return None if each.oldest_ms is None else max(now_ms - each.oldest_ms, 0) / 1000
+
+
+queues.add_command(parked)
+queues.add_command(decide)

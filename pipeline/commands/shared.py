@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 from datetime import UTC, datetime
 from typing import Any, BinaryIO
 
@@ -38,6 +39,14 @@ def codec_of(settings: Settings) -> Codec:
         return Codec(open_registry(settings.schema_registry_url))
     except ValueError as error:  # its address
         raise click.ClickException(str(error)) from None
+
+
+def user_name() -> str:
+    """Who runs this command, where nobody said so. Raises ``click.UsageError`` for a user without a name."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # a container's user need not have one
+        raise click.UsageError("this user has no name here: say who decides with --by") from None
 
 
 def print_json(data: Any) -> None:

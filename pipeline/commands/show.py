@@ -94,6 +94,16 @@ def _header(found: Story) -> str:
         lines.append(
             f"pic {payment.pic} {payment.pic_reference or ''}  attempts {payment.attempts or 0}".replace("  ", " ")
         )
+    told = [event for event in found.events if event.payload is not None]
+    updates = [event.payload for event in told if event.stage == "updated" and event.payload]
+    if updates:
+        last = updates[-1]
+        amounts = ", ".join(
+            f"{word} {_amount(last[f'{word}_minor'], payment)}" for word in ("authorized", "captured", "refunded")
+        )
+        lines.append(f"stands at {last['status']}: {amounts}")
+    if told and told[-1].stage == "parked":
+        lines.append(f"needs a person: {told[-1].reason} (`ptr queues parked` lists what does)")
     if payment.received_at_ms is not None and payment.completed_at_ms is not None:
         lines.append(f"took {payment.completed_at_ms - payment.received_at_ms:,} ms from Kafka to its outcome")
     return "\n".join(lines)

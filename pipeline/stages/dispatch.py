@@ -26,6 +26,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import Any, Final
 
 import msgspec
@@ -369,13 +370,17 @@ def _action(tenant: str, payment_id: str, row: Attempts, told: Told) -> tuple[St
                 tenant,
                 payment_id,
                 msgspec.structs.replace(row, action_url=told.action_url),
-                event_id=f"{tenant}|{payment_id}|{told.attempt}|{REQUIRES_ACTION}|{told.action_url}",
+                event_id=f"{tenant}|{payment_id}|{told.attempt}|{REQUIRES_ACTION}|{_hash(told.action_url)}",
                 outcome=REQUIRES_ACTION,
                 reason=told.reason,
                 occurred_at_ms=told.answered_at_ms,
             )
         ),
     )
+
+
+def _hash(text: str) -> str:
+    return blake2b(text.encode(), digest_size=8).hexdigest()
 
 
 def _park(tenant: str, payment_id: str, row: Attempts, told: Told, reason: str) -> Park:
