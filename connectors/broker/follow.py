@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 
+from connectors.broker import embedded
 from connectors.broker.trouble import Trouble
 from pipeline.settings import BrokerAccess, client_config
 
@@ -65,9 +66,11 @@ def _begin(consumer: Any, topic: str, timeout_s: float, since_ms: int = 0) -> se
     """Have ``consumer`` read ``topic`` from the beginning, or from what was written at ``since_ms``; gives its partitions, none
     when there is no topic."""
     partitions = partitions_of(consumer, topic, timeout_s)
-    starts = [TopicPartition(topic, partition, since_ms or OFFSET_BEGINNING) for partition in partitions]
-    if since_ms and starts:
-        starts = consumer.offsets_for_times(starts, timeout_s)
+    starts = [TopicPartition(topic, partition, OFFSET_BEGINNING) for partition in partitions]
+    # The embedded broker knows no times; it keeps little anyway.
+    if since_ms and starts and not embedded.is_embedded(consumer.list_topics(topic, timeout=timeout_s).cluster_id):
+        asked = [TopicPartition(topic, partition, since_ms) for partition in partitions]
+        starts = consumer.offsets_for_times(asked, timeout_s)
     consumer.assign(starts)
     return set(partitions)
 
@@ -85,7 +88,7 @@ def read_to_end(
 ) -> bool:
     """Give ``take`` every record that is in ``topic``, in the order of each partition; False when there is no topic.
 
-    With ``since_ms`` (epoch milliseconds) those that were written before are left out.
+    With ``since_ms`` (epoch milliseconds) those that were written before may be left out.
     Raises :class:`TopicReadError` when the broker does not give them within ``timeout_s``.
     """
     trouble = Trouble()

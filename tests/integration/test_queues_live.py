@@ -11,14 +11,32 @@ import pytest
 from click.testing import CliRunner
 
 from connectors.broker.local import LocalKafka
+from connectors.broker.one import post_one
 from pipeline import topics
 from pipeline.cli import main
 from pipeline.rig import Rig, Worker
-from tests.integration.live import TOKEN, a_load, calls, completed, end, exact, posting, settle, until, working
+from schemas.codec import Codec
+from schemas.identity import payment_key
+from schemas.records import PaymentNotified, PaymentParked
+from tests.integration.kafka import records
+from tests.integration.live import (
+    TOKEN,
+    a_load,
+    calls,
+    completed,
+    end,
+    exact,
+    pipeline,
+    posting,
+    settle,
+    until,
+    working,
+)
 
 pytestmark = pytest.mark.kafka
 
 PIC = "simulator"
+CODEC = Codec()
 
 
 def ptr(rig: Rig, *arguments: str, **environment: str) -> str:
@@ -43,7 +61,7 @@ def test_a_paused_pic_is_not_called_across_a_kill_and_all_are_paid_once_afterwar
     """Pause, post, kill and stop workers, look, resume: the PIC's own ledger counts one call for each payment."""
     load = a_load(600)
     with working(kafka.address, tmp_path, load, "one", "two") as (rig, [one, two]):
-        with posting(kafka.address, load, rate=100, gates=None):
+        with posting(kafka.address, load, rate=100):
             until("100 outcomes", lambda: completed(rig) >= 100)
             assert "is paused by mo" in ptr(rig, "pause", PIC, "--why", "a test", "--by", "mo")
             until("both workers heed it", lambda: all(_metric(w, "ptr_pic_paused") == 1 for w in (one, two)))
@@ -77,6 +95,33 @@ def test_a_paused_pic_is_not_called_across_a_kill_and_all_are_paid_once_afterwar
         until("nothing waits", lambda: seen(rig)[0]["depth"] == 0)
         assert set(calls(rig).values()) == {1}
         assert exact(rig, load) == []
+
+
+def test_what_is_parked_is_read_and_decided(kafka: LocalKafka, tmp_path: Path) -> None:
+    """From Kafka's own times on: what was said before something was parked is no answer to it."""
+    load = a_load(1)
+    with pipeline(kafka.address, tmp_path, load) as rig:
+        parked = PaymentParked(
+            event_id="t1|p1||2|unknowable",
+            tenant="t1",
+            payment_id="p1",
+            kind="payment",
+            attempt=2,
+            pic=PIC,
+            reason="unknowable",
+            amount_minor=1250,
+            currency="EUR",
+            parked_at_ms=1,
+        )
+        post_one(kafka.address, topics.PARKED.name, CODEC.encode(parked), payment_key("t1", "p1"))
+        (listed,) = json.loads(ptr(rig, "parked", "--json"))
+        assert (listed["payment"], listed["attempt"], listed["answer"]) == ("p1", 2, None)
+        ptr(rig, "decide", "t1", "p1", "unsent", "--why", "not in the portal", "--by", "mo")
+        assert json.loads(ptr(rig, "parked", "--json")) == []
+        (record,) = records(kafka.address, topics.NOTIFIED.name)
+        news = CODEC.decode(record.value(), PaymentNotified)
+        assert record.key() == payment_key("t1", "p1")
+        assert (news.source, news.who, news.attempt, news.outcome, news.pic) == ("person", "mo", 2, "unsent", PIC)
 
 
 def until_queued(rig: Rig, payments: int) -> int:
