@@ -14,7 +14,15 @@ from connectors.broker.one import PostError
 from connectors.queues.parked import OUTCOMES, Case, DecisionError, decided, find_case, publish, read_cases
 from connectors.registry import RegistryError
 from connectors.sinks.story import iso
-from pipeline.commands.shared import broker_option, codec_of, json_option, print_json, settings_with, user_name
+from pipeline.commands.shared import (
+    broker_option,
+    codec_of,
+    duration_of,
+    json_option,
+    print_json,
+    settings_with,
+    user_name,
+)
 
 _TROUBLE = (TopicReadError, PostError, DecisionError, RegistryError)
 _WORDS = {word: outcome for outcome, word in OUTCOMES.items()}
@@ -29,7 +37,7 @@ def parked(tenant: str, everything: bool, broker: str | None, as_json: bool) -> 
     """List payments and operations that nobody asks about any more: they wait for a person's word, the oldest first.
 
     REASON is unknowable (perhaps done, and the PIC can never tell), unknown_for_long (asked about again and again) or
-    contradiction (the PIC takes back its word).
+    contradiction (the PIC takes back its word). AMOUNT is in the currency's minor unit. --json tells more of each.
 
     \b
     Examples:
@@ -49,33 +57,22 @@ def parked(tenant: str, everything: bool, broker: str | None, as_json: bool) -> 
         click.echo("Nothing waits for a person.", err=True)
         return
     table = Table(box=None, pad_edge=False)
-    for heading in (
-        "SINCE",
-        "TENANT",
-        "PAYMENT",
-        "OPERATION",
-        "KIND",
-        "AMOUNT",
-        "PIC",
-        "REFERENCE",
-        "REASON",
-        "ANSWER",
-    ):
+    headings = ("AGE", "TENANT", "PAYMENT", "OPERATION", "AMOUNT", "PIC", "REASON", *(["ANSWER"] if everything else []))
+    for heading in headings:
         table.add_column(heading, overflow="fold")
+    now_ms = int(time.time() * 1000)
     for case in found:
         each = case.parked
-        table.add_row(
-            iso(case.since_ms),
+        row = (
+            duration_of((now_ms - case.since_ms) // 1000),
             each.tenant,
             each.payment_id,
-            each.operation_id or "-",
-            each.kind,
+            f"{each.kind} {each.operation_id}" if each.operation_id else "-",
             f"{each.amount_minor} {each.currency}",
             each.pic,
-            each.pic_reference or "-",
-            each.reason + (f" ({each.detail})" if each.detail else ""),
-            _answer(case),
+            each.reason,
         )
+        table.add_row(*row, *([_answer(case)] if everything else []))
     Console(markup=False, highlight=False).print(table)
 
 

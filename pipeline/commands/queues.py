@@ -20,7 +20,15 @@ from connectors.registry import RegistryError
 from connectors.sinks.story import iso
 from connectors.tenants.checks import suggestion
 from pipeline.commands.parked import decide, parked
-from pipeline.commands.shared import broker_option, codec_of, json_option, print_json, settings_with, user_name
+from pipeline.commands.shared import (
+    broker_option,
+    codec_of,
+    duration_of,
+    json_option,
+    print_json,
+    settings_with,
+    user_name,
+)
 from schemas.records import PicControlled
 
 _TROUBLE = (QueuesError, TopicReadError, PostError, ControlError, RegistryError)
@@ -155,7 +163,7 @@ def _print(found: Iterable[PicQueue], calls: Mapping[str, Calls], controls: Cont
 
 def _retries(queue: PicQueue, now_ms: int) -> str:
     waits = [
-        f"{_seconds(delay_s)}: {each.records:,} ({_age(each, now_ms)})"
+        f"{duration_of(delay_s)}: {each.records:,} ({_age(each, now_ms)})"
         for delay_s, each in queue.retries.items()
         if each.records
     ]
@@ -177,15 +185,7 @@ def _paused(latest: PicControlled | None) -> str:
 def _age(each: Waiting, now_ms: int) -> str:
     if each.oldest_ms is None:
         return "?" if each.records else "-"
-    return _seconds(max(now_ms - each.oldest_ms, 0) // 1000)
-
-
-def _seconds(seconds: int) -> str:
-    """``45s``, ``12m``, ``3h``, ``2d``: rounded down to the largest unit, as exact as anybody needs here."""
-    for unit, size in (("d", 24 * 60 * 60), ("h", 60 * 60), ("m", 60)):
-        if seconds >= size:
-            return f"{seconds // size}{unit}"
-    return f"{seconds}s"
+    return duration_of((now_ms - each.oldest_ms) // 1000)
 
 
 def _data(queue: PicQueue, calls: Calls | None, controls: ControlBook, now_ms: int) -> dict[str, Any]:

@@ -62,6 +62,14 @@ def day_ms(text: str) -> int:
         raise click.UsageError(f"{text!r} is no day: write YYYY-MM-DD") from None
 
 
+def duration_of(seconds: int) -> str:
+    """``45s``, ``12m``, ``3h``, ``2d``: rounded down to the largest unit; what clocks make negative is ``0s``."""
+    for unit, size in (("d", 24 * 60 * 60), ("h", 60 * 60), ("m", 60)):
+        if seconds >= size:
+            return f"{seconds // size}{unit}"
+    return f"{max(seconds, 0)}s"
+
+
 def day_of(at_ms: int) -> str:
     """The day of a time, UTC, as YYYY-MM-DD."""
     return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%d")
