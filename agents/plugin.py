@@ -2,10 +2,13 @@
 its retry topics -> ``payments.answered.v1``, or back to the queue.
 
 The queue is the write-ahead intent: it was durable before this stage sees it. Only the queue's group ever calls, one cycle at a
-time, and each intent once (:mod:`tables.intents`). What may have been called already, by an earlier owner of the partition or
-under an earlier ask, is looked up first; only what the PIC never got is sent, under the attempt's id as idempotency key. A PIC
-that deduplicates and cannot be asked is sent it again instead; one that does neither is never sent anything twice: what became
-of it is unknowable here, and a person's to find out.
+time, and each intent once (:mod:`tables.intents`). An intent that an earlier owner of the partition may have served is never
+called: its answer may be out already, and another PIC be paying. It is looked up, and whatever is not known of it is asked for
+anew by dispatch, which alone knows whether it still wants to know.
+
+An ask after the first is looked up before it is called; only what the PIC never got is sent, under the attempt's id as
+idempotency key. A PIC that deduplicates and cannot be asked is sent it again instead; one that does neither is never sent
+anything twice: what became of it is unknowable here, and a person's to find out.
 
 A retry topic's group only asks, when the time has come. What is surely not at the PIC goes back to the queue.
 """
@@ -42,6 +45,8 @@ WORDS: Final = {
     "requires_action": "requires_action",
     "unsent": "unsent",
 }
+#: What a crash leaves unknown; ``here``: it is no reason to go to another PIC.
+_INTERRUPTED: Final = Answer("pending", "interrupted", retry="here")
 
 
 def groups(context: Context) -> list[Group]:
@@ -79,42 +84,49 @@ class _Plugin:
     async def _serve(self, records: Sequence[RawRecord], work: Work) -> None:
         row: intents.IntentsRow = work.rows.get(intents.KEY)
         fresh: list[PaymentQueued] = []
+        again: list[PaymentQueued] = []
         perhaps: list[PaymentQueued] = []
         for record in records:
             queued = self._read(record, work)
             if queued is None or _is_repeat(queued, row, work):
                 continue
-            known_unsent = (queued.ask == 0 or queued.unsent) and not work.maybe_called(record)
-            (fresh if known_unsent else perhaps).append(queued)
+            if work.maybe_called(record):
+                perhaps.append(queued)
+            else:
+                (fresh if queued.ask == 0 or queued.unsent else again).append(queued)
         if perhaps:
-            fresh = await self._sort_out(fresh, perhaps, work)
+            await self._find_out(perhaps, work)
+        if again:
+            fresh += await self._sort_out(again, work)
         if fresh:
             await self._call(fresh, work, unsent="unsent")
         work.rows.save(intents.KEY, row)
 
-    async def _sort_out(
-        self, fresh: list[PaymentQueued], perhaps: list[PaymentQueued], work: Work
-    ) -> list[PaymentQueued]:
-        """What is to be called of what was perhaps called; the rest is answered."""
+    async def _find_out(self, perhaps: list[PaymentQueued], work: Work) -> None:
+        """Answer what an earlier owner may have served, without a call."""
+        abilities = self._pic.abilities
+        left = await self._look_up(perhaps, work) if abilities.looks_up else perhaps
+        word = "unsent" if abilities.looks_up else "pending" if abilities.deduplicates else UNKNOWABLE
+        for queued in left:
+            self._answer(queued, _INTERRUPTED, work, called=False, word=word)
+
+    async def _sort_out(self, again: list[PaymentQueued], work: Work) -> list[PaymentQueued]:
+        """Those of further asks that are to be called; the rest is answered."""
         # After a crash two asks of one attempt may be here: the first one finds out, the other one is asked about again.
-        taken = {_id_of(queued) for queued in fresh}
-        first: list[PaymentQueued] = []
-        for queued in perhaps:
-            if _id_of(queued) in taken:
+        first: dict[str, PaymentQueued] = {}
+        for queued in again:
+            if first.setdefault(_id_of(queued), queued) is not queued:
                 self._answer(queued, UNKNOWN, work, called=False)
-            else:
-                taken.add(_id_of(queued))
-                first.append(queued)
         abilities = self._pic.abilities
         if abilities.looks_up:
-            return [*fresh, *await self._look_up(first, work)]
+            return await self._look_up(list(first.values()), work)
         if abilities.deduplicates:
             # The same key is the same payment: the repeat tells what became of it. That this one did not leave says nothing.
-            await self._call(first, work, unsent="pending")
-            return fresh
-        for queued in first:
+            await self._call(list(first.values()), work, unsent="pending")
+            return []
+        for queued in first.values():
             self._answer(queued, UNKNOWN, work, called=False, word=UNKNOWABLE)
-        return fresh
+        return []
 
     async def serve_retries(self, records: Sequence[RawRecord], work: Work) -> None:
         """Asks, when their time has come. A topic has one delay, so the records are in order of time."""

@@ -16,6 +16,7 @@ COMMANDS = {
     "audit-sink": ("audit", "audit_sink", "Write the audit tables."),
     "submit": ("submit", "submit", "Post PTRs from a file."),
     "show": ("show", "show", "Tell the story of a payment."),
+    "operations": ("operations", "operations", "Capture, void or refund a payment."),
     "reviews": ("reviews", "reviews", "Show payments that wait for a person, and decide them."),
     "queues": ("queues", "queues", "Show what waits for each PIC, pause and resume one."),
     "exceptions": ("exceptions", "exceptions", "Except parties from sanctions matches, per tenant."),

@@ -12,19 +12,19 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from connectors.broker.desk import Desk, DeskError
 from connectors.broker.one import PostError
 from connectors.exceptions.publish import ExceptionError
 from connectors.registry import RegistryError
-from connectors.reviews.desk import ReviewDesk, ReviewDeskError
 from connectors.sinks.database import DatabaseError, open_database, shown_url
 from connectors.sinks.reviews import OpenReview, evidence_of, open_reviews
 from connectors.sinks.story import iso, story
+from pipeline import topics
 from pipeline.commands.exceptions import remember, told
-from pipeline.commands.shared import broker_option, codec_of, json_option, print_json, settings_with
+from pipeline.commands.shared import broker_option, codec_of, json_option, print_json, settings_with, shown_amount
 from pipeline.stages.exceptions import DAYS_MAX
 from pipeline.stages.reviews import APPROVE, APPROVED, PAYEE, REJECT, SCREENING, mistake_in
-from schemas.identity import TENANT_PATTERN
-from schemas.money import UnknownCurrencyError, format_amount
+from schemas.identity import TENANT_PATTERN, payment_key
 from schemas.records import ExceptionGranted, ReviewAnswered, ReviewDecided
 
 LIMIT = 100
@@ -102,7 +102,7 @@ def list_reviews(tenant: str | None, stage: str | None, limit: int, database: st
             review.tenant,
             review.payment_id,
             review.stage,
-            _amount(review.amount_minor, review.currency),
+            shown_amount(review.amount_minor, review.currency),
             review.reason,
             review.detail,
         )
@@ -244,13 +244,19 @@ def _decide(
         raise click.ClickException("--remember is for what screening referred: fraud has no list to be excepted from")
     codec = codec_of(settings)
     try:
-        with ReviewDesk(settings.access, codec) as desk:
-            answer = desk.decide(decided)
+        with Desk(settings.access, codec, topics.REVIEWS_ANSWERED.name, ReviewAnswered) as desk:
+            ours = (tenant, payment, decided.stage, decision, by)
+            answer = desk.hand_in(
+                topics.REVIEWS_DECIDED.name,
+                codec.encode(decided),
+                payment_key(tenant, payment),
+                lambda told: (told.tenant, told.payment_id, told.stage, told.decision, told.by) == ours,
+            )
         excepted = None
         if remember_days and (answer is None or not answer.ignored):
             # After the decision: a decision that was ignored teaches nothing.
             excepted = remember(settings, codec, tenant, payment, by=by, reason=reason, days=remember_days)
-    except (ReviewDeskError, PostError, ExceptionError, DatabaseError, RegistryError) as error:
+    except (DeskError, PostError, ExceptionError, DatabaseError, RegistryError) as error:
         raise click.ClickException(str(error)) from None
     _tell(decided, answer, excepted, as_json)
 
@@ -304,16 +310,9 @@ def _left(left_ms: int) -> str:
     return f"{minutes // 60}h {minutes % 60:02}m"
 
 
-def _amount(amount_minor: int, currency: str) -> str:
-    try:
-        return format_amount(amount_minor, currency)
-    except UnknownCurrencyError:
-        return f"{amount_minor} minor units of an unknown currency"
-
-
 def _summary(review: OpenReview) -> str:
     return (
-        f"{review.tenant} {review.payment_id}  {_amount(review.amount_minor, review.currency)}\n"
+        f"{review.tenant} {review.payment_id}  {shown_amount(review.amount_minor, review.currency)}\n"
         f"referred by {review.stage}: {review.reason} ({review.detail})\n"
         f"waits since {iso(review.opened_at_ms)}, until {iso(review.due_at_ms)}; then {review.at_expiry}"
     )

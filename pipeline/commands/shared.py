@@ -13,6 +13,7 @@ from connectors.registry import open_registry
 from connectors.tenants.document import FILE_CHARS_MAX
 from pipeline.settings import Settings, SettingsError, load
 from schemas.codec import Codec
+from schemas.money import UnknownCurrencyError, format_amount
 
 #: A character takes at most four bytes in UTF-8.
 FILE_BYTES_MAX = 4 * FILE_CHARS_MAX
@@ -88,3 +89,11 @@ def read_text(file: BinaryIO) -> tuple[str, str]:
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise click.ClickException(f"{name}:{line}: the file is not UTF-8 text") from None
+
+
+def shown_amount(amount_minor: int, currency: str) -> str:
+    """An amount for people, also in a currency that is none."""
+    try:
+        return format_amount(amount_minor, currency)
+    except UnknownCurrencyError:
+        return f"{amount_minor} minor units of an unknown currency"

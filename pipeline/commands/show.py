@@ -10,9 +10,8 @@ from rich.console import Console
 from rich.table import Table
 
 from connectors.sinks.database import DatabaseError, open_database, shown_url
-from connectors.sinks.rows import PaymentState
 from connectors.sinks.story import Story, story
-from pipeline.commands.shared import settings_with
+from pipeline.commands.shared import settings_with, shown_amount
 
 
 @click.command("show")
@@ -85,9 +84,9 @@ def _header(found: Story) -> str:
     elif payment.outcome is None:
         lines[0] += f"  (no outcome yet; last heard of in {payment.stage})"
     if payment.amount_minor is not None:
-        lines.append(f"amount {_amount(payment.amount_minor, payment)}")
+        lines.append(f"amount {shown_amount(payment.amount_minor, payment.currency or '')}")
         if payment.fee_minor is not None:
-            lines[-1] += f"  fee {_amount(payment.fee_minor, payment)}"
+            lines[-1] += f"  fee {shown_amount(payment.fee_minor, payment.currency or '')}"
         if payment.score is not None:
             lines[-1] += f"  score {payment.score:.2f}"
     if payment.pic:
@@ -99,7 +98,8 @@ def _header(found: Story) -> str:
     if updates:
         last = updates[-1]
         amounts = ", ".join(
-            f"{word} {_amount(last[f'{word}_minor'], payment)}" for word in ("authorized", "captured", "refunded")
+            f"{word} {shown_amount(last[f'{word}_minor'], payment.currency or '')}"
+            for word in ("authorized", "captured", "refunded")
         )
         lines.append(f"stands at {last['status']}: {amounts}")
     if told and told[-1].stage == "parked":
@@ -107,15 +107,6 @@ def _header(found: Story) -> str:
     if payment.received_at_ms is not None and payment.completed_at_ms is not None:
         lines.append(f"took {payment.completed_at_ms - payment.received_at_ms:,} ms from Kafka to its outcome")
     return "\n".join(lines)
-
-
-def _amount(amount_minor: int, payment: PaymentState) -> str:
-    from schemas.money import UnknownCurrencyError, format_amount
-
-    try:
-        return format_amount(amount_minor, payment.currency or "")
-    except UnknownCurrencyError:
-        return f"{amount_minor} minor units of an unknown currency"
 
 
 def _table(found: Story) -> Table:

@@ -291,9 +291,8 @@ def _of_operation(row: Attempts, followed: tuple[Attempts, tuple[Step, ...]] | N
 def _contradicts(row: Attempts, told: Told) -> bool:
     """Whether a PIC says what cannot be: paid, by an attempt that ended otherwise, or no longer paid."""
     if told.outcome == Outcome.PAID:
-        done = (Outcome.PAID, Outcome.AUTHORIZED)
-        same = told.attempt == row.attempt
-        return told.attempt < row.attempt or (same and row.state == ENDED and row.outcome not in done)
+        done_by_it = told.attempt == row.attempt and row.outcome in (Outcome.PAID, Outcome.AUTHORIZED)
+        return told.attempt < row.attempt or (row.state == ENDED and row.attempt > 0 and not done_by_it)
     return (
         told.outcome == Outcome.DECLINED
         and row.state == ENDED

@@ -44,11 +44,12 @@ class Pic:
 
     def __init__(self) -> None:
         self.effects: Counter[str] = Counter()
-        self.said: dict[str, str] = {}
+        #: Its word, and what a decline allows: the same in an answer and in a notification.
+        self.said: dict[str, tuple[str, str]] = {}
         self.served: dict[str, int] = {}
 
-    def serve(self, intent: dict[str, Any], will: str) -> str | None:
-        """The answer's word; None for an intent that was served."""
+    def serve(self, intent: dict[str, Any], will: str) -> tuple[str, str] | None:
+        """The answer's word, and what it allows; None for an intent that was served."""
         key = attempt_id("t", "p", intent["attempt"], intent["operation_id"])
         if self.served.get(key, -1) >= intent["ask"]:
             return None
@@ -56,11 +57,11 @@ class Pic:
         if intent["ask"] and not intent["unsent"] and key in self.said:
             return self.said[key]
         if will == "unsent":
-            return "unsent"
+            return "unsent", "never"
         word = "declined" if will.startswith("declined") else "paid"
-        self.said[key] = word
+        self.said[key] = word, "here" if will == "declined_here" else "never"
         self.effects[key] += word == "paid"
-        return "pending" if will == "lost" else word
+        return ("pending", "never") if will == "lost" else self.said[key]
 
 
 class Operations(RuleBasedStateMachine):
@@ -151,7 +152,8 @@ class Operations(RuleBasedStateMachine):
             payment_id="p",
             operation_id=parts[2] if len(parts) == 4 else "",
             attempt=int(parts[-1]),
-            outcome=self.pic.said[key],
+            outcome=self.pic.said[key][0],
+            retry=self.pic.said[key][1],
             occurred_at_ms=self.now_ms,
         )
         self._read("notified", news)
@@ -246,9 +248,10 @@ class Operations(RuleBasedStateMachine):
 
     def _serve(self, at: int, will: str) -> None:
         intent = self.intents.pop(at)
-        word = self.pic.serve(intent, will)
-        if word is None:
+        answer = self.pic.serve(intent, will)
+        if answer is None:
             return
+        word, retry = answer
         self.now_ms += 10
         self.answers.append(
             PaymentAnswered(
@@ -262,7 +265,7 @@ class Operations(RuleBasedStateMachine):
                 tenant="t",
                 payment_id="p",
                 operation_id=intent["operation_id"],
-                retry="here" if will == "declined_here" else "never",
+                retry=retry,
             )
         )
 
