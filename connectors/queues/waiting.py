@@ -77,7 +77,7 @@ def waiting(broker: BrokerAccess | str, groups: Collection[str], pics: Collectio
         ]
         begins = admin.offsets(client, partitions, OffsetSpec.earliest())
         ends = admin.offsets(client, partitions, OffsetSpec.latest())
-        committed = _committed(client, groups, {name for name, _ in partitions})
+        committed = _committed(client, groups, partitions)
     except admin.AdminError as error:
         raise QueuesError(str(error)) from None
     except KafkaException as error:
@@ -104,7 +104,9 @@ def known_pics(broker: BrokerAccess | str) -> list[str]:
         raise QueuesError(str(error)) from None
 
 
-def _committed(client: admin.Client, groups: Collection[str], topics: set[str]) -> dict[tuple[str, int], int]:
+def _committed(
+    client: admin.Client, groups: Collection[str], partitions: Collection[tuple[str, int]]
+) -> dict[tuple[str, int], int]:
     """The most advanced offset of any group: stages move between groups, and the old one's offsets stay."""
     names = set(groups)
     with suppress(KafkaException):  # The embedded broker does not list groups.
@@ -112,7 +114,8 @@ def _committed(client: admin.Client, groups: Collection[str], topics: set[str]) 
         names |= {group.group_id for group in listed if group.group_id.startswith(GROUP_PREFIX)}
     found: dict[tuple[str, int], int] = {}
     for name in names:
-        future = client.list_consumer_group_offsets([ConsumerGroupTopicPartitions(name)])[name]
+        asked = ConsumerGroupTopicPartitions(name, [TopicPartition(*tp) for tp in partitions])
+        future = client.list_consumer_group_offsets([asked])[name]
         try:
             offsets = future.result().topic_partitions
         except KafkaException as error:
@@ -120,8 +123,7 @@ def _committed(client: admin.Client, groups: Collection[str], topics: set[str]) 
                 raise
             continue
         for tp in offsets:
-            if tp.topic in topics:
-                found[tp.topic, tp.partition] = max(tp.offset, found.get((tp.topic, tp.partition), 0))
+            found[tp.topic, tp.partition] = max(tp.offset, found.get((tp.topic, tp.partition), 0))
     return found
 
 

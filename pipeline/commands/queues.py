@@ -156,7 +156,7 @@ def _print(found: Iterable[PicQueue], calls: Mapping[str, Calls], controls: Cont
             _retries(each, now_ms),
             "-" if told is None else str(told.in_flight),
             "-" if told is None else _breaker(told),
-            _paused(controls.latest(each.pic)),
+            _paused(controls.latest(each.pic), now_ms),
         )
     Console(markup=False, highlight=False).print(table)
 
@@ -176,10 +176,10 @@ def _breaker(calls: Calls) -> str:
     return ", ".join(f"{state} {workers}" for state, workers in sorted(calls.breakers.items()))
 
 
-def _paused(latest: PicControlled | None) -> str:
+def _paused(latest: PicControlled | None, now_ms: int) -> str:
     if latest is None or not latest.paused:
         return "no"
-    return f"by {latest.who} at {iso(latest.decided_at_ms)}: {latest.why}"
+    return f"{duration_of((now_ms - latest.decided_at_ms) // 1000)}, by {latest.who}: {latest.why}"
 
 
 def _age(each: Waiting, now_ms: int) -> str:
