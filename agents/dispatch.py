@@ -14,7 +14,7 @@ import msgspec
 from agents.context import Context
 from pipeline import topics
 from pipeline.engine.stage import RawRecord, Stage, Work
-from pipeline.stages.asking import Ask, Means, Park, Step, Tell
+from pipeline.stages.asking import Ask, Means, Park, Step, Tell, news_mistake
 from pipeline.stages.dispatch import (
     AnswerAgain,
     AskAgain,
@@ -176,6 +176,14 @@ def make(context: Context) -> tuple[Stage, ...]:
             raise UndecodableError(Error.EMPTY_VALUE, "an event is expected")
         return record.key, record.value
 
+    def bounded(record: RawRecord) -> bytes:
+        value = record.value
+        if not value:
+            raise UndecodableError(Error.EMPTY_VALUE, "an event is expected")
+        if len(value) > VALUE_BYTES_MAX:
+            raise UndecodableError(Error.VALUE_TOO_LARGE, f"{len(value)} bytes, at most {VALUE_BYTES_MAX}")
+        return value
+
     def from_outside(record: RawRecord, tenant: str, payment_id: str, work: Work) -> bytes | None:
         """The key; None for a record that came under another one, and is posted again."""
         if not TENANT_PATTERN.match(tenant) or not ID_PATTERN.match(payment_id):
@@ -203,17 +211,16 @@ def make(context: Context) -> tuple[Stage, ...]:
         publisher.carry_out(settle(row, decode_answered(value), means=means), row, record, key, work)
 
     def news(record: RawRecord, work: Work) -> None:
-        told = decode_notified(record.value or b"")
+        told = decode_notified(bounded(record))
+        if mistake := news_mistake(told):
+            raise UndecodableError(Error.INVALID_NEWS, mistake)
         key = from_outside(record, told.tenant, told.payment_id, work)
         if key is not None:
             row = work.rows.get(key)
             publisher.carry_out(notified(row, told, means=means), row, record, key, work)
 
     def operations(record: RawRecord, work: Work) -> None:
-        value = record.value or b""
-        if len(value) > VALUE_BYTES_MAX:
-            raise UndecodableError(Error.VALUE_TOO_LARGE, f"{len(value)} bytes, at most {VALUE_BYTES_MAX}")
-        operation = decode_operation(value)
+        operation = decode_operation(bounded(record))
         key = from_outside(record, operation.tenant, operation.payment_id, work)
         if key is None:
             return

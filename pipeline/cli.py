@@ -7,7 +7,7 @@ import sys
 
 import click
 
-from pipeline.commands.interrupts import INTERRUPTED, forget_interrupt
+from pipeline.commands.interrupts import INTERRUPTED, ended_by, forget_interrupt
 
 #: Command name to its module in pipeline.commands and the object there; imported when it is called.
 COMMANDS = {
@@ -49,9 +49,14 @@ class _Lazy(click.Group):
     def invoke(self, ctx: click.Context) -> object:
         try:
             return super().invoke(ctx)
-        except KeyboardInterrupt:
-            click.echo("\nended by Ctrl-C", err=True)
-            raise click.exceptions.Exit(INTERRUPTED) from None
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except (Exception, KeyboardInterrupt) as error:
+            code = ended_by(error)
+            if code is None:
+                raise
+            click.echo(f"\nended by {'Ctrl-C' if code == INTERRUPTED else 'SIGTERM'}", err=True)
+            raise click.exceptions.Exit(code) from None
         finally:
             forget_interrupt()
 

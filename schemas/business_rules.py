@@ -70,9 +70,16 @@ class FeeRules(Sparse, frozen=True, kw_only=True):
 
 
 class RouteTerms(Sparse, frozen=True, kw_only=True):
-    """Payment integration clients that carry the payment, in order of preference."""
+    """Payment integration clients (PICs) that carry the payment; those after the first are its failover.
 
-    pics: list[str]
+    Either ``pics``, in the order written or ordered by what this payment costs there (``pics`` of the tenant); or ``split``:
+    weights by PIC, whole numbers of any sum. Which PIC is the first comes from tenant and payment id, the others follow by
+    weight.
+    """
+
+    pics: list[str] = []
+    by: Literal["priority", "cost"] = "priority"
+    split: dict[str, int] = {}
 
 
 class Rule(Sparse, frozen=True, kw_only=True):

@@ -95,6 +95,7 @@ class Error(StrEnum):
     WRONG_PARTITION_TWICE = "wrong_partition_twice"
     CARD_NUMBER_IN_ID = "card_number_in_id"
     CARD_NUMBER_IN_TEXT = "card_number_in_text"
+    INVALID_NEWS = "invalid_news"
     INVALID_DECISION = "invalid_decision"
     INVALID_EXCEPTION = "invalid_exception"
     STAGE_FAILED = "stage_failed"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import msgspec
 
 from schemas.business_rules import FeeRules as FeeRules
-from schemas.business_rules import Rule, ShadowRules
+from schemas.business_rules import Rule, ShadowRules, Sparse
 
 
 class _Rules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -20,6 +20,16 @@ class MethodRules(_Rules, frozen=True, kw_only=True):
 
     min_minor: dict[str, int] = {}
     max_minor: dict[str, int] = {}
+
+
+class PicRules(Sparse, frozen=True, kw_only=True):
+    """What a tenant says of one payment integration client: what it is for, and what a payment costs there."""
+
+    #: Methods and currencies that it carries; empty means all. Others are not routed to it.
+    methods: list[str] = []
+    currencies: list[str] = []
+    #: What the PIC takes of a payment, for routes by cost.
+    cost: FeeRules | None = None
 
 
 #: Methods of a tenant that names none: each is taken, without limits.
@@ -105,6 +115,10 @@ class TenantRules(_Rules, frozen=True, kw_only=True):
     rules: list[Rule] = []
     #: Where payment integration clients keep payments: countries, or groups of them. What is left out is not known.
     routes: dict[str, list[str]] = {}
+    #: PICs that are tried after ``pic``, in this order, where no ``route`` rule applies.
+    failover: list[str] = []
+    #: What single PICs are for and cost; one that is not named carries everything.
+    pics: dict[str, PicRules] = {}
     #: Runs beside the rules in force, without effect.
     shadow: ShadowRules | None = None
     review: ReviewRules = ReviewRules()

@@ -8,17 +8,23 @@ a PIC that is used is imported.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from importlib.metadata import EntryPoint, entry_points
 from typing import Final
 
-from connectors.pic.base import Plugin
+from connectors.pic.base import Abilities, Plugin
 from connectors.pic.calls import OneByOne, Pic
+from connectors.pic.declines import Meaning
 from connectors.pic.options import PicOptions, settings_of
 from connectors.pic.watched import CallsWatch, WatchedPic
 from schemas.identity import PIC_PATTERN
 
 GROUP: Final = "payment_pipeline.pics"
+
+#: Entry points that name a plugin's table of codes, under the plugin's name: a mapping from the PIC's own codes to a
+#: :class:`~connectors.pic.declines.Meaning`.
+CODES_GROUP: Final = "payment_pipeline.pic_codes"
 
 #: What an entry point of :data:`GROUP` names.
 Maker = Callable[[str, PicOptions], Plugin | Pic]
@@ -69,6 +75,22 @@ def made_by(maker: Maker, options: PicOptions, watch: CallsWatch | None = None) 
     return made if watch is None else WatchedPic(made, watch)
 
 
+def abilities_of(name: str) -> Abilities:
+    """What the PIC called ``name`` can do, by its plugin with the settings of the environment; nobody is called.
+
+    Not within an event loop. Raises what :func:`make_pic` raises.
+    """
+
+    async def asked() -> Abilities:
+        made = await asyncio.to_thread(make_pic, name)
+        try:
+            return made.abilities
+        finally:
+            await made.close()
+
+    return asyncio.run(asked())
+
+
 def plugins() -> dict[str, EntryPoint]:
     """Every installed plugin by its name. Raises :class:`UnknownPicError` when two packages claim one name."""
     found: dict[str, EntryPoint] = {}
@@ -77,6 +99,21 @@ def plugins() -> dict[str, EntryPoint]:
         if other.value != point.value:
             raise UnknownPicError(f"two plugins are called {point.name}: {other.value} and {point.value}")
     return found
+
+
+def codes_of(plugin: str) -> Mapping[str, Meaning] | None:
+    """What the codes of a plugin's PIC mean, by the plugin's own name, in the order of its table; None where it names no table.
+
+    Raises :class:`UnknownPicError` for a table that cannot be loaded.
+    """
+    point = next((each for each in entry_points(group=CODES_GROUP) if each.name == plugin), None)
+    if point is None:
+        return None
+    try:
+        table: Mapping[str, Meaning] = point.load()
+    except (ImportError, AttributeError) as error:
+        raise UnknownPicError(f"the codes of {plugin} ({point.value}) cannot be loaded: {error}") from error
+    return table
 
 
 def find_plugin(name: str) -> EntryPoint | None:

@@ -28,7 +28,7 @@ from typing import Final
 import msgspec
 
 from connectors.pic.base import NOT_SENT, UNKNOWN, Answer, Call
-from connectors.pic.declines import STANDARD, DeclineCode
+from connectors.pic.declines import STANDARD, DeclineCode, Meaning
 
 SUCCEEDED: Final = "succeeded"
 DECLINED: Final = "declined"
@@ -81,9 +81,11 @@ _BY_PREFIX: Final[Mapping[str, Script]] = MappingProxyType(
 )
 #: How tokens that say something begin; most say nothing.
 PREFIXES: Final = tuple(_BY_PREFIX)
+#: The simulator's own codes are the standard ones; ``tok_decline_<code>`` asks for one.
+DECLINES: Final[Mapping[str, Meaning]] = MappingProxyType({code.value: STANDARD[code] for code in STANDARD})
 #: Tokens whose answer takes its time.
 SLOW: Final = ("tok_slow", "tok_late")
-_DECLINES: Final = {f"tok_decline_{code}": Script(DECLINED, code.value) for code in STANDARD}
+_DECLINED: Final = {f"tok_decline_{code}": Script(DECLINED, code) for code in DECLINES}
 
 
 def script_of(call: Call) -> Script:
@@ -93,5 +95,5 @@ def script_of(call: Call) -> Script:
         return DONE
     if call.challenge and token.startswith("tok_unproved"):
         return _UNPROVED
-    decline = next((script for start, script in _DECLINES.items() if token.startswith(start)), None)
+    decline = next((script for start, script in _DECLINED.items() if token.startswith(start)), None)
     return decline or next(script for start, script in _BY_PREFIX.items() if token.startswith(start))

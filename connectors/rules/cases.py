@@ -9,8 +9,11 @@ import msgspec
 
 from connectors.tenants.book import rule_book
 from connectors.tenants.document import TenantFileError, read_records
+from pipeline.stages.localization import localize
 from pipeline.stages.payer_checks import NO_USE
+from pipeline.stages.rules.explain import explain_order
 from pipeline.stages.rules.facts import Facts
+from pipeline.stages.rules.routes import RouteView
 from pipeline.stages.rules.rule_book import RuleBook
 from pipeline.stages.rules.trial import Trial, try_payment
 from schemas.tenant_rules import TenantRules
@@ -22,6 +25,8 @@ class CasePayment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     amount_minor: int
     currency: str
     country: str
+    #: Decides the place in a split of a route.
+    payment_id: str = "payment"
     method: str = "card"
     channel: str = "web"
     region: str = ""
@@ -78,6 +83,8 @@ class CaseResult(msgspec.Struct, frozen=True, kw_only=True):
     line: int
     differences: tuple[str, ...]
     trial: Trial
+    #: Which PICs would carry it, in which order, and why.
+    routes: tuple[RouteView, ...]
 
 
 def read_cases(text: str, source: str) -> list[tuple[int, Case]]:
@@ -107,10 +114,9 @@ def run_cases(tenants: Sequence[TenantRules], cases: Sequence[tuple[int, Case]],
         if name not in books:
             there = ", ".join(books)
             raise TenantFileError([f"{source}:{line}: tenant: must be one of {there}, is {name or 'left out'}"])
-        trial = _run(case, *books[name])
-        results.append(
-            CaseResult(case=case.case, line=line, differences=tuple(_differences(case.expect, trial)), trial=trial)
-        )
+        trial, routes = _run(case, *books[name])
+        differences = tuple(_differences(case.expect, trial))
+        results.append(CaseResult(case=case.case, line=line, differences=differences, trial=trial, routes=routes))
     return results
 
 
@@ -123,13 +129,14 @@ def facts_of_case(payment: CasePayment, at_ms: int) -> Facts:
     return Facts(**(msgspec.structs.asdict(payment) | values), received_at_ms=at_ms, requested_at_ms=at_ms)
 
 
-def _run(case: Case, rules: TenantRules, book: RuleBook) -> Trial:
+def _run(case: Case, rules: TenantRules, book: RuleBook) -> tuple[Trial, tuple[RouteView, ...]]:
     at_ms = round(datetime.fromisoformat(case.at).timestamp() * 1000)
     use = NO_USE
     for earlier in case.given:
         _, use = try_payment(facts_of_case(earlier, at_ms), rules, book, use)
-    trial, _ = try_payment(facts_of_case(case.payment, at_ms), rules, book, use)
-    return trial
+    facts = facts_of_case(case.payment, at_ms)
+    trial, _ = try_payment(facts, rules, book, use)
+    return trial, tuple(explain_order(facts, rules, book, localize(facts, rules, book)))
 
 
 def _differences(expect: Expected, trial: Trial) -> list[str]:

@@ -12,6 +12,7 @@ import msgspec
 from connectors.rules.editions import edition
 from connectors.tenants.checks import mistakes
 from connectors.tenants.document import document_hash
+from connectors.tenants.route_checks import route_mistakes
 from connectors.tenants.rule_checks import tenant_rule_mistakes
 from pipeline.stages.rules.rule_book import RuleBook
 from schemas.records import TenantConfigured
@@ -131,7 +132,8 @@ class TenantBook:
             else:
                 # Which PICs there are differs by worker and by time; dispatch checks it.
                 found = [f"{path}: {text}" for path, text in mistakes(rules, pics=None)]
-                found += [f"{mistake.path}: {mistake.text}" for mistake in tenant_rule_mistakes(rules)]
+                of_rules = (*tenant_rule_mistakes(rules), *route_mistakes(rules))
+                found += [f"{mistake.path}: {mistake.text}" for mistake in of_rules]
                 if rules.tenant != record.tenant:
                     found.append("tenant: is another one than the record's")
                 why = "; ".join(found)

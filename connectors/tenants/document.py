@@ -9,7 +9,7 @@ says.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from hashlib import blake2b
@@ -19,8 +19,10 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 import msgspec
 import yaml
 
+from connectors.pic.base import Abilities
 from connectors.tenants.checks import mistakes, suggestion
 from connectors.tenants.names import shown
+from connectors.tenants.route_checks import route_mistakes
 from connectors.tenants.rule_checks import RuleMistake, edition_mistakes, tenant_rule_mistakes
 from schemas.business_rules import Edition, Sparse
 from schemas.tenant_rules import MOVED_THRESHOLDS, TenantRules
@@ -51,6 +53,8 @@ _UNREAD: Any = object()
 #: Stands for required fields that could not be read, so that the rest can be judged.
 _REQUIRED = {"tenant": "unread", "pic": "unread", "currencies": ["EUR"]}
 
+#: What must have been read for routes to be judged.
+_OF_ROUTES = frozenset(["pic", "failover", "pics", "currencies", "methods", "routes", "rules", "shadow"])
 
 #: Line and column in a file, from 1; column 0 where only the line is known.
 Place = tuple[int, int]
@@ -64,9 +68,17 @@ class TenantFileError(ValueError):
         super().__init__("\n".join(mistakes))
         self.mistakes = tuple(mistakes)
 
+    @property
+    def count(self) -> str:
+        """How many there are, in words."""
+        return "a mistake" if len(self.mistakes) == 1 else f"{len(self.mistakes)} mistakes"
 
-def parse_tenants(text: str, source: str, *, pics: Collection[str]) -> list[TenantRules]:
-    """The tenants in ``text``, in their order. ``source`` is the file's name, for messages.
+
+def parse_tenants(
+    text: str, source: str, *, pics: Collection[str], abilities: Mapping[str, Abilities] | None = None
+) -> list[TenantRules]:
+    """The tenants in ``text``, in their order. ``source`` is the file's name, for messages; ``abilities`` are what PICs can do,
+    as far as that is known.
 
     Raises :class:`TenantFileError` with every mistake when there is one.
     """
@@ -80,7 +92,7 @@ def parse_tenants(text: str, source: str, *, pics: Collection[str]) -> list[Tena
     found: list[tuple[Place, str]] = []
     for node in nodes:
         reading = _Reading(text)
-        rules = reading.tenant(node, pics)
+        rules = reading.tenant(node, pics, abilities or {})
         found += reading.found
         if rules is not None:
             line = reading.lines.get("tenant", reading.lines[""])
@@ -233,7 +245,7 @@ class _Reading:
     nodes: dict[str, yaml.Node] = field(default_factory=dict)
     unread: set[str] = field(default_factory=set)
 
-    def tenant(self, node: yaml.Node, pics: Collection[str]) -> TenantRules | None:
+    def tenant(self, node: yaml.Node, pics: Collection[str], abilities: Mapping[str, Abilities]) -> TenantRules | None:
         """The rules in ``node``; they are of no use when there are mistakes. None when the tenant has no name."""
         values = self._struct(node, TenantRules, "")
         if values is _UNREAD:
@@ -245,6 +257,8 @@ class _Reading:
                 self.found.append(((self._line(path), 0), f"{path}: {text}"))
         if not self.unread & {"inherits", "groups", "rules", "shadow", "routes"}:
             self.rule_mistakes(tenant_rule_mistakes(rules))
+        if not {re.split(r"[.\[]", path, maxsplit=1)[0] for path in self.unread} & _OF_ROUTES:
+            self.rule_mistakes(route_mistakes(rules, pics=pics, abilities=abilities))
         return rules if named else None
 
     def record(self, node: yaml.Node, cls: type[msgspec.Struct]) -> Any:

@@ -13,7 +13,7 @@ from connectors.tenants.names import METHOD_PATTERN, countries, shown
 from pipeline.stages.localities.value_date import ValueDates
 from pipeline.stages.rules.conditions import ConditionError, compile_condition, is_group_name
 from pipeline.stages.rules.filters import FilterError, in_force_ms, postcode_filter
-from schemas.business_rules import EFFECTS, Edition, FeeRules, Rule
+from schemas.business_rules import EFFECTS, Edition, FeeRules, RouteTerms, Rule
 from schemas.identity import PIC_PATTERN
 from schemas.limits import AMOUNT_MINOR_MAX, TEXT_CHARS_MAX
 from schemas.localities import STANDARD, CounterTerms
@@ -29,6 +29,7 @@ ITEMS_MAX = 250
 GROUPS_MAX = 50
 INHERITED_MAX = 20
 TIERS_MAX = 20
+WEIGHT_MAX = 1_000
 WHOLE_BP = 10_000
 COUNT_MAX = 1_000_000
 REGION_CHARS_MAX = 40
@@ -347,11 +348,26 @@ def _residency(terms: Any, groups: Groups) -> Iterator[RuleMistake]:
 
 
 def _route(terms: Any, groups: Groups) -> Iterator[RuleMistake]:
-    if not terms.pics:
+    if not terms.pics and not terms.split:
         yield RuleMistake("pics", "must name at least one payment integration client")
+    if terms.split:
+        yield from _split(terms)
     for at, pic in enumerate(terms.pics):
         if not PIC_PATTERN.match(pic):
             yield RuleMistake(f"pics[{at}]", f"must be the name of a payment integration client, is {shown(pic)}")
+
+
+def _split(terms: RouteTerms) -> Iterator[RuleMistake]:
+    if terms.pics:
+        yield RuleMistake("split", "cannot stand beside pics: a PIC of weight 0 is never the first")
+    if terms.by == "cost":
+        yield RuleMistake("by", "is for pics: a split goes by its weights")
+    for pic, weight in terms.split.items():
+        if not PIC_PATTERN.match(pic):
+            yield RuleMistake(f"split.{pic}", "must be under the name of a payment integration client")
+        yield from _between(f"split.{pic}", weight, 0, WEIGHT_MAX)
+    if not any(terms.split.values()):
+        yield RuleMistake("split", "must have a weight above 0")
 
 
 def _locale(terms: Any, groups: Groups) -> Iterator[RuleMistake]:

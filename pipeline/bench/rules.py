@@ -14,11 +14,11 @@ from connectors.tenants.rule_checks import COST_MAX, RULES_MAX, rule_cost, tenan
 from pipeline.stages.localization import Accepted, localize
 from pipeline.stages.rules.conditions import environment
 from pipeline.stages.rules.facts import VARIABLES, Facts, facts_of
-from schemas.business_rules import DenyTerms, LimitTerms, Rule
+from schemas.business_rules import DenyTerms, FeeRules, LimitTerms, RouteTerms, Rule
 from schemas.codec import decode_request, encode_request
 from schemas.limits import METADATA_ENTRIES_MAX, METADATA_VALUE_CHARS_MAX, TEXT_CHARS_MAX
 from schemas.records import Instrument, Locality, Party, PaymentRequested
-from schemas.tenant_rules import TenantRules
+from schemas.tenant_rules import PicRules, TenantRules
 
 Figures = dict[str, Any]
 
@@ -73,6 +73,19 @@ def base_rules() -> TenantRules:
     return _tenant(inherits=list(editions()))
 
 
+def routed() -> Iterator[tuple[str, TenantRules]]:
+    """One way of routing each, between three payment integration clients."""
+    pics = ["simulator", "simulator-2", "simulator-3"]
+    cost = PicRules(cost=FeeRules(percent_bp=100, fixed_minor={"EUR": 10}))
+    yield "failover", _tenant(failover=pics[1:])
+    for name, terms in (
+        ("priority", RouteTerms(pics=pics)),
+        ("split", RouteTerms(split=dict.fromkeys(pics, 10))),
+        ("cost", RouteTerms(pics=pics, by="cost")),
+    ):
+        yield name, _tenant(rules=[Rule(id="r", route=terms)], pics=dict.fromkeys(pics, cost))
+
+
 def hostile() -> Iterator[tuple[str, TenantRules]]:
     """The worst that checks let pass, each kind alone: as many rules as there may be, each as costly as it may be."""
     overflow = "amount_minor * 9223372036854775807 == 1"
@@ -108,6 +121,7 @@ def measure() -> Figures:
         figures[f"{name}_us"] = _us(_decision(rules, facts))
     figures["ten_of_ten_whole_us"] = round(figures["decode_us"] + figures["facts_us"] + figures["ten_of_ten_us"], 2)
     figures["ten_of_ten_in_the_library_us"] = _in_the_library(facts)
+    figures["route"] = {f"{name}_us": _us(_decision(rules, facts)) for name, rules in routed()}
     figures["base_rules"] = sum(len(edition(name).rules) for name in editions())
     began = time.perf_counter()
     for _ in range(20):

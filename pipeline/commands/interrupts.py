@@ -25,6 +25,21 @@ def forget_interrupt() -> None:
     exec("")  # noqa: S102 - a constant
 
 
+def ended_by(error: BaseException) -> int | None:
+    """The exit code of a command that ``error`` ended, if a Ctrl-C or a SIGTERM is behind it; None otherwise.
+
+    Compiled modules that are interrupted while they are imported raise an ImportError because of it.
+    """
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, KeyboardInterrupt):
+            return INTERRUPTED
+        if isinstance(seen, SystemExit) and seen.code == TERMINATED:
+            return TERMINATED
+        seen = seen.__cause__ or (None if seen.__suppress_context__ else seen.__context__)
+    return None
+
+
 @contextmanager
 def one_interrupt() -> Iterator[None]:
     """The first Ctrl-C raises KeyboardInterrupt in the block, the first SIGTERM SystemExit; further ones are not heard, so

@@ -20,7 +20,7 @@ from connectors.pic.conformance.scenarios import ALL
 from connectors.pic.conformance.stand import Stand, find_stand, stands
 from connectors.pic.new import NewPluginError, write_package
 from connectors.pic.options import PicSettingError
-from connectors.pic.registry import UnknownPicError, find_plugin, make_pic, plugins
+from connectors.pic.registry import CODES_GROUP, UnknownPicError, abilities_of, codes_of, find_plugin, plugins
 from pipeline.commands.shared import json_option, print_json
 
 _SAID = {"pass": "pass", "fail": "FAIL", "not_offered": "-"}
@@ -35,6 +35,7 @@ def pic() -> None:
     \b
     Examples:
       ptr pic list
+      ptr pic codes stripe
       ptr pic check simulator
       ptr pic new acme-bank
     """
@@ -66,6 +67,38 @@ def list_command(as_json: bool) -> None:
     for row in rows:
         told = row["error"] or _abilities_in_words(row["abilities"])
         click.echo(f"{row['name'].ljust(width)}  {told}  ({row['package']}{'' if row['stand'] else ', no stand'})")
+
+
+@pic.command()
+@click.argument("name")
+@json_option
+def codes(name: str, as_json: bool) -> None:
+    """Tell what each code of the PIC NAME means, and what may be tried after it.
+
+    A line each: the PIC's own code, the standard decline code that events show, and the retry: "never", "here" (later, here or
+    elsewhere) or "elsewhere" (another PIC only).
+
+    \b
+    Examples:
+      ptr pic codes stripe
+      ptr pic codes iso8583 --json
+    """
+    try:
+        point = _plugin_of(name)
+        table = codes_of(point.name)
+    except UnknownPicError as error:
+        raise click.ClickException(str(error)) from None
+    if table is None:
+        raise click.ClickException(
+            f"the plugin {point.name} names no table of codes: its package names one in the entry points {CODES_GROUP}"
+            " (docs/plugins.md)"
+        )
+    if as_json:
+        print_json([{"code": code, "decline_code": meant.code, "retry": meant.retry} for code, meant in table.items()])
+        return
+    widths = max(map(len, table)), max(len(meant.code) for meant in table.values())
+    for code, meant in table.items():
+        click.echo(f"{code.ljust(widths[0])}  {meant.code.ljust(widths[1])}  {meant.retry}")
 
 
 @pic.command()
@@ -132,7 +165,7 @@ def new(name: str, directory: Path | None) -> None:
 def _described(point: EntryPoint, *, stand: bool) -> dict[str, Any]:
     abilities, error = None, ""
     try:
-        abilities = asyncio.run(_abilities_of(point.name))
+        abilities = abilities_of(point.name)
     except (UnknownPicError, PicSettingError) as reason:
         error = str(reason)
     package = f"{point.dist.name} {point.dist.version}" if point.dist else point.value
@@ -146,14 +179,6 @@ def _described(point: EntryPoint, *, stand: bool) -> dict[str, Any]:
     }
 
 
-async def _abilities_of(name: str) -> Abilities:
-    made = await asyncio.to_thread(make_pic, name)
-    try:
-        return made.abilities
-    finally:
-        await made.close()
-
-
 def _abilities_in_words(abilities: Abilities) -> str:
     words: list[str] = [kind for kind in KINDS if kind in abilities.kinds]
     words += [name.replace("_", " ") for name in abilities.__struct_fields__ if getattr(abilities, name) is True]
@@ -165,13 +190,16 @@ def _abilities_in_words(abilities: Abilities) -> str:
     return ", ".join(words)
 
 
+def _plugin_of(name: str) -> EntryPoint:
+    point = find_plugin(name)
+    if point is None:
+        raise click.ClickException(f"no plugin for PIC {name!r}: there are {', '.join(sorted(plugins())) or 'none'}")
+    return point
+
+
 def _stand_of(name: str) -> Stand:
     try:
-        point = find_plugin(name)
-        if point is None:
-            raise click.ClickException(
-                f"no plugin for PIC {name!r}: there are {', '.join(sorted(plugins())) or 'none'}"
-            )
+        point = _plugin_of(name)
     except UnknownPicError as error:
         raise click.ClickException(str(error)) from None
     try:

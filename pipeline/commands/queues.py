@@ -109,7 +109,7 @@ def pause(pic: str, why: str, by: str | None, broker: str | None, as_json: bool)
 
 @queues.command()
 @click.argument("pic")
-@_why
+@click.option("--why", default="may be called again", show_default=True, metavar="TEXT", help="Why, in a sentence.")
 @_by
 @broker_option
 @json_option
@@ -118,6 +118,7 @@ def resume(pic: str, why: str, by: str | None, broker: str | None, as_json: bool
 
     \b
     Examples:
+      ptr queues resume stripe
       ptr queues resume stripe --why 'maintenance is over'
     """
     _control(pic, False, why, by, broker, as_json)

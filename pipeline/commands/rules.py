@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, BinaryIO
 
@@ -21,13 +21,14 @@ from connectors.rules.recorded import (
 )
 from connectors.sinks.database import Database, DatabaseError, open_database
 from connectors.tenants.book import rule_book
-from connectors.tenants.document import TenantFileError, check_edition, is_edition, parse_tenants
+from connectors.tenants.document import TenantFileError, check_edition, is_edition
 from connectors.tenants.rule_checks import COST_MAX, known_groups, rule_cost
-from pipeline.commands.shared import codec_of, json_option, print_json, read_text, settings_with
+from pipeline.commands.shared import codec_of, json_option, print_json, read_text, settings_with, tenants_in
 from pipeline.stages.localization import localize
-from pipeline.stages.rules.explain import RuleView, explain
+from pipeline.stages.rules.explain import RuleView, explain, explain_order
 from pipeline.stages.rules.facts import facts_of
 from pipeline.stages.rules.filters import FilterError, in_force_ms
+from pipeline.stages.rules.routes import RouteView
 from schemas.business_rules import Edition
 from schemas.tenant_rules import TenantRules
 
@@ -80,13 +81,17 @@ def check(file: BinaryIO, as_json: bool) -> None:
 @rules.command()
 @click.argument("file", type=click.File("rb"))
 @click.argument("cases", type=click.File("rb"), nargs=-1, required=True)
+@click.option("--routes", "with_routes", is_flag=True, help="Tell of every case which PICs would carry it, and why.")
 @json_option
-def test(file: BinaryIO, cases: tuple[BinaryIO, ...], as_json: bool) -> None:
+def test(file: BinaryIO, cases: tuple[BinaryIO, ...], with_routes: bool, as_json: bool) -> None:
     """Decide the payments in CASES by the tenants in FILE, and compare with what is expected. Ends with 1 when one differs.
+
+    Of a case that differs it is told which PICs would carry the payment, in which order, and why.
 
     \b
     Examples:
       ptr rules test docs/tenants-example.yaml docs/tenants-example.cases.yaml
+      ptr rules test tenants.yaml cases.yaml --routes
       ptr rules test tenants.yaml cases.yaml --json
     """
     tenants = _tenants(*read_text(file))
@@ -100,13 +105,16 @@ def test(file: BinaryIO, cases: tuple[BinaryIO, ...], as_json: bool) -> None:
     wrong = [(name, result) for name, result in results if result.differences]
     if as_json:
         print_json(
-            [{"file": name, "line": r.line, "case": r.case, "differences": r.differences} for name, r in results]
+            [
+                {"file": name, "line": r.line, "case": r.case, "differences": r.differences, "routes": r.routes}
+                for name, r in results
+            ]
         )
     else:
-        for name, result in wrong:
+        for name, result in results if with_routes else wrong:
             click.echo(f"{name}:{result.line}: {result.case}")
-            for difference in result.differences:
-                click.echo(f"    {difference}")
+            for told in (*result.differences, *_order_lines(result.routes)):
+                click.echo(f"    {told}")
         click.echo(f"{len(results)} cases, {len(wrong)} of them differ")
     if wrong:
         raise SystemExit(1)
@@ -170,6 +178,7 @@ def explain_(tenant: str, payment: str, database: str | None, everything: bool, 
     shadow = None if book.shadow is None else localize(facts, configured, book.shadow)
     same = repeats(recorded, decision, shadow, codec_of(settings_with()))
     views = [view for view in explain(facts, book, decision) if everything or view.what != "filtered"]
+    order = explain_order(facts, configured, book, decision)
     if as_json:
         print_json(
             {
@@ -181,10 +190,13 @@ def explain_(tenant: str, payment: str, database: str | None, everything: bool, 
                 "localized": {k: v for k, v in recorded.localized.items() if k in _SHOWN},
                 "payer": {k: v for k, v in (recorded.profiled or {}).items() if k in _SHOWN},
                 "rules": views,
+                "routes": order,
             }
         )
     else:
         _tell(tenant, payment, recorded, configured, views, hidden=not everything)
+        for line in _order_lines(order):
+            click.echo(line)
         click.echo(f"decided again from version {recorded.version}: {'the same' if same else 'NOT THE SAME'}")
     if not same:
         raise SystemExit(1)
@@ -307,13 +319,20 @@ def _tell(
         click.echo(f"  {view.effect:<16} {view.rule:<32} {view.what}{why}{source}")
 
 
+def _order_lines(order: Sequence[RouteView]) -> Iterator[str]:
+    """PICs with their places and why; what there was no choice of is not told."""
+    if len(order) < 2 and all(view.place for view in order):
+        return
+    yield "routes:"
+    for view in order:
+        yield f"  {view.place or '-'} {view.pic:<32} {view.why}"
+
+
 def _tenants(text: str, name: str) -> list[TenantRules]:
     try:
-        return parse_tenants(text, name, pics=settings_with().pics)
+        return tenants_in(text, name, settings_with())
     except TenantFileError as error:
-        count = len(error.mistakes)
-        what = "a mistake" if count == 1 else f"{count} mistakes"
-        raise click.ClickException(f"{name} has {what}:\n{error}") from None
+        raise click.ClickException(f"{name} has {error.count}:\n{error}") from None
 
 
 def _of(tenant: TenantRules) -> dict[str, Any]:

@@ -9,11 +9,14 @@ from typing import Any, BinaryIO
 import click
 import msgspec
 
+from connectors.pic.options import PicSettingError
+from connectors.pic.registry import UnknownPicError, abilities_of
 from connectors.registry import open_registry
-from connectors.tenants.document import FILE_CHARS_MAX
+from connectors.tenants.document import FILE_CHARS_MAX, parse_tenants
 from pipeline.settings import Settings, SettingsError, load
 from schemas.codec import Codec
 from schemas.money import UnknownCurrencyError, format_amount
+from schemas.tenant_rules import TenantRules
 
 #: A character takes at most four bytes in UTF-8.
 FILE_BYTES_MAX = 4 * FILE_CHARS_MAX
@@ -48,6 +51,25 @@ def user_name() -> str:
         return getpass.getuser()
     except (OSError, KeyError):  # a container's user need not have one
         raise click.UsageError("this user has no name here: say who decides with --by") from None
+
+
+def tenants_in(text: str, name: str, settings: Settings) -> list[TenantRules]:
+    """The tenants in the file ``name``, routed to the PICs of ``settings`` by what these can do.
+
+    What a PIC can do is not known where its plugin misses a setting, as on a host without its secrets: then its routes are
+    not checked by it, and that is told. Raises :class:`TenantFileError`.
+    """
+    abilities, unknown = {}, {}
+    for pic in settings.pics:
+        if pic in text:  # Others are not made: that may open files.
+            try:
+                abilities[pic] = abilities_of(pic)
+            except (UnknownPicError, PicSettingError) as error:
+                unknown[pic] = str(error)
+    tenants = parse_tenants(text, name, pics=settings.pics, abilities=abilities)
+    for pic, why in unknown.items():
+        click.echo(f"routes to {pic} are not checked by what it can do: {why}", err=True)
+    return tenants
 
 
 def print_json(data: Any) -> None:

@@ -12,9 +12,9 @@ import yaml
 from connectors.broker.transaction import PublishError
 from connectors.registry import RegistryError
 from connectors.tenants.book import ALWAYS_MS, EFFECTIVE_DELAY_MS, Version
-from connectors.tenants.document import TenantFileError, data_of, parse_tenants
+from connectors.tenants.document import TenantFileError, data_of
 from connectors.tenants.publish import Change, Contents, publish, read_all
-from pipeline.commands.shared import broker_option, codec_of, json_option, read_text, settings_with
+from pipeline.commands.shared import broker_option, codec_of, json_option, read_text, settings_with, tenants_in
 from pipeline.settings import Settings
 from pipeline.topics import TENANTS
 
@@ -52,11 +52,9 @@ def apply(file: BinaryIO, broker: str | None, dry_run: bool, as_json: bool) -> N
     loaded = settings_with(broker=broker)
     text, name = read_text(file)
     try:
-        rules = parse_tenants(text, name, pics=loaded.pics)
+        rules = tenants_in(text, name, loaded)
     except TenantFileError as error:
-        count = len(error.mistakes)
-        what = "a mistake" if count == 1 else f"{count} mistakes"
-        raise click.ClickException(f"{name} has {what}, so nothing was applied:\n{error}") from None
+        raise click.ClickException(f"{name} has {error.count}, so nothing was applied:\n{error}") from None
     before = _read(loaded)
     if not before.exists and dry_run:
         click.echo(f"{loaded.broker} has no topic {TENANTS.name} yet: make it with 'ptr topics apply'", err=True)

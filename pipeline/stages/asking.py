@@ -17,12 +17,15 @@ says, it is pending.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
 import msgspec
 
+from schemas.card_numbers import holds_card_number
+from schemas.identity import ID_PATTERN, PIC_PATTERN
+from schemas.limits import TEXT_CHARS_MAX
 from schemas.reasons import Outcome
 from schemas.records import PaymentAnswered, PaymentNotified, PaymentParked, PaymentQueued, PaymentUpdated
 
@@ -30,6 +33,8 @@ REQUIRES_ACTION: Final = "requires_action"
 UNSENT: Final = "unsent"
 UNKNOWABLE: Final = "unknowable"
 
+#: Texts of news, addresses among them.
+URL_CHARS_MAX: Final = 2048
 #: Attempts at one PIC that says "not now", each an attempt of its own.
 ATTEMPTS_HERE_MAX: Final = 3
 #: After so many asks a person is told, and nobody asks any more: a week, with the delays of ``pipeline.topics``.
@@ -83,6 +88,35 @@ def told_of(news: PaymentNotified, ask: int) -> Told:
         0,
         news.action_url,
     )
+
+
+#: Who may bring news, and the words that each may use.
+SOURCES: Final[Mapping[str, tuple[str, ...]]] = {
+    "pic": (Outcome.PAID, Outcome.DECLINED, REQUIRES_ACTION),
+    "statement": (Outcome.PAID, Outcome.DECLINED),
+    "person": (Outcome.PAID, Outcome.DECLINED, UNSENT),
+}
+
+
+def news_mistake(news: PaymentNotified) -> str:
+    """The field for which news cannot be used; empty when they can. Tenant and payment are the shell's to check."""
+    checks = {
+        "source": news.source in SOURCES,
+        "outcome": news.outcome in SOURCES.get(news.source, ()),
+        "who, only of a person": bool(news.who) == (news.source == "person"),
+        "pic": bool(PIC_PATTERN.match(news.pic)),
+        "operation_id": not news.operation_id or bool(ID_PATTERN.match(news.operation_id)),
+        "attempt": news.attempt > 0,
+        "retry": news.retry in ("never", "here", "elsewhere"),
+        "event_id": 0 < len(news.event_id) <= TEXT_CHARS_MAX and news.event_id.isprintable(),
+        "occurred_at_ms": 0 < news.occurred_at_ms < 2**53,
+    }
+    texts = {name: getattr(news, name) for name in ("who", "why", "reason", "pic_reference", "action_url")}
+    checks |= {name: len(text) <= URL_CHARS_MAX and (not text or text.isprintable()) for name, text in texts.items()}
+    checks |= {
+        name: checks[name] and not holds_card_number(text) for name, text in texts.items() if name != "action_url"
+    }
+    return next((field for field, fits in checks.items() if not fits), "")
 
 
 def _no_change(carried: bytes, carried_as: str, pic: str) -> bytes:

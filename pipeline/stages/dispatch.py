@@ -258,9 +258,11 @@ def notified(row: Attempts | None, news: PaymentNotified, *, means: Means) -> Qu
     """What follows from news that no call brought: they are the answer to whatever ask is waited for.
 
     A person is heard only about what is parked: elsewhere an ask is under way that could still do what the person says was
-    never done. Only a person may say ``unsent``.
+    never done. Only a person may say ``unsent``. A PIC is heard only about what it carries.
     """
     known = row or Attempts()
+    if news.pic != known.pic and (news.operation_id or news.attempt == known.attempt):
+        return Ignore(row)
     tenant, payment_id = news.tenant, news.payment_id
     if news.operation_id:
         return _of_operation(known, life.notified(tenant, payment_id, known, news, means))

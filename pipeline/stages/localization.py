@@ -19,6 +19,7 @@ from pipeline.stages.localities.tax import tax_of
 from pipeline.stages.rules.facts import Facts
 from pipeline.stages.rules.fees import fee_minor
 from pipeline.stages.rules.periods import period_of
+from pipeline.stages.rules.routes import order_routes
 from pipeline.stages.rules.rule_book import Plan, Ready, RuleBook, RuleFailed
 from schemas import localities
 from schemas.limits import AMOUNT_MINOR_MAX
@@ -69,7 +70,9 @@ def localize(facts: Facts, rules: TenantRules, book: RuleBook) -> Accepted | Rej
     plan = book.plan(facts.country, facts.method, facts.currency, facts.received_at_ms)
     if plan.empty:
         fee = fee_minor(facts.amount_minor, facts.currency, rules.fee)
-        return Accepted(fee, rules.pic) if fee <= facts.amount_minor else _fee_above_amount(facts, fee, "")
+        if fee > facts.amount_minor:
+            return _fee_above_amount(facts, fee, "")
+        return _by_default(facts, rules, book, fee) if rules.failover or rules.pics else Accepted(fee, rules.pic)
     failed: list[str] = []
     try:
         answer = _by_rules(facts, rules, book, plan, failed)
@@ -99,6 +102,14 @@ def _checked(facts: Facts, rules: TenantRules) -> Rejected | None:
     return None
 
 
+def _by_default(facts: Facts, rules: TenantRules, book: RuleBook, fee: int) -> Accepted | Rejected:
+    """Without a rule, what the tenant says of its payment integration clients."""
+    routes = order_routes(facts, rules, book, None, None)
+    if not routes:
+        return _no_route(facts, None, None)
+    return Accepted(fee, routes[0], PaymentTerms(payable_minor=facts.amount_minor, routes=routes))
+
+
 def _by_rules(facts: Facts, rules: TenantRules, book: RuleBook, plan: Plan, failed: list[str]) -> Accepted | Rejected:
     applied: list[str] = []
     rejected = (
@@ -123,10 +134,10 @@ def _by_rules(facts: Facts, rules: TenantRules, book: RuleBook, plan: Plan, fail
         tax = tax_of(facts.amount_minor, facts.metadata.get(localities.TAX_CATEGORY, localities.STANDARD), rule.terms)
         tax_minor, tax_rate_bp, tax_kind = tax.tax_minor, tax.rate_bp, rule.terms.kind
     residency = _first(plan.residency, facts, applied, failed)
-    routes = _routes(rules, book, residency, _first(plan.route, facts, applied, failed))
+    route = _first(plan.route, facts, applied, failed)
+    routes = order_routes(facts, rules, book, residency, route)
     if not routes:
-        assert residency is not None  # Without one every route may carry it.
-        return Rejected(Reason.ROUTE_NOT_ALLOWED, f"no route of the tenant is within rule {residency.id}", residency.id)
+        return _no_route(facts, residency, route)
     value_date = locale = ""
     if (rule := _first(plan.value_date, facts, applied, failed)) is not None and rule.value_dates is not None:
         value_date = rule.value_dates.of(facts.received_at_ms)
@@ -221,16 +232,11 @@ def _surcharged(facts: Facts, rule: Ready | None) -> Rejected | None:
     return Rejected(Reason.SURCHARGE_NOT_ALLOWED, detail, rule.id)
 
 
-def _routes(rules: TenantRules, book: RuleBook, residency: Ready | None, route: Ready | None) -> list[str]:
-    """Payment integration clients that may carry the payment, the preferred one first. One that does not say where it keeps
-    payments is not judged."""
-    offered = route.terms.pics if route is not None else [rules.pic]
-    if residency is None:
-        return list(offered)
-    if route is None:
-        offered = [rules.pic, *(pic for pic in book.routes if pic != rules.pic)]
-    within = residency.terms.within
-    return [pic for pic in offered if all(country in within for country in book.routes.get(pic, ()))]
+def _no_route(facts: Facts, residency: Ready | None, route: Ready | None) -> Rejected:
+    deciding = residency or route
+    within = "" if deciding is None else f" within rule {deciding.id}"
+    detail = f"no route of the tenant takes {facts.method} in {facts.currency}{within}"
+    return Rejected(Reason.ROUTE_NOT_ALLOWED, detail, "" if deciding is None else deciding.id)
 
 
 def _checks(facts: Facts, sca_rule: Ready | None, limit_rules: Sequence[Ready]) -> PayerChecks:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
+from connectors.pic.registry import codes_of
 from pipeline.engine.metrics import Metrics
 from pipeline.settings import Settings
 from pipeline.stages.fraud_library import LIBRARY
@@ -197,6 +198,24 @@ def test_the_table_of_fraud_rules_is_that_of_the_library() -> None:
         assert rule.about in rows[name][1]
         assert f"{rule.weight:g}" in rows[name][2]
         assert all(f"`{each.name}` {each.default:,.10g}: {each.about}" in rows[name][3] for each in rule.thresholds())
+
+
+def test_the_page_of_codes_is_that_of_the_plugins() -> None:
+    """docs/plugins-codes.md is what docs/render_codes.py writes: every code of our plugins, what it means and allows."""
+    page = (DOCS / "plugins-codes.md").read_text()
+    assert page == runpy.run_path(str(DOCS / "render_codes.py"))["render"](), "run: python docs/render_codes.py"
+    for title, name in (
+        ("Simulator", "simulator"),
+        ("Stripe", "stripe"),
+        ("ISO 8583", "iso8583"),
+        ("ISO 20022", "iso20022"),
+    ):
+        codes = codes_of(name)
+        assert codes
+        rows = _rows(page, title)
+        assert {code: tuple(cells[1:]) for code, cells in rows.items()} == {
+            code: (f"`{meant.code}`", f"`{meant.retry}`") for code, meant in codes.items()
+        }
 
 
 def test_every_decision_is_listed() -> None:

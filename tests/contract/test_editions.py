@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from connectors.pic.base import Abilities
 from connectors.rules.cases import read_cases, run_cases
 from connectors.rules.editions import edition, edition_text, editions
 from connectors.tenants.document import check_edition, parse_tenants
@@ -48,9 +49,22 @@ def test_an_edition_decides_its_cases(path: Path) -> None:
     assert [(result.case, result.differences) for result in results if result.differences] == []
 
 
-def test_the_example_decides_its_cases() -> None:
+#: What plugins of PICs in the examples can do, by hand.
+ABILITIES = {
+    "simulator": Abilities(),
+    "stripe": Abilities(methods=frozenset({"card"})),
+    "iso8583": Abilities(methods=frozenset({"card"})),
+    "iso20022": Abilities(methods=frozenset({"bank_account"}), currencies=frozenset({"EUR"})),
+}
+
+
+@pytest.mark.parametrize(
+    ("example", "pics"), [("tenants-example", ["simulator"]), ("routing-example", ["stripe", "iso8583", "iso20022"])]
+)
+def test_an_example_decides_its_cases(example: str, pics: list[str]) -> None:
     """What the documents show is what happens."""
     docs = ROOT / "docs"
-    tenants = parse_tenants((docs / "tenants-example.yaml").read_text(), "tenants", pics=("simulator",))
-    results = run_cases(tenants, read_cases((docs / "tenants-example.cases.yaml").read_text(), "cases"), "cases")
+    tenants = parse_tenants((docs / f"{example}.yaml").read_text(), "tenants", pics=pics, abilities=ABILITIES)
+    results = run_cases(tenants, read_cases((docs / f"{example}.cases.yaml").read_text(), "cases"), "cases")
+    assert results
     assert [(result.case, result.differences) for result in results if result.differences] == []

@@ -12,7 +12,7 @@ import pytest
 
 from connectors.broker.local import LocalKafka
 from tests.e2e.command import finish, left_running, start_command
-from tests.integration.live import empty
+from tests.integration.live import empty, until
 
 PAYMENTS = 600
 
@@ -60,12 +60,26 @@ def test_the_demo_on_a_real_kafka(kafka: LocalKafka, tmp_path: Path) -> None:
     assert left_running(tmp_path) == []
 
 
-@pytest.mark.parametrize("after_s", [0.7, 8.0])
-def test_ctrl_c_leaves_nothing_running(tmp_path: Path, after_s: float) -> None:
-    """Interrupted while it starts or in the middle: exit 130, a word, and no child process."""
+def until_mapped(process: subprocess.Popen[str], library: str) -> None:
+    """Return when the process has begun to import a compiled module."""
+    until(f"{library} is loaded", lambda: library in Path(f"/proc/{process.pid}/maps").read_text(), pause_s=0.002)
+
+
+def until_at_work(process: subprocess.Popen[str], folder: Path) -> None:
+    """Return when its broker, workers and sink run, and have for a while."""
+    until("its processes run", lambda: len(left_running(folder)) >= 4)
+    time.sleep(3)
+
+
+@pytest.mark.parametrize("when", ["cimpl", "onnxruntime_pybind11_state", "at work"])
+def test_ctrl_c_leaves_nothing_running(tmp_path: Path, when: str) -> None:
+    """Interrupted while it starts, in the import of a compiled module, or in the middle: exit 130, a word, and no child."""
     process = start("--payments", "20000", folder=tmp_path)
     try:
-        time.sleep(after_s)
+        if when == "at work":
+            until_at_work(process, tmp_path)
+        else:
+            until_mapped(process, when)
         process.send_signal(signal.SIGINT)
     finally:
         out, err = finish(process)

@@ -59,6 +59,8 @@ def test_a_new_plugin_passes_its_own_test_and_the_kit(tmp_path: Path) -> None:
         PTR_PIC_ACME_BANK_API_KEY="k",
     )
     assert "acme-bank  payment, deduplicates, looks up  (ptr-pic-acme-bank 0.1.0)" in said.splitlines()
+    code, said = run(*cli, "codes", "acme-bank", path=installed, cwd=tmp_path)
+    assert (code, said.splitlines()[-1].split()) == (0, ["ISSUER_DOWN", "issuer_unavailable", "elsewhere"]), said
     code, said = run(*cli, "check", "acme-bank", "--json", path=installed, cwd=tmp_path)
     assert code == 0, said
     report = json.loads(said)
@@ -110,6 +112,7 @@ def test_a_check_prints_a_table_and_fails_when_a_scenario_does(monkeypatch: pyte
     ("words", "says"),
     [
         (("check", "acme"), "no plugin for PIC 'acme': there are "),
+        (("codes", "acme"), "no plugin for PIC 'acme': there are "),
         (("check", "simulator", "--only", "nonsense"), "no scenario has 'nonsense'"),
         (("new", "Acme Bank"), "'Acme Bank' is no name of a PIC"),
         (("new", "9-acme"), "is no name of a PIC"),
@@ -121,6 +124,25 @@ def test_a_mistake_is_answered_in_words(words: tuple[str, ...], says: str) -> No
     code, said = ptr(*words)
     assert code != 0
     assert says in said
+
+
+def test_codes_are_told_with_what_they_mean_and_allow() -> None:
+    """By hand, one of each kind; of another PIC of the same plugin they are the same."""
+    code, said = ptr("codes", "iso8583-2")
+    assert code == 0, said
+    lines = [line.split() for line in said.splitlines()]
+    assert ["51", "insufficient_funds", "never"] in lines
+    assert ["05", "do_not_honor", "elsewhere"] in lines
+    assert ["91", "issuer_unavailable", "here"] in lines
+    assert len({line[0] for line in lines}) == len(lines)
+    code, said = ptr("codes", "stripe", "--json")
+    assert {"code": "fraudulent", "decline_code": "suspected_fraud", "retry": "never"} in json.loads(said)
+
+
+def test_a_plugin_without_a_table_of_codes_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.commands.pic.codes_of", lambda name: None)
+    code, said = ptr("codes", "simulator")
+    assert (code, "names no table of codes" in said) == (1, True), said
 
 
 def test_the_list_has_a_line_for_each_plugin() -> None:

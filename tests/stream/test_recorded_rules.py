@@ -24,7 +24,7 @@ from schemas.business_rules import DenyTerms, FeeRules, LimitTerms, PayerLimitTe
 from schemas.codec import SINGLE_OBJECT, earlier_schemas, encode_request, fingerprint_of
 from schemas.reasons import Reason
 from schemas.records import PaymentLocalized, PaymentScreened, TenantConfigured
-from schemas.tenant_rules import TenantRules
+from schemas.tenant_rules import PicRules, TenantRules
 from tests.builders import a_request
 from tests.simulation.world import NOW_MS
 from tests.stream.events import a_fact
@@ -33,6 +33,8 @@ from tests.stream.shell import CODEC, Shell
 RULES = TenantRules(
     tenant="t1",
     pic="simulator",
+    failover=["simulator-2"],
+    pics={"simulator-2": PicRules(methods=["wallet"])},
     currencies=["EUR"],
     inherits=["eu-2026-11"],
     rules=[
@@ -105,7 +107,7 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def run(*arguments: str) -> tuple[int, str]:
-    result = CliRunner().invoke(main, ["rules", *arguments])
+    result = CliRunner(env={"PTR_PICS": "simulator,simulator-2"}).invoke(main, ["rules", *arguments])
     return result.exit_code, result.output
 
 
@@ -135,6 +137,20 @@ def test_an_explanation_says_which_rules_applied_and_why_others_did_not(database
     assert any("closed" in line and line.rstrip().endswith("rejected") for line in rejected.splitlines())
     _, other = run("explain", "t1", "p0", "--database", database)
     assert any("gold" in line and "false" in line for line in other.splitlines())
+
+
+def test_an_explanation_says_who_may_carry_the_payment_and_why(database: str) -> None:
+    """The order of PICs after the rules; nothing of a payment that was rejected before."""
+    _, shown = run("explain", "t1", "p1", "--database", database)
+    at = shown.splitlines().index("routes:")
+    assert [line.split(maxsplit=2) for line in shown.splitlines()[at + 1 : at + 3]] == [
+        ["1", "simulator", "the tenant's pic"],
+        ["-", "simulator-2", "does not take method card"],
+    ]
+    told = json.loads(run("explain", "t1", "p1", "--database", database, "--json")[1])
+    assert told["routes"][0] == {"pic": "simulator", "place": 1, "why": "the tenant's pic"}
+    assert told["localized"]["terms"]["routes"] == ["simulator"]
+    assert "routes:" not in run("explain", "t1", "p2", "--database", database)[1]
 
 
 def test_a_decision_that_comes_out_otherwise_is_told(database: str, monkeypatch: pytest.MonkeyPatch) -> None:

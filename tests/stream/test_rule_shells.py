@@ -10,7 +10,7 @@ from pipeline import topics
 from pipeline.engine.metrics import Metrics, RuleMetrics
 from pipeline.stages.attempts import Attempts
 from pipeline.stages.profiles import Profile
-from schemas.business_rules import DenyTerms, FeeRules, LimitTerms, PayerLimitTerms, Rule, ShadowRules
+from schemas.business_rules import DenyTerms, FeeRules, LimitTerms, PayerLimitTerms, RouteTerms, Rule, ShadowRules
 from schemas.codec import encode_request
 from schemas.identity import partition_of, payee_key, payer_key
 from schemas.localities import CounterTerms, ScaTerms, TaxTerms
@@ -72,6 +72,30 @@ def test_localization_passes_terms_and_checks_on() -> None:
     assert (event.checks.sca, event.checks.sca_share_ppm) == ("counted", 125_000)
     assert [(limit.rule, limit.max_count) for limit in event.checks.limits] == [("two-a-day", 2)]
     assert localized(metadata={"plan": "gold"}).fee_minor == 13
+
+
+def test_failover_and_splits_reach_the_event() -> None:
+    """Without any rule too, which is otherwise decided without the PTR; a plain tenant's event has no terms."""
+
+    def event(rules: TenantRules, payment_id: str = "p1") -> PaymentLocalized:
+        shell = Shell("localization", rules)
+        request = encode_request(a_request(payment_id=payment_id))
+        shell.give(topics.SCREENED.name, a_fact(PaymentScreened, payment_id=payment_id, request=request), KEY)
+        shell.run()
+        ((_, made),) = shell.out(topics.LOCALIZED.name, PaymentLocalized)
+        assert isinstance(made, PaymentLocalized)
+        return made
+
+    plain = TenantRules(tenant="t1", pic="simulator", currencies=["EUR"])
+    assert event(plain).terms is None
+    failover = event(msgspec.structs.replace(plain, failover=["simulator-2"]))
+    assert (failover.pic, failover.terms) == (
+        "simulator",
+        PaymentTerms(payable_minor=1250, routes=["simulator", "simulator-2"]),
+    )
+    split = msgspec.structs.replace(plain, rules=[Rule(id="s", route=RouteTerms(split={"a": 1, "b": 1}))])
+    firsts = {event(split, f"p{number}").pic for number in range(20)}
+    assert firsts == {"a", "b"}
 
 
 def test_shadow_rules_change_nothing_and_are_told_where_they_differ() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.commands.interrupts import one_interrupt
+from pipeline.commands.interrupts import ended_by, one_interrupt
 
 WAIT_S = 30
 
@@ -81,9 +81,16 @@ def test_handlers_and_hook_are_put_back() -> None:
     assert (*map(signal.getsignal, numbers), sys.unraisablehook) == before
 
 
-@pytest.mark.parametrize("stuck", ["raise KeyboardInterrupt", "exec('raise KeyboardInterrupt')"])
+@pytest.mark.parametrize(
+    "stuck",
+    [
+        "raise KeyboardInterrupt",
+        "exec('raise KeyboardInterrupt')",
+        "raise ImportError('initialization failed') from KeyboardInterrupt()",
+    ],
+)
 def test_every_command_ends_with_the_shells_code(stuck: str, tmp_path: Path) -> None:
-    """Also one that does not listen for it, interrupted anywhere, such as in the import of a dataclass."""
+    """Also one that does not listen for it, interrupted anywhere: in the import of a dataclass, or of a compiled module."""
     program = (
         "import click, sys; from pipeline import cli\n"
         "@cli.main.command('stuck')\n"
@@ -95,3 +102,19 @@ def test_every_command_ends_with_the_shells_code(stuck: str, tmp_path: Path) -> 
     command = [sys.executable, "-m", "interrupted"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=WAIT_S, check=False)
     assert (done.returncode, "Traceback" in done.stderr) == (130, False), done.stderr
+
+
+def test_other_errors_are_not_taken_for_an_interrupt() -> None:
+    """Also one that is raised on purpose while an interrupt is answered."""
+
+    def answer() -> None:
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt:
+            raise ValueError("something else") from None
+
+    with pytest.raises(ValueError, match="something else") as raised:
+        answer()
+    assert ended_by(raised.value) is None
+    assert ended_by(OSError()) is None
+    assert ended_by(SystemExit(1)) is None

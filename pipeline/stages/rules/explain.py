@@ -8,9 +8,14 @@ import msgspec
 
 from pipeline.stages.localization import CASH, Accepted, Rejected
 from pipeline.stages.rules.facts import Facts
+from pipeline.stages.rules.routes import RouteView, explain_routes
 from pipeline.stages.rules.rule_book import Ready, RuleBook, RuleFailed, misfit
 from schemas.business_rules import ALL_APPLY, EFFECTS
 from schemas.reasons import Reason
+from schemas.tenant_rules import TenantRules
+
+#: Effects at which the tenant's own terms reject, where no rule has that effect.
+_OWN = {Reason.FEE_ABOVE_AMOUNT: "fee", Reason.ROUTE_NOT_ALLOWED: "route"}
 
 
 class RuleView(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,8 +38,9 @@ def explain(facts: Facts, book: RuleBook, decision: Accepted | Rejected) -> list
     """What became of every rule of ``book``, in the order in which they are asked; ``decision`` is
     :func:`pipeline.stages.localization.localize` of the same."""
     rejecting = decision.rule if isinstance(decision, Rejected) else ""
-    # Without a rule that rejected, the tenant's own lists did, before any rule; a fee comes where fees are decided.
-    over = isinstance(decision, Rejected) and not rejecting and decision.reason is not Reason.FEE_ABOVE_AMOUNT
+    # Without a rule that rejected, the tenant's own lists did, before any rule, or its fee or routes, where these are decided.
+    own = _OWN.get(decision.reason, "") if isinstance(decision, Rejected) and not rejecting else ""
+    over = isinstance(decision, Rejected) and not rejecting and not own
     views: list[RuleView] = []
     for effect in EFFECTS:
         ranked = [rule for rule in book.rules if rule.effect == effect]
@@ -46,10 +52,22 @@ def explain(facts: Facts, book: RuleBook, decision: Accepted | Rejected) -> list
         if rejecting and any(rule.id == rejecting for rule in ranked):
             of_effect = [_rejected(view) if view.rule == rejecting else view for view in of_effect]
             over = True
-        if isinstance(decision, Rejected) and not rejecting and effect == "fee":
+        if effect == own:
             over = True
         views += of_effect
     return views
+
+
+def explain_order(facts: Facts, rules: TenantRules, book: RuleBook, decision: Accepted | Rejected) -> list[RouteView]:
+    """The PICs that may carry the payment in their order, then those that may not, each with why; empty when the payment was
+    rejected for anything else."""
+    if isinstance(decision, Rejected) and decision.reason is not Reason.ROUTE_NOT_ALLOWED:
+        return []
+    plan = book.plan(facts.country, facts.method, facts.currency, facts.received_at_ms)
+    residency, route = (
+        next((rule for rule in ranked if rule.applies(facts, [])), None) for ranked in (plan.residency, plan.route)
+    )
+    return explain_routes(facts, rules, book, residency, route)
 
 
 def applied(views: Sequence[RuleView]) -> list[str]:

@@ -45,6 +45,8 @@ class Facts(msgspec.Struct, kw_only=True, gc=False):
     method: str
     country: str
     received_at_ms: int
+    #: No variable of conditions: it decides the place in a split.
+    payment_id: str = ""
     requested_at_ms: int = 0
     channel: str = ""
     terminal_id: str = ""
@@ -96,6 +98,7 @@ def facts_of(request: PaymentRequested, received_at_ms: int) -> Facts:
         method=request.instrument.kind,
         country=place.country,
         received_at_ms=received_at_ms,
+        payment_id=request.payment_id,
         requested_at_ms=request.requested_at_ms,
         channel=request.channel,
         terminal_id=request.terminal_id,

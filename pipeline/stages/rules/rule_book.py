@@ -17,6 +17,7 @@ from pipeline.stages.localities.value_date import ValueDates
 from pipeline.stages.rules.conditions import FAILURES, Condition, compile_condition
 from pipeline.stages.rules.facts import Facts
 from pipeline.stages.rules.filters import in_force_ms, plain_region, postcode_filter
+from pipeline.stages.rules.routes import Split
 from schemas.business_rules import ALL_APPLY, EFFECTS, Edition, Rule
 from schemas.localities import ResidencyTerms, ScaTerms
 
@@ -51,6 +52,7 @@ class Ready:
         "regions",
         "reject_on_error",
         "rule",
+        "split",
         "sure",
         "terms",
         "test",
@@ -73,6 +75,8 @@ class Ready:
         self.reject_on_error = rule.on_error == "reject"
         #: Of a ``value_date`` rule.
         self.value_dates = ValueDates(terms) if self.effect == "value_date" else None
+        #: Of a ``route`` rule with weights.
+        self.split = Split(terms.split) if self.effect == "route" and terms.split else None
         #: Whether a payment that a plan holds it for is one that it applies to.
         self.sure = self.regions is None and self.postcode is None and self.test is None
         #: Where it stands: 0 are the tenant's own rules, then the base rule sets, the strongest first; and its place there.
