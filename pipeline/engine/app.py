@@ -280,6 +280,7 @@ class PipelineApp(faust.App):
     async def _give_partitions_away(self, app: Any, revoked: set[TP], **_: Any) -> None:
         try:
             await self._drain()
+            self.consumer.forget_buffered()
         except TimeoutError:
             end_process("partitions are taken away and a cycle did not end in time")
 

@@ -300,6 +300,11 @@ class Consumer(driver.Consumer):
         tp = TP(topic, partition)
         return self._next.get(tp, 0), self._yielded.get(tp)
 
+    def forget_buffered(self) -> None:
+        """No partition counts as read no further because of what its last owner held: of such a one, what comes too early, while
+        its table is recovered, would be taken for what was asked for."""
+        self._buffered_partitions.clear()
+
     def forget_acknowledgements(self) -> None:
         """Drop what was acknowledged and not committed; only right when every partition is assigned anew."""
         self._acked.clear()
