@@ -301,8 +301,8 @@ class Consumer(driver.Consumer):
         return self._next.get(tp, 0), self._yielded.get(tp)
 
     def forget_buffered(self) -> None:
-        """No partition counts as read no further because of what its last owner held: of such a one, what comes too early, while
-        its table is recovered, would be taken for what was asked for."""
+        """No partition counts as read no further for what was held of it before it was given away: what comes of such a one
+        too early, while its table is recovered, would be taken for what was asked for."""
         self._buffered_partitions.clear()
 
     def forget_acknowledgements(self) -> None:
