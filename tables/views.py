@@ -11,6 +11,7 @@ import msgspec
 
 from pipeline.stages.attempts import Attempts
 from pipeline.stages.features import PAYEE_FEATURES, PAYER_FEATURES
+from pipeline.stages.life import standing
 from pipeline.stages.profiles import (
     HOUR_MS,
     PAYER_WINDOWS,
@@ -39,14 +40,32 @@ def payment_view(row: PaymentRow) -> dict[str, Any]:
 
 
 def attempts_view(row: Attempts) -> dict[str, Any]:
-    """Where a payment stands."""
-    data: dict[str, Any] = msgspec.to_builtins(row, builtin_types=(bytes,), str_keys=True)
-    names = row.__struct_fields__
-    data = dict(zip(names, data, strict=True)) if isinstance(data, list | tuple) else data
-    hidden = ("queued", "early")
-    return {
-        name: _iso(value) if name.endswith("_at_ms") else value for name, value in data.items() if name not in hidden
+    """Where a payment stands, and its captures, voids and refunds. Not the instrument's token: nobody needs it here."""
+    hidden = ("queued", "early", "earlier", "token", "life")
+    shown = {
+        name: _iso(value) if name.endswith("_at_ms") else value
+        for name in row.__struct_fields__
+        if name not in hidden and (value := getattr(row, name)) is not None
     }
+    life = standing(row)
+    amounts = {name: getattr(life, name) for name in ("authorized_minor", "captured_minor", "refunded_minor")}
+    operations = [
+        {
+            "operation": one.operation_id,
+            "kind": one.kind,
+            "amount_minor": one.asked_minor or one.amount_minor,
+            "state": one.state or "waiting",
+            "outcome": one.outcome,
+            "reason": one.reason,
+            "detail": one.detail,
+            "attempt": one.attempt,
+            "ask": one.ask,
+            "requested_at": _iso(one.requested_at_ms),
+            "ended_at": _iso(one.ended_at_ms),
+        }
+        for one in life.operations
+    ]
+    return shown | {"status": str(life.status), **amounts, "operations": operations}
 
 
 def reviews_view(row: Reviews) -> dict[str, Any]:

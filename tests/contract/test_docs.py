@@ -142,6 +142,7 @@ def test_every_topic_is_documented() -> None:
                 "Reasons of an outcome",
                 "Reasons of a payment that goes on",
                 "Reasons of a review",
+                "Reasons of an operation",
                 "Reasons of an unanswered ask",
             ),
             set(Reason),

@@ -17,7 +17,7 @@ from pipeline.cli import main
 from pipeline.rig import Rig, Worker
 from schemas.codec import Codec
 from schemas.identity import payment_key
-from schemas.records import PaymentNotified, PaymentParked
+from schemas.records import PaymentCompleted, PaymentNotified, PaymentParked
 from tests.integration.kafka import records
 from tests.integration.live import (
     TOKEN,
@@ -25,7 +25,6 @@ from tests.integration.live import (
     calls,
     completed,
     end,
-    exact,
     pipeline,
     posting,
     settle,
@@ -36,6 +35,7 @@ from tests.integration.live import (
 pytestmark = pytest.mark.kafka
 
 PIC = "simulator"
+COMPLETED = topics.COMPLETED.name
 CODEC = Codec()
 
 
@@ -93,8 +93,11 @@ def test_a_paused_pic_is_not_called_across_a_kill_and_all_are_paid_once_afterwar
         assert "is called again" in ptr(rig, "resume", PIC, "--why", "the test goes on", "--by", "mo")
         settle(rig, load)
         until("nothing waits", lambda: seen(rig)[0]["depth"] == 0)
-        assert set(calls(rig).values()) == {1}
-        assert exact(rig, load) == []
+        # What an earlier owner may have called was asked for twice, and called once.
+        assert list(calls(rig).values()) == [1] * load.payments
+        ended = [CODEC.decode(record.value(), PaymentCompleted) for record in records(kafka.address, COMPLETED)]
+        assert [event.outcome for event in ended] == ["paid"] * load.payments
+        assert len({(event.tenant, event.payment_id) for event in ended}) == load.payments
 
 
 def test_what_is_parked_is_read_and_decided(kafka: LocalKafka, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from pipeline.stages.asking import Told
-from pipeline.stages.attempts import Attempts
+from pipeline.stages.attempts import Attempts, Life, Operation
 from pipeline.stages.features import PAYEE_FEATURES, PAYER_FEATURES
 from pipeline.stages.profiles import (
     HOUR_MS,
@@ -41,12 +41,40 @@ def test_an_attempt_shows_times_for_people_and_hides_the_ptr() -> None:
         received_at_ms=HOUR * HOUR_MS,
         queued=b"Ada Lovelace",
         early=Told(1, 0, "paid", "", "x", 1),
+        token="tok_secret",
     )
     shown = attempts_view(row)
     assert (shown["state"], shown["outcome"], shown["attempt"]) == ("ended", "paid", 1)
     assert (shown["received_at_ms"], shown["requested_at_ms"]) == ("2025-10-09T08:00:00.000+00:00", "")
-    assert not {"queued", "early"} & set(shown)
+    assert not {"queued", "early", "token"} & set(shown)
     assert b"Ada" not in msgspec.json.encode(shown)
+    assert b"tok_secret" not in msgspec.json.encode(shown)
+
+
+def test_an_attempt_shows_its_status_and_its_operations() -> None:
+    captured = Operation(
+        operation_id="cap-1",
+        kind="capture",
+        amount_minor=0,
+        asked_minor=400,
+        currency="EUR",
+        requested_at_ms=HOUR * HOUR_MS,
+        received_at_ms=1,
+        state="ended",
+        outcome="succeeded",
+        attempt=1,
+    )
+    waiting = msgspec.structs.replace(
+        captured, operation_id="ref-1", kind="refund", state="", outcome="", asked_minor=0
+    )
+    life = Life(status="partially_captured", authorized_minor=1000, captured_minor=400, operations=(captured, waiting))
+    shown = attempts_view(Attempts(state="ended", outcome="authorized", amount_minor=1000, life=life))
+    assert (shown["status"], shown["captured_minor"]) == ("partially_captured", 400)
+    assert [(one["operation"], one["state"], one["amount_minor"]) for one in shown["operations"]] == [
+        ("cap-1", "ended", 400),
+        ("ref-1", "waiting", 0),
+    ]
+    assert shown["operations"][0]["requested_at"] == "2025-10-09T08:00:00.000+00:00"
 
 
 def test_a_payers_buckets_and_features() -> None:
