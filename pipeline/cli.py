@@ -20,6 +20,7 @@ COMMANDS = {
     "reviews": ("reviews", "reviews", "Show payments that wait for a person, and decide them."),
     "reconcile": ("reconcile", "reconcile", "Compare a PIC's statement with our attempts."),
     "notifications": ("notifications", "notifications", "Receive PICs' notifications over HTTP."),
+    "queues": ("queues", "queues", "Show what waits for each PIC, pause and resume one."),
     "exceptions": ("exceptions", "exceptions", "Except parties from sanctions matches, per tenant."),
     "tenants": ("tenants", "tenants", "Publish and list tenants' configurations."),
     "rules": ("rules", "rules", "Check, test and explain business rules."),
