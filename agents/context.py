@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from connectors.controls.book import ControlBook
 from connectors.exceptions.book import ExceptionBook
 from connectors.lists.book import ListBook
 from connectors.models.book import ModelBook
@@ -88,3 +89,5 @@ class Context:
     models: ModelBook = field(default_factory=ModelBook)
     scorer: Scorer = field(default_factory=lambda: Scorer(MODEL_TIMEOUT_S))
     exceptions: ExceptionBook = field(default_factory=ExceptionBook)
+    #: Which PICs are paused.
+    controls: ControlBook = field(default_factory=ControlBook)

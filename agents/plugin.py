@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import Final, cast
 
 from agents.context import Context
@@ -34,6 +35,8 @@ from tables import intents
 NAME = "plugin"
 #: Look-ups of one retry topic that are asked for together.
 RETRY_BATCH_MAX = 200
+#: Intents that are served between two looks whether the PIC is paused: a few seconds of a slow PIC.
+SERVED_BATCH_MAX = 256
 #: The words of ``payments.answered.v1`` for those of plugins.
 WORDS: Final = {
     "succeeded": "paid",
@@ -53,7 +56,8 @@ def groups(context: Context) -> list[Group]:
         plugin = _Plugin(context, pic, name)
         queue = Stage(name=f"{NAME}-{name}", source=topics.queue(name).name, handle_batch=plugin.serve_queue)
         table = Table(name=intents.name(name), changelog=intents.changelog(name), row_type=intents.IntentsRow)
-        made.append(Group(name=queue.name, stages=(queue,), table=table, side_by_side=True))
+        group = Group(name=queue.name, stages=(queue,), table=table, waits=True, side_by_side=True)
+        made.append(group)
         for delay_s, topic in zip(topics.RETRY_DELAYS_S, topics.retries(name), strict=True):
             retry = Stage(name=f"{NAME}-{name}-retry-{delay_s}s", source=topic.name, handle_batch=plugin.serve_retries)
             made.append(Group(name=retry.name, stages=(retry,), waits=True))
@@ -66,12 +70,19 @@ class _Plugin:
     def __init__(self, context: Context, pic: Pic, name: str) -> None:
         self._pic = pic
         self._name = name
+        self._paused = partial(context.controls.paused, name)
         self._decode = context.codec.decoder(PaymentQueued)
         self._encode = context.codec.dict_encoder(PaymentAnswered)
         self._queue = topics.queue(name).name
 
     async def serve_queue(self, records: Sequence[RawRecord], work: Work) -> None:
-        """Calls: each intent once."""
+        """Calls: each intent once; none while the PIC is paused."""
+        for start in range(0, len(records), SERVED_BATCH_MAX):
+            # Before any row says that an intent is handled: those that are abandoned here were not.
+            await work.wait_while(self._paused)
+            await self._serve(records[start : start + SERVED_BATCH_MAX], work)
+
+    async def _serve(self, records: Sequence[RawRecord], work: Work) -> None:
         begun = await self._begin(records, work)
         row: intents.IntentsRow = work.rows.get(intents.KEY)
         fresh: list[PaymentQueued] = []

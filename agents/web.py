@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import hmac
 import logging
 from typing import Any
 from urllib.parse import unquote
@@ -17,9 +16,9 @@ import aiohttp
 import msgspec
 from aiohttp import web
 from faust.types import TP
-from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, generate_latest
 from yarl import URL
 
+from agents.pages import HEADERS, bearer, is_token, metrics_page, problem
 from connectors.tenants.book import TenantBook
 from pipeline.engine.app import PipelineApp
 from pipeline.settings import Settings
@@ -35,12 +34,7 @@ _STYLE_HASH = base64.b64encode(hashlib.sha256(style_source().encode()).digest())
 _CSP = (
     f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-_HEADERS = {
-    "Content-Security-Policy": _CSP,
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-store",
-}
+_HEADERS = HEADERS | {"Content-Security-Policy": _CSP}
 
 
 class WebServer:
@@ -101,9 +95,9 @@ class WebServer:
         if request.path in ("/live", "/ready"):
             response: web.StreamResponse = await handler(request)
         elif not self._settings.web_token:
-            response = _problem(403, "no token is set: start the worker with PTR_WEB_TOKEN to see this")
+            response = problem(403, "no token is set: start the worker with PTR_WEB_TOKEN to see this")
         elif not self._authorized(request):
-            response = _problem(401, "give the token: 'Authorization: Bearer TOKEN', or ?token=TOKEN in a browser")
+            response = problem(401, "give the token: 'Authorization: Bearer TOKEN', or ?token=TOKEN in a browser")
             response.headers["WWW-Authenticate"] = "Bearer"
         elif "token" in request.query:
             # The token leaves the address bar and the history.
@@ -113,14 +107,13 @@ class WebServer:
             try:
                 response = await handler(request)
             except web.HTTPNotFound:
-                response = _problem(404, "there is no such page; /tables/ lists the views")
+                response = problem(404, "there is no such page; /tables/ lists the views")
         response.headers.update(_HEADERS)
         return response
 
     def _authorized(self, request: web.Request) -> bool:
-        kind, _, bearer = request.headers.get("Authorization", "").partition(" ")
-        given = bearer if kind == "Bearer" else request.query.get("token") or request.cookies.get(COOKIE, "")
-        return hmac.compare_digest(given.encode(errors="surrogateescape"), self._settings.web_token.encode())
+        given = bearer(request) or request.query.get("token") or request.cookies.get(COOKIE, "")
+        return is_token(given, self._settings.web_token)
 
     # -- pages --------------------------------------------------------------------------------------------------------
 
@@ -133,7 +126,7 @@ class WebServer:
         return web.json_response(body, status=200 if app.is_ready else 503)
 
     async def _metrics(self, request: web.Request) -> web.Response:
-        return web.Response(body=generate_latest(REGISTRY), headers={"Content-Type": CONTENT_TYPE_LATEST})
+        return metrics_page()
 
     async def _tables(self, request: web.Request) -> web.Response:
         held = self._app.tables
@@ -154,7 +147,7 @@ class WebServer:
         tenant = request.match_info["tenant"]
         versions = self._book.versions(tenant)
         if not versions:
-            return _problem(
+            return problem(
                 404, f"tenant {tenant} has no configuration" if TENANT_PATTERN.match(tenant) else "not an id"
             )
         latest = versions[-1]
@@ -170,10 +163,10 @@ class WebServer:
         name, parts = request.match_info["table"], [unquote(part) for part in request.rel_url.raw_path.split("/")[3:]]
         view = VIEWS.get(name)
         if view is None:
-            return _problem(404, f"there is no table of that name; there are {', '.join(VIEWS)} and tenant_rules")
+            return problem(404, f"there is no table of that name; there are {', '.join(VIEWS)} and tenant_rules")
         needed = sum(not part.startswith("[") for part in view.parts)
         if not needed <= len(parts) <= len(view.parts) or not all(ID_PATTERN.match(part) for part in parts):
-            return _problem(400, f"the path is /tables/{name}/" + "/".join(view.parts))
+            return problem(400, f"the path is /tables/{name}/" + "/".join(view.parts))
         key = view.key_of(*parts)
         if name not in self._app.tables:
             return await self._ask_peers(request)
@@ -188,23 +181,23 @@ class WebServer:
             (r for r in app.runners.values() if r.group.table is not None and r.group.table.name == name), None
         )
         if runner is None or not app.is_ready:
-            return _problem(503, "this worker is not ready: it is being assigned its partitions or recovers them")
+            return problem(503, "this worker is not ready: it is being assigned its partitions or recovers them")
         row = runner.rows(partition).peek(key)
         if row is None:
-            return _problem(404, f"{name} has no such row")
+            return problem(404, f"{name} has no such row")
         return _answer(request, f"{name} {key.decode()}", {"table": name, "partition": partition, **view.show(row)})
 
     async def _ask_owner(self, request: web.Request, view: View, partition: int) -> web.Response:
         for url, topics in self._app.assignor.tables_metadata().items():
             if partition in topics.get(view.changelog, ()):
                 return await self._forward(request, URL(str(url)))
-        return _problem(503, "nobody owns this partition right now: a rebalance is under way; try again")
+        return problem(503, "nobody owns this partition right now: a rebalance is under way; try again")
 
     async def _ask_peers(self, request: web.Request) -> web.Response:
         if not self._settings.web_peers:
             stages = ", ".join(self._settings.stages)
-            return _problem(404, f"this worker group ({stages}) does not hold that table, and PTR_WEB_PEERS is not set")
-        answer = _problem(502, "no peer answered")
+            return problem(404, f"this worker group ({stages}) does not hold that table, and PTR_WEB_PEERS is not set")
+        answer = problem(502, "no peer answered")
         for peer in self._settings.web_peers:
             answer = await self._forward(request, URL(peer))
             if answer.status == 200:
@@ -215,7 +208,7 @@ class WebServer:
         said = request.headers.get(FORWARDED, "0")
         hops = int(said) if said in ("0", "1", "2") else 9
         if hops >= 2 or base == self.url:
-            return _problem(503, "the owner of this key is changing: try again")
+            return problem(503, "the owner of this key is changing: try again")
         assert self._session is not None
         headers = {"Authorization": f"Bearer {self._settings.web_token}", FORWARDED: str(hops + 1)}
         headers["Accept"] = request.headers.get("Accept", "application/json")
@@ -224,14 +217,10 @@ class WebServer:
                 kind = reply.headers.get("Content-Type", "application/json")
                 return web.Response(body=await reply.read(), status=reply.status, headers={"Content-Type": kind})
         except (aiohttp.ClientError, TimeoutError) as error:
-            return _problem(502, f"the worker that owns this key does not answer ({type(error).__name__})")
+            return problem(502, f"the worker that owns this key does not answer ({type(error).__name__})")
 
 
 def _answer(request: web.Request, title: str, data: dict[str, Any]) -> web.Response:
     if "text/html" in request.headers.get("Accept", "") and request.query.get("format") != "json":
         return web.Response(text=page(title, data), content_type="text/html")
     return web.json_response(data, dumps=lambda value: msgspec.json.encode(value).decode())
-
-
-def _problem(status: int, message: str) -> web.Response:
-    return web.json_response({"error": message}, status=status)

@@ -28,6 +28,7 @@ NAMES = (
     "tenant_configured",
     "chargeback_received",
     "rule_snoozed",
+    "pic_controlled",
     "list_part",
     "list_updated",
     "party_seen",

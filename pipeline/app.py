@@ -12,6 +12,8 @@ from agents import dispatch, localization, parties, payee, payer, plugin, review
 from agents.context import Context
 from agents.web import WebServer
 from connectors.broker.books import B, BookReader
+from connectors.controls.book import ControlBook
+from connectors.controls.topic import ControlReader
 from connectors.exceptions.book import ExceptionBook
 from connectors.exceptions.reader import ExceptionReader
 from connectors.lists.book import ListBook
@@ -32,6 +34,7 @@ from pipeline.engine.metrics import (
     ListMetrics,
     Metrics,
     ModelMetrics,
+    PicMetrics,
     RescreeningMetrics,
     RuleMetrics,
     SnoozeMetrics,
@@ -131,6 +134,9 @@ def create(settings: Settings) -> PipelineApp:
     exceptions = ExceptionBook()
     if screens:
         follow(ExceptionReader, topics.EXCEPTIONS, exceptions, "exceptions are no longer read")
+    controls = ControlBook()
+    if "plugin" in settings.stages:
+        follow(ControlReader, topics.CONTROLS, controls, "which PICs are paused is no longer read")
     apps: list[PipelineApp] = []
     context = Context(
         codec=codec,
@@ -142,12 +148,14 @@ def create(settings: Settings) -> PipelineApp:
         scorer=Scorer(settings.fraud_model_timeout_s, model_metrics),
         rules_watch=RuleMetrics(metrics),
         exceptions=exceptions,
+        controls=controls,
         pics={
             name: make_pic(
                 name,
                 timeout_s=settings.pic_timeout_s,
                 simulator_ledger=settings.simulator_ledger,
                 allowed=lambda: apps[0].lease.fresh(),
+                watch=PicMetrics(metrics, name, partial(controls.paused, name)),
             )
             for name in settings.pics
         },

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 
 DAY_MS = 24 * 60 * 60 * 1000
 
-#: Delays, in seconds, after which an unknown answer is asked for again; the last one repeats.
-RETRY_DELAYS_S: tuple[int, ...] = (1, 5, 30)
+#: Delays, in seconds, after which an unknown answer is asked for again; the last one repeats. The first are for an answer that
+#: is late, the last for a PIC that is away: an outage of a day costs it a dozen look-ups a payment, and ends within 3 h of it.
+RETRY_DELAYS_S: tuple[int, ...] = (1, 5, 30, 5 * 60, 30 * 60, 3 * 60 * 60)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +115,13 @@ SNOOZES = Topic(
         "min.compaction.lag.ms": str(DAY_MS),
     },
 )
+# Compacted to the last word on each PIC.
+CONTROLS = Topic(
+    "pics.controlled.v1",
+    "which PICs are paused, by whom and why; keyed by PIC",
+    partitions=1,
+    config={"cleanup.policy": "compact", "message.timestamp.type": "LogAppendTime"},
+)
 # One partition: parts come before the head that names them. Segments of a day, so that old versions are cleaned soon.
 LISTS = Topic(
     "lists.updated.v1",
@@ -196,6 +204,7 @@ def all_topics(pics: Iterable[str]) -> list[Topic]:
         DEAD_LETTERS,
         TENANTS,
         SNOOZES,
+        CONTROLS,
         LISTS,
         MODELS,
         EXCEPTIONS,
@@ -214,5 +223,17 @@ def audited(pics: Iterable[str]) -> list[Topic]:
     come: what is refused may hold what must not be kept."""
     queues = [topic for pic in sorted(pics) for topic in (queue(pic), *retries(pic))]
     reviews = [REVIEWS_OPENED, REVIEWS_ANSWERED, PARTIES_FLAGGED]
-    ends = [ANSWERED, COMPLETED, NOTIFIED, UPDATED, PARKED, CHARGEBACKS, DEAD_LETTERS, TENANTS, EXCEPTIONS, SNOOZES]
+    ends = [
+        ANSWERED,
+        COMPLETED,
+        NOTIFIED,
+        UPDATED,
+        PARKED,
+        CHARGEBACKS,
+        DEAD_LETTERS,
+        TENANTS,
+        EXCEPTIONS,
+        SNOOZES,
+        CONTROLS,
+    ]
     return [SCREENED, LOCALIZED, PROFILED, SCORED, *reviews, *queues, *ends]

@@ -521,6 +521,16 @@ class RuleSnoozed(Record, frozen=True, kw_only=True):
     decided_at_ms: int
 
 
+class PicControlled(Record, frozen=True, kw_only=True):
+    """Somebody paused the calls to a PIC, or has them go on."""
+
+    pic: str
+    paused: bool
+    who: str
+    why: str
+    decided_at_ms: int
+
+
 class ListPart(Record, frozen=True, kw_only=True):
     """A part of one version of a sanctions list. It counts only once a ListUpdated names its version."""
 
@@ -686,6 +696,7 @@ RECORDS: tuple[type[Record], ...] = (
     TenantConfigured,
     ChargebackReceived,
     RuleSnoozed,
+    PicControlled,
     ListPart,
     ListUpdated,
     PartySeen,

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 
+from connectors.broker import embedded
 from connectors.broker.trouble import Trouble
 from pipeline.settings import BrokerAccess, client_config
 
@@ -61,10 +62,16 @@ def partitions_of(consumer: Any, topic: str, timeout_s: float) -> list[int]:
     raise KafkaException(found.error)
 
 
-def _begin(consumer: Any, topic: str, timeout_s: float) -> set[int]:
-    """Have ``consumer`` read ``topic`` from the beginning; gives its partitions, none when there is no topic."""
+def _begin(consumer: Any, topic: str, timeout_s: float, since_ms: int = 0) -> set[int]:
+    """Have ``consumer`` read ``topic`` from the beginning, or from what was written at ``since_ms``; gives its partitions, none
+    when there is no topic."""
     partitions = partitions_of(consumer, topic, timeout_s)
-    consumer.assign([TopicPartition(topic, partition, OFFSET_BEGINNING) for partition in partitions])
+    starts = [TopicPartition(topic, partition, OFFSET_BEGINNING) for partition in partitions]
+    # The embedded broker knows no times; it keeps little anyway.
+    if since_ms and starts and not embedded.is_embedded(consumer.list_topics(topic, timeout=timeout_s).cluster_id):
+        asked = [TopicPartition(topic, partition, since_ms) for partition in partitions]
+        starts = consumer.offsets_for_times(asked, timeout_s)
+    consumer.assign(starts)
     return set(partitions)
 
 
@@ -76,15 +83,18 @@ def _ended(message: Any, behind: set[int]) -> bool:
     return ended
 
 
-def read_to_end(brokers: BrokerAccess | str, topic: str, take: Callable[[Any], object], timeout_s: float) -> bool:
+def read_to_end(
+    brokers: BrokerAccess | str, topic: str, take: Callable[[Any], object], timeout_s: float, *, since_ms: int = 0
+) -> bool:
     """Give ``take`` every record that is in ``topic``, in the order of each partition; False when there is no topic.
 
+    With ``since_ms`` (epoch milliseconds) those that were written before may be left out.
     Raises :class:`TopicReadError` when the broker does not give them within ``timeout_s``.
     """
     trouble = Trouble()
     consumer = Consumer(consumer_config(brokers, log_level=0, error_cb=trouble) | {"fetch.wait.max.ms": 20})
     try:
-        behind = _begin(consumer, topic, timeout_s)
+        behind = _begin(consumer, topic, timeout_s, since_ms)
         exists = bool(behind)
         deadline_s = time.monotonic() + timeout_s
         while behind:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, Literal
 
 #: One or two unknown answers are the weather; this many in a row are an outage.
 UNKNOWN_IN_A_ROW_MAX: Final = 10
 #: How long nothing is called: long enough to be a relief, short against the retry delays.
 OPEN_S: Final = 10.0
+
+State = Literal["closed", "half_open", "open"]
 
 
 class Breaker:
@@ -25,11 +27,18 @@ class Breaker:
         self._open_s = open_s
         self._unknown = 0
         self._probe_at_s: float | None = None
+        self._probing = False
 
     @property
     def is_open(self) -> bool:
         """Whether calls are held back, but for probes."""
         return self._probe_at_s is not None
+
+    def state(self, now_s: float) -> State:
+        """What it does now; half open when the next call is a probe, or one is under way."""
+        if self._probe_at_s is None:
+            return "closed"
+        return "half_open" if self._probing or now_s >= self._probe_at_s else "open"
 
     def allows(self, now_s: float) -> bool:
         """Whether a call may be made now. A yes while open is the probe: the next one is a no."""
@@ -38,10 +47,12 @@ class Breaker:
         if now_s < self._probe_at_s:
             return False
         self._probe_at_s = now_s + self._open_s
+        self._probing = True
         return True
 
     def record(self, now_s: float, *, known: bool) -> None:
         """What became of a call that was allowed."""
+        self._probing = False
         if known:
             self._unknown = 0
             self._probe_at_s = None

@@ -26,7 +26,7 @@ from connectors.pic.base import (
     Plugin,
     UnsupportedError,
 )
-from connectors.pic.breaker import Breaker
+from connectors.pic.breaker import Breaker, State
 from connectors.pic.declines import STANDARD, DeclineCode
 
 #: Calls in flight to one PIC from one worker: what a PIC takes from one client without throttling it.
@@ -87,7 +87,9 @@ class OneByOne:
         breaker: Breaker | None = None,
         allowed: Callable[[], bool] | None = None,
         clock_s: Callable[[], float] = time.monotonic,
+        took: Callable[[float], object] | None = None,
     ) -> None:
+        """``took`` is told how long each call took that was made."""
         self.name = name
         self.plugin = plugin
         self.breaker = breaker or Breaker()
@@ -95,6 +97,9 @@ class OneByOne:
         self._slots = asyncio.Semaphore(in_flight_max)
         self._allowed = allowed
         self._clock_s = clock_s
+        self._took = took
+        #: Calls that the PIC has not answered yet.
+        self.in_flight = 0
         self._methods = {
             "payment": plugin.authorize,
             "authorize": plugin.authorize,
@@ -107,6 +112,10 @@ class OneByOne:
     def abilities(self) -> Abilities:
         """The plugin's."""
         return self.plugin.abilities
+
+    def breaker_state(self) -> State:
+        """What the breaker does now."""
+        return self.breaker.state(self._clock_s())
 
     async def perform(self, calls: Sequence[Call]) -> list[Answer]:
         """See :class:`Pic`."""
@@ -155,6 +164,8 @@ class OneByOne:
                 return not_sent
             answer: A | Answer = UNKNOWN
             known = False
+            began_s = self._clock_s()
+            self.in_flight += 1
             try:
                 # The wait for a slot is not the PIC's time.
                 async with asyncio.timeout(self._timeout_s):
@@ -167,7 +178,12 @@ class OneByOne:
                 answer, known = UNSUPPORTED, True
             except Exception:  # noqa: S110 (whatever a PIC or its client library does, the answer is unknown)
                 pass
-            self.breaker.record(self._clock_s(), known=known)
+            finally:
+                self.in_flight -= 1
+            ended_s = self._clock_s()
+            if self._took is not None:
+                self._took(ended_s - began_s)
+            self.breaker.record(ended_s, known=known)
             return answer
 
 

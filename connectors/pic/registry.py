@@ -17,6 +17,7 @@ from connectors.pic.base import Abilities, Plugin
 from connectors.pic.calls import OneByOne, Pic
 from connectors.pic.declines import Meaning
 from connectors.pic.options import PicOptions, settings_of
+from connectors.pic.watched import CallsWatch, WatchedPic
 from schemas.identity import PIC_PATTERN
 
 GROUP: Final = "payment_pipeline.pics"
@@ -40,8 +41,9 @@ def make_pic(
     simulator_ledger: str = "",
     allowed: Callable[[], bool] | None = None,
     settings: Mapping[str, str] | None = None,
+    watch: CallsWatch | None = None,
 ) -> Pic:
-    """The PIC called ``name``, with ``settings`` (None: those of the environment).
+    """The PIC called ``name``, with ``settings`` (None: those of the environment); ``watch`` is told how its calls go.
 
     Raises :class:`UnknownPicError`, and :class:`~connectors.pic.options.PicSettingError` for what its plugin misses.
     """
@@ -58,17 +60,19 @@ def make_pic(
             f"no plugin for PIC {name!r}: names begin with one of {_names()} and hold lower-case"
             " letters, digits and hyphens only; correct PTR_PICS or install a package with that plugin (docs/plugins.md)"
         )
-    return made_by(_load(found), options)
+    return made_by(_load(found), options, watch)
 
 
-def made_by(maker: Maker, options: PicOptions) -> Pic:
+def made_by(maker: Maker, options: PicOptions, watch: CallsWatch | None = None) -> Pic:
     """What ``maker`` makes, in batches. Raises :class:`UnknownPicError` when that is no plugin."""
     made = maker(options.name, options)
     if isinstance(made, Plugin):
-        return OneByOne(options.name, made, timeout_s=options.timeout_s, allowed=options.allowed)
+        made = OneByOne(
+            options.name, made, timeout_s=options.timeout_s, allowed=options.allowed, took=watch.took if watch else None
+        )
     if not isinstance(made, Pic):
         raise UnknownPicError(f"PIC {options.name}: its plugin is a {type(made).__name__}, no Plugin")
-    return made
+    return made if watch is None else WatchedPic(made, watch)
 
 
 def abilities_of(name: str) -> Abilities:

@@ -31,6 +31,7 @@ from schemas.records import (
     PaymentScored,
     PaymentScreened,
     PaymentUpdated,
+    PicControlled,
     Record,
     ReviewAnswered,
     ReviewOpened,
@@ -39,7 +40,7 @@ from schemas.records import (
 )
 from schemas.transcripts import Transcript, transcriber
 
-#: Places in a payment's story. An attempt has room for 50,000 asks (17 days, one every 30 s); more share one place.
+#: Places in a payment's story. An attempt has room for 50,000 asks (17 years, one every 3 h); more share one place.
 SCREENING, LOCALIZATION, PAYER, PAYEE = 10, 20, 30, 40
 #: After the stage that referred the payment: its review opens, decisions end it or are ignored, the payment goes on.
 REVIEW_OPENED, REVIEW_DECIDED, REVIEWED_EVENT = 2, 4, 6
@@ -145,6 +146,7 @@ _RECORDS: dict[str, type[Record]] = {
     topics.DEAD_LETTERS.name: DeadLetter,
     topics.TENANTS.name: TenantConfigured,
     topics.SNOOZES.name: RuleSnoozed,
+    topics.CONTROLS.name: PicControlled,
     topics.EXCEPTIONS.name: ExceptionGranted,
 }
 
@@ -303,6 +305,12 @@ def _snoozed(_: str, tenant: str, debtor_id: str, rule: str, until_ms: int, deci
     return (tenant, "", event_id, 0, "fraud", outcome, rule, None, None)
 
 
+def _controlled(_: str, pic: str, paused: bool, decided_at_ms: int) -> _Told:
+    # Of no tenant: all of them wait.
+    event_id = f"control/{pic}/{decided_at_ms}"
+    return ("", "", event_id, 0, "plugin", "paused" if paused else "resumed", pic, None, None)
+
+
 def _excepted(payload: str, tenant: str, revoked: bool) -> _Told:
     event_id = f"exception/{exception_id(_decode_exception(payload))}"
     return (tenant, "", event_id, 0, "exceptions", "revoked" if revoked else "granted", "", None, None)
@@ -387,11 +395,20 @@ _KINDS: dict[type[Record], _Kind] = {
     DeadLetter: _Kind(("key", "topic", "partition", "offset", "stage", "error"), _dead, _has_event_id),
     TenantConfigured: _Kind(("tenant", "version", "document_hash"), _configured, _has_tenant),
     RuleSnoozed: _Kind(("tenant", "debtor_id", "rule", "until_ms", "decided_at_ms"), _snoozed, _has_tenant),
+    PicControlled: _Kind(("pic", "paused", "decided_at_ms"), _controlled, _has_event_id),
     ExceptionGranted: _Kind(("tenant", "revoked"), _excepted, _has_tenant),
 }
 #: Written by outsiders, or not looked at by screening: a card number may be in them.
 _UNSCREENED = frozenset(
-    {PaymentNotified, ChargebackReceived, TenantConfigured, ReviewAnswered, ExceptionGranted, RuleSnoozed}
+    {
+        PaymentNotified,
+        ChargebackReceived,
+        TenantConfigured,
+        ReviewAnswered,
+        ExceptionGranted,
+        RuleSnoozed,
+        PicControlled,
+    }
 )
 #: Their events say nothing of where a payment stands that settlement does not say too.
 _BESIDE = frozenset({NOTIFIED, UPDATED, PARKED})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 from datetime import UTC, datetime
 from typing import Any, BinaryIO
 
@@ -44,6 +45,14 @@ def codec_of(settings: Settings) -> Codec:
         raise click.ClickException(str(error)) from None
 
 
+def user_name() -> str:
+    """Who runs this command, where nobody said so. Raises ``click.UsageError`` for a user without a name."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # a container's user need not have one
+        raise click.UsageError("this user has no name here: say who decides with --by") from None
+
+
 def tenants_in(text: str, name: str, settings: Settings) -> list[TenantRules]:
     """The tenants in the file ``name``, routed to the PICs of ``settings`` by what these can do.
 
@@ -74,6 +83,14 @@ def day_ms(text: str) -> int:
         return int(datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC).timestamp() * 1000)
     except ValueError:
         raise click.UsageError(f"{text!r} is no day: write YYYY-MM-DD") from None
+
+
+def duration_of(seconds: int) -> str:
+    """``45s``, ``12m``, ``3h``, ``2d``: rounded down to the largest unit; what clocks make negative is ``0s``."""
+    for unit, size in (("d", 24 * 60 * 60), ("h", 60 * 60), ("m", 60)):
+        if seconds >= size:
+            return f"{seconds // size}{unit}"
+    return f"{max(seconds, 0)}s"
 
 
 def day_of(at_ms: int) -> str:

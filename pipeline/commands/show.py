@@ -45,7 +45,7 @@ def show(tenant: str, payment: str, database: str | None, as_json: bool) -> None
         click.echo(json.dumps(_data(found), ensure_ascii=False))
         return
     console = Console(markup=False, highlight=False)
-    console.print(_header(found))
+    console.print(_header(found), soft_wrap=True)
     console.print(_table(found))
 
 

@@ -19,6 +19,7 @@ import faust
 import faust.streams
 import faust.transport.conductor
 from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
 from faust.exceptions import AlreadyConfiguredWarning
 from faust.types import TP
 from yarl import URL
@@ -28,7 +29,7 @@ from pipeline.engine.assignor import Assignor
 from pipeline.engine.lease import Lease
 from pipeline.engine.metrics import GroupMetrics, Metrics
 from pipeline.engine.offsets import StageRunsElsewhereError, adopt_offsets
-from pipeline.engine.output import KafkaOutput
+from pipeline.engine.output import KafkaOutput, asker
 from pipeline.engine.runner import Runner
 from pipeline.engine.stage import Group, RawRecord
 from pipeline.engine.transport import RawBatches
@@ -105,6 +106,8 @@ class PipelineApp(faust.App):
         self.runners: dict[str, Runner] = {}
         self.services: list[Any] = []
         self.started_at = time.monotonic()
+        self._shared_output: KafkaOutput | None = None
+        self._asker: AdminClient | None = None
         self.ready_at: float | None = None
         self._committed: dict[TP, tuple[int, float]] = {}
         sources = {stage.source for group in groups for stage in group.stages}
@@ -155,7 +158,7 @@ class PipelineApp(faust.App):
             if runner is None:
                 runner = self.runners[group.name] = Runner(
                     group,
-                    output=KafkaOutput(settings.access, settings.session_timeout_s, end_process),
+                    output=self._output_of(group),
                     store_of=store_of,
                     lease=self.lease,
                     codec=codec,
@@ -168,6 +171,7 @@ class PipelineApp(faust.App):
                     dead_letter_topic=DEAD_LETTERS.name,
                     fail=end_process,
                     handed_over=lambda topic, partition: self.consumer.handed_over(topic, partition),
+                    read_on=self._read_on,
                 )
                 runner.start()
             async for event in stream.noack().events():
@@ -178,6 +182,23 @@ class PipelineApp(faust.App):
         # Stock topics of several names have none, and `faust agents` ends with a traceback.
         topic.get_topic_name = lambda: ", ".join(topic.topics)
         self.agent(topic, name=group.name)(run)
+
+    def _output_of(self, group: Group) -> KafkaOutput:
+        """A producer of its own, but for groups that wait and have no table: theirs is shared. Its threads and connections cost
+        more than the little that they publish, and waiting for a bit of somebody else's does no harm."""
+        shares = group.waits and group.table is None
+        if shares and self._shared_output is not None:
+            return self._shared_output
+        access = self.settings.access
+        self._asker = self._asker or asker(access)
+        output = KafkaOutput(access, self.settings.session_timeout_s, end_process, self._asker)
+        if shares:
+            self._shared_output = output
+        return output
+
+    def _read_on(self, topic: str, partition: int, on: bool) -> None:
+        tp = TP(topic, partition)
+        (self.consumer.on_buffer_drop if on else self.consumer.on_buffer_full)(tp)
 
     # -- life ---------------------------------------------------------------------------------------------------------
 
@@ -259,6 +280,7 @@ class PipelineApp(faust.App):
     async def _give_partitions_away(self, app: Any, revoked: set[TP], **_: Any) -> None:
         try:
             await self._drain()
+            self.consumer.forget_buffered()
         except TimeoutError:
             end_process("partitions are taken away and a cycle did not end in time")
 
@@ -308,7 +330,13 @@ class PipelineApp(faust.App):
 
     async def _look_for_stall(self, limit_s: float) -> None:
         consumer = self.consumer
-        waits = {stage.source for group in self.groups if group.waits for stage in group.stages}
+        # Of groups that may wait on purpose, when they last did, or went on.
+        progress = {
+            stage.source: runner.progress_at
+            for runner in self.runners.values()
+            if runner.group.waits
+            for stage in runner.group.stages
+        }
         tps = [tp for tp in consumer.assignment() if tp.topic in self.sources]
         if not tps or not self.runners:
             return
@@ -325,8 +353,9 @@ class PipelineApp(faust.App):
             lag = 0 if consumer.is_read(tp, end) else max(end - committed, 0)
             lag_of[tp.topic] += lag
             before, since = self._committed.get(tp, (committed, now))
-            if lag == 0 or committed != before or tp.topic in waits:
+            if lag == 0 or committed != before:
                 since = now
+            since = max(since, progress.get(tp.topic, 0.0))
             self._committed[tp] = (committed, since)
             if now - since > limit_s:
                 end_process(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
 
+from connectors.pic.breaker import State
 from schemas.records import ListUpdated
 
 
@@ -62,6 +63,30 @@ class Metrics:
         self.unscored = Counter("ptr_fraud_unscored", "Rows that a model gave no score", ["why"], registry=registry)
         self.snoozes_ignored = Counter(
             "ptr_fraud_snoozes_ignored", "Snoozed rules without effect", ["why"], registry=registry
+        )
+        self.notifications = Counter(
+            "ptr_notifications", "Notifications of PICs, and what became of them", ["pic", "result"], registry=registry
+        )
+        self.notification_seconds = Histogram(
+            "ptr_notification_seconds",
+            "From a notification's receipt until Kafka has it",
+            buckets=(0.01, 0.05, 0.1, 0.5, 1, 5, 10),
+            registry=registry,
+        )
+        self.pic_in_flight = Gauge("ptr_pic_in_flight", "Calls not answered yet", ["pic"], registry=registry)
+        self.pic_breaker_state = Gauge(
+            "ptr_pic_breaker_state", "0 closed, 1 half open, 2 open", ["pic"], registry=registry
+        )
+        self.pic_paused = Gauge("ptr_pic_paused", "1 while nothing is called there", ["pic"], registry=registry)
+        self.pic_calls = Counter(
+            "ptr_pic_calls", "Calls by what became of them", ["pic", "call", "outcome"], registry=registry
+        )
+        self.pic_seconds = Histogram(
+            "ptr_pic_call_seconds",
+            "Time until a PIC answered, or did not",
+            ["pic"],
+            buckets=(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
+            registry=registry,
         )
 
 
@@ -198,6 +223,34 @@ class SnoozeMetrics:
     def ignored(self, why: str) -> None:
         """A snooze has no effect."""
         self._metrics.snoozes_ignored.labels(why).inc()
+
+
+#: What ``ptr_pic_breaker_state`` says.
+BREAKER_STATES: dict[State, int] = {"closed": 0, "half_open": 1, "open": 2}
+
+
+class PicMetrics:
+    """How calls to one PIC go (:class:`connectors.pic.watched.CallsWatch`), and whether it is ``paused``."""
+
+    def __init__(self, metrics: Metrics, pic: str, paused: Callable[[], bool]) -> None:
+        self._metrics = metrics
+        self._pic = pic
+        self._seconds = metrics.pic_seconds.labels(pic)
+        metrics.pic_paused.labels(pic).set_function(paused)
+
+    def follow(self, in_flight: Callable[[], int], breaker: Callable[[], State]) -> None:
+        """Where to ask how many calls are in flight, and what the breaker does; asked when somebody looks."""
+        self._metrics.pic_in_flight.labels(self._pic).set_function(in_flight)
+        self._metrics.pic_breaker_state.labels(self._pic).set_function(lambda: BREAKER_STATES[breaker()])
+
+    def answered(self, call: str, outcomes: Mapping[str, int]) -> None:
+        """A batch ended."""
+        for outcome, calls in outcomes.items():
+            self._metrics.pic_calls.labels(self._pic, call, outcome).inc(calls)
+
+    def took(self, seconds: float) -> None:
+        """A call was made and took so long."""
+        self._seconds.observe(seconds)
 
 
 class RuleMetrics:

@@ -19,6 +19,11 @@ class DeliveryError(RuntimeError):
     """The broker did not take a record in time; nothing was acknowledged, so a restart begins before it."""
 
 
+def asker(brokers: BrokerAccess | str) -> AdminClient:
+    """Who asks for offsets: one of a process is enough, whatever its outputs."""
+    return AdminClient(client_config(brokers, {"log_level": 3}))
+
+
 class KafkaOutput:
     """Queues records and waits until the broker has them all.
 
@@ -27,8 +32,13 @@ class KafkaOutput:
     """
 
     def __init__(
-        self, brokers: BrokerAccess | str, session_timeout_s: float, on_failure: Callable[[str], None]
+        self,
+        brokers: BrokerAccess | str,
+        session_timeout_s: float,
+        on_failure: Callable[[str], None],
+        asks: AdminClient | None = None,
     ) -> None:
+        """``asks`` is who asks for offsets, shared with other outputs; None makes one for this output alone."""
         self._on_failure = on_failure
         self._producer = Producer(
             client_config(brokers)
@@ -49,7 +59,7 @@ class KafkaOutput:
                 "log_level": 3,
             }
         )
-        self._admin = AdminClient(client_config(brokers, {"log_level": 3}))
+        self._admin = asks or asker(brokers)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="flush")
         #: ``produce(topic, value, key, partition=-1)``: the C function itself, called for every event.
         self.produce = self._producer.produce

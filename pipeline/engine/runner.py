@@ -38,6 +38,8 @@ CYCLE_BATCHES_MAX = 12
 #: Records a small cycle: below it the next one waits a little, so that trickles do not cost a core.
 SMALL_CYCLE_RECORDS = 100
 SMALL_CYCLE_PAUSE_S = 0.003
+#: A group whose records may wait for hours reads no more of a partition while it holds this many; a few seconds' work.
+READ_AHEAD_RECORDS = 2_000
 #: Rows of small cycles are published together after this, or when this many records wait for it.
 ROWS_LINGER_S = 0.2
 ROWS_LINGER_RECORDS = 500
@@ -49,6 +51,8 @@ HELD_PAUSE_S = 0.02
 ALARMS_INTERVAL_S = 0.5
 #: A rebalance or a stop waits this long for the cycle under way.
 DRAIN_TIMEOUT_S = 6.0
+#: How often a handler that waits looks whether it still has to.
+WAIT_PAUSE_S = 0.2
 #: Between two steps of background work when nothing else is to do: it takes a fraction of a core, never all of it.
 BACKGROUND_PAUSE_S = 0.005
 #: How often an idle group looks whether there is background work.
@@ -145,12 +149,21 @@ class _Work:
 
     async def hold(self) -> None:
         await self._runner.lease.hold()
+        self._runner.progress_at = time.monotonic()
 
     async def until(self, at_ms: int) -> None:
         while (wait_s := at_ms / 1000 - time.time()) > 0:
-            if self._runner.draining:
-                raise Abandoned
-            await asyncio.sleep(min(wait_s, 0.2))
+            await self._wait(min(wait_s, WAIT_PAUSE_S))
+
+    async def wait_while(self, held: Callable[[], bool]) -> None:
+        while held():
+            await self._wait(WAIT_PAUSE_S)
+
+    async def _wait(self, seconds: float) -> None:
+        if self._runner.draining:
+            raise Abandoned
+        self._runner.progress_at = time.monotonic()
+        await asyncio.sleep(seconds)
 
 
 class Runner:
@@ -169,8 +182,10 @@ class Runner:
         dead_letter_topic: str,
         fail: Callable[[str], None],
         handed_over: Callable[[str, int], tuple[int, int | None]] = lambda topic, partition: (0, None),
+        read_on: Callable[[str, int, bool], None] = lambda topic, partition, on: None,
     ) -> None:
-        """``handed_over`` tells of a source partition the next offset to come, and the last one that came."""
+        """``handed_over`` tells of a source partition the next offset to come, and the last one that came; ``read_on`` has it
+        read no more, or on."""
         self.group = group
         self.output = output
         self.lease = lease
@@ -183,11 +198,14 @@ class Runner:
         #: Partitions of the table that this worker owns, for background work.
         self.partitions_owned: tuple[int, ...] = ()
         self.draining = False
-        #: Monotonic time of the last sign of progress, for the watchdog.
+        #: Monotonic time of the last sign of progress, for the watchdog: a cycle ended, or a handler waits or goes on.
         self.progress_at = time.monotonic()
         self._store_of = store_of
         self._fail = fail
         self._handed_over = handed_over
+        self._read_on = read_on
+        #: Source partitions of which no more is read for now.
+        self._read_no_more: set[tuple[str, int]] = set()
         #: By partition, up to where the group's first source is handled before its others.
         self._held_until: dict[int, int] = {}
         self._waiting: list[Batch] = []
@@ -229,6 +247,9 @@ class Runner:
         self._wake.set()
         if len(self._waiting) >= CYCLE_BATCHES_MAX and not self._held_until:
             self._room.clear()
+        if self.group.waits and _records_of(self._waiting) >= READ_AHEAD_RECORDS:
+            self._read_no_more.add(source)
+            self._read_on(*source, False)
 
     async def room(self) -> None:
         """Return when another batch may be added."""
@@ -273,7 +294,7 @@ class Runner:
             taken = self._take()
             if taken or self._before or self.group.background is not None:
                 await self.step(taken, record=self._due())
-            if taken and sum(len(batch.records) for batch in taken) < SMALL_CYCLE_RECORDS:
+            if taken and _records_of(taken) < SMALL_CYCLE_RECORDS:
                 await asyncio.sleep(SMALL_CYCLE_PAUSE_S)
 
     def _due(self) -> bool:
@@ -306,9 +327,16 @@ class Runner:
             taken = takeable[:CYCLE_BATCHES_MAX]
         else:
             taken = self._waiting[:CYCLE_BATCHES_MAX]
+        if self.group.waits:
+            while len(taken) > 1 and _records_of(taken) > READ_AHEAD_RECORDS:
+                taken.pop()
         del self._waiting[: len(taken)]
         if len(self._waiting) < CYCLE_BATCHES_MAX:
             self._room.set()
+        if self._read_no_more and _records_of(self._waiting) < READ_AHEAD_RECORDS:
+            for source in self._read_no_more:
+                self._read_on(*source, True)
+            self._read_no_more.clear()
         return taken
 
     def _holds(self, batch: Batch) -> bool:
@@ -354,7 +382,7 @@ class Runner:
             if not self._before:
                 self._before_at = time.monotonic()
             self._before += done
-            self._before_records += sum(len(batch.records) for batch in done)
+            self._before_records += _records_of(done)
             if self.group.table is None:
                 self._acknowledge()  # There are no rows to come first.
         self.progress_at = time.monotonic()
@@ -456,6 +484,7 @@ class Runner:
         """
         self.draining = True
         self._waiting.clear()
+        self._read_no_more.clear()  # Whoever gets the partitions reads them from what was acknowledged.
         self._room.set()
         if self._before:
             self._wake.set()
@@ -482,6 +511,10 @@ class Runner:
         self.draining = False
         if self.group.background is not None:
             self._wake.set()
+
+
+def _records_of(batches: Iterable[Batch | _Step]) -> int:
+    return sum(len(batch.records) for batch in batches)
 
 
 def _where(error: BaseException) -> str:

@@ -61,6 +61,10 @@ class Work(Protocol):
     async def until(self, at_ms: int) -> None:
         """Wait until ``at_ms`` (epoch milliseconds); raises :class:`Abandoned` when the partition is given away first."""
 
+    async def wait_while(self, held: Callable[[], bool]) -> None:
+        """Wait as long as ``held()``; raises :class:`Abandoned` when the partition is given away first. No row
+        may say yet that what waits was handled: rows are kept whatever became of their batch."""
+
 
 class Abandoned(Exception):
     """The partition is being given away while a handler waits: nothing was done, nothing is acknowledged."""
@@ -108,7 +112,8 @@ class Group:
     table: Table | None = None
     #: What goes through the rows beside the records; only with a table.
     background: Background | None = None
-    #: Records may wait in it on purpose, so lag is not a sign of a stall.
+    #: Records may wait in it on purpose or long for an answer: few are read ahead, the rest stay in Kafka, and lag is no sign
+    #: of a stall while a handler waits or goes on. Such groups without a table share one producer.
     waits: bool = False
     #: Its partitions are handled side by side, for it waits for others most of the time; their times add up in the metrics.
     side_by_side: bool = False

@@ -31,7 +31,7 @@ BATCH_RECORDS_MAX = 1_000
 #: A fetch that is waiting at the broker covers only the partitions that were empty when it was sent; records for the others
 #: wait until it returns. Short waits keep latency low, and an idle worker at a few dozen requests a second.
 FETCH_WAIT_MS = 10
-IDLE_FETCH_WAIT_MS = 250
+IDLE_FETCH_WAIT_MS = 500
 #: How often what was read is compared with what was yielded.
 READ_AGAIN_INTERVAL_S = 1.0
 #: How long a fetch may wait with the partitions that were active when it began.
@@ -299,6 +299,11 @@ class Consumer(driver.Consumer):
         """The next offset that the streams get of a source partition, and the last one they got since its position was set."""
         tp = TP(topic, partition)
         return self._next.get(tp, 0), self._yielded.get(tp)
+
+    def forget_buffered(self) -> None:
+        """No partition counts as read no further for what was held of it before it was given away: what comes of such a one
+        too early, while its table is recovered, would be taken for what was asked for."""
+        self._buffered_partitions.clear()
 
     def forget_acknowledgements(self) -> None:
         """Drop what was acknowledged and not committed; only right when every partition is assigned anew."""

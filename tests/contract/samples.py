@@ -36,6 +36,7 @@ from schemas.records import (
     PaymentScored,
     PaymentScreened,
     PaymentUpdated,
+    PicControlled,
     Record,
     ReviewAnswered,
     ReviewDecided,
@@ -240,6 +241,13 @@ SAMPLES: tuple[Record, ...] = (
         until_ms=1_760_900_000_000,
         by="mo@example.org",
         reason="pays for a whole team",
+        decided_at_ms=1_760_000_000_000,
+    ),
+    PicControlled(
+        pic="stripe-2",
+        paused=True,
+        who="mo@example.org",
+        why="its operator asked us to wait",
         decided_at_ms=1_760_000_000_000,
     ),
     ListPart(

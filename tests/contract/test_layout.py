@@ -74,7 +74,8 @@ def test_every_changelog_is_a_topic() -> None:
     """A table's changelog must have been made, compacted, before a worker starts."""
     tables = {g.table.changelog for groups in groups_by_stage().values() for g in groups if g.table is not None}
     made = {topic.name for topic in topics.all_topics(["simulator"]) if topic.config["cleanup.policy"] == "compact"}
-    assert tables == made - {topics.TENANTS.name, topics.LISTS.name, topics.MODELS.name, topics.EXCEPTIONS.name}
+    books = (topics.TENANTS, topics.LISTS, topics.MODELS, topics.EXCEPTIONS, topics.CONTROLS)
+    assert tables == made - {topic.name for topic in books}
 
 
 def test_topics_are_named_by_participle_and_version() -> None:
@@ -91,6 +92,7 @@ def test_topics_are_named_by_participle_and_version() -> None:
             r"parties\.([a-z]+)\.v1",
             r"models\.updated\.v1",
             r"fraud\.snoozed\.v1",
+            r"pics\.controlled\.v1",
             r"reviews\.([a-z-]+)\.v1",
             r"exceptions\.granted\.v1",
             r"operations\.requested\.v1",

@@ -56,7 +56,7 @@ def empty(address: str) -> None:
             name
             for name in client.list_topics(timeout=10).topics
             if name.startswith(
-                ("payments.", "tenants.", "lists.", "reviews.", "exceptions.", "fraud.", "models.", "parties.")
+                ("payments.", "tenants.", "lists.", "reviews.", "exceptions.", "fraud.", "models.", "parties.", "pics.")
             )
         ]
 

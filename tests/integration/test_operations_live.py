@@ -23,7 +23,7 @@ from pipeline.rig import Rig
 from schemas.codec import Codec
 from schemas.identity import payment_key
 from schemas.records import OperationRequested, PaymentCompleted, PaymentUpdated
-from schemas.tenant_rules import TenantRules
+from schemas.tenant_rules import FraudRules, TenantRules
 from tests.builders import a_request
 from tests.integration.live import TIMEOUT_S, a_load, pipeline, until
 
@@ -81,7 +81,9 @@ def entries(rig: Rig) -> dict[str, Entry]:
 
 
 def prepare(rig: Rig) -> None:
-    publish(rig.access, CODEC, [TenantRules(tenant=TENANT, pic="simulator", currencies=["EUR"])])
+    # One payer pays them all: fraud is not what is looked at here.
+    fraud = FraudRules(refer_at=1.0, decline_at=1.0)
+    publish(rig.access, CODEC, [TenantRules(tenant=TENANT, pic="simulator", currencies=["EUR"], fraud=fraud)])
 
 
 def test_an_authorization_is_captured_in_parts_and_refunded(kafka: LocalKafka, tmp_path: Path) -> None:

@@ -46,6 +46,7 @@ class Shell:
         **watched: Any,
     ) -> None:
         self.ledger = MemoryLedger()
+        self.pic = Simulator("simulator", self.ledger)
         self.lists = ListBook(Watchlists([ListEntry("test", "1", "person", (LISTED,))], version="test"))
         self.exceptions = ExceptionBook()
         book = TenantBook()
@@ -64,7 +65,7 @@ class Shell:
             models=self.models,
             scorer=Scorer(model_timeout_s),
             exceptions=self.exceptions,
-            pics={"simulator": Simulator("simulator", self.ledger)},
+            pics={"simulator": self.pic},
             **watched,
         )
         self.world = World(lambda: flow(context)[stage], codec)

@@ -39,6 +39,7 @@ from schemas.records import (
     PaymentScored,
     PaymentScreened,
     PaymentTerms,
+    PicControlled,
     Record,
     RuleHit,
     RuleSnoozed,
@@ -233,6 +234,18 @@ def test_a_snooze_is_kept_under_its_tenant_with_who_and_why() -> None:
     hidden = row_of(RuleSnoozed(**fields | {"reason": f"card {CARD_NUMBER}"}, until_ms=1, decided_at_ms=0))
     assert (hidden.outcome, hidden.reason, hidden.payload) == ("unreadable", "card_number", None)
     assert CARD_NUMBER.encode() not in (hidden.avro or b"")
+
+
+def test_a_pause_and_its_end_are_told_of_no_tenant() -> None:
+    """Who, why and when are in the payload; every word on a PIC is an event of its own."""
+    fields: dict[str, Any] = {"pic": "stripe-2", "who": "mo", "why": "they asked"}
+    paused = row_of(PicControlled(**fields, paused=True, decided_at_ms=1_000))
+    resumed = row_of(PicControlled(**fields, paused=False, decided_at_ms=2_000))
+    assert paused[:7] == ("", "", "control/stripe-2/1000", 0, "plugin", "paused", "stripe-2")
+    assert resumed[:7] == ("", "", "control/stripe-2/2000", 0, "plugin", "resumed", "stripe-2")
+    assert json.loads(paused.payload or "")["who"] == "mo"
+    hidden = row_of(PicControlled(**fields | {"why": f"card {CARD_NUMBER}"}, paused=True, decided_at_ms=0))
+    assert (hidden.outcome, hidden.reason, hidden.payload) == ("unreadable", "card_number", None)
 
 
 def test_a_refund_is_told_from_a_chargeback() -> None:

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
+from pipeline.engine import runner as runner_module
 from pipeline.engine.lease import Lease, LeaseLostError
 from pipeline.engine.metrics import GroupMetrics, Metrics
 from pipeline.engine.rows import Row
-from pipeline.engine.runner import Runner
+from pipeline.engine.runner import WAIT_PAUSE_S, Runner
 from pipeline.engine.stage import Abandoned, Group, HandleBatch, RawRecord, Stage, Table, Work
 from schemas.codec import Codec, UndecodableError
 from schemas.reasons import Error
@@ -464,3 +465,97 @@ def test_a_failure_is_not_hidden_by_partitions_that_go() -> None:
     ]
     with pytest.raises(LeaseLostError):
         asyncio.run(runner.step(batches, record=True))
+
+
+# -- groups that wait -------------------------------------------------------------------------------------------------
+
+
+def a_waiting_runner(
+    journal: Journal, handle: Callable[[Any, Work], Any], asked: list[tuple[str, int, bool]]
+) -> Runner:
+    """A runner of a group that may wait; ``asked`` gets what it has read no more, and on."""
+    return Runner(
+        Group(name="g", stages=(Stage(name="s", source="in", handle_batch=handle),), waits=True),
+        output=journal,  # type: ignore[arg-type]
+        store_of=lambda partition: journal,  # type: ignore[arg-type,return-value]
+        lease=Lease(3600.0),
+        codec=CODEC,
+        metrics=GroupMetrics(Metrics(CollectorRegistry()), ("s",)),
+        partitions=1,
+        dead_letter_topic=LETTERS,
+        fail=[].append,
+        read_on=lambda topic, partition, on: asked.append((topic, partition, on)),
+    )
+
+
+def test_a_handler_waits_while_it_must_and_that_is_no_stall() -> None:
+    """It goes on soon after; all the while there is progress for the watchdog to see."""
+    held = [True]
+
+    async def handle(batch: Sequence[Any], work: Work) -> None:
+        await work.wait_while(lambda: held[0])
+        work.emit("out", b"event", b"k")
+
+    async def run() -> None:
+        journal = Journal()
+        runner = a_waiting_runner(journal, handle, [])
+        task = asyncio.create_task(runner.step([Batch(journal.lines, records(0))], record=True))
+        await asyncio.sleep(0)
+        runner.progress_at = 0.0
+        await asyncio.sleep(2.5 * WAIT_PAUSE_S)
+        assert runner.progress_at > 0.0
+        assert not task.done() and journal.lines == []
+        held[0] = False
+        await asyncio.wait_for(task, 2.5 * WAIT_PAUSE_S)
+        assert journal.lines == ["produce out k", "delivered", "ack 0"]
+
+    asyncio.run(run())
+
+
+def test_a_partition_is_given_away_while_a_handler_waits() -> None:
+    """The drain ends at once, nothing is acknowledged, and the runner goes on with what comes afterwards."""
+    held = [True]
+
+    async def handle(batch: Sequence[Any], work: Work) -> None:
+        await work.wait_while(lambda: held[0])
+
+    async def run() -> None:
+        journal = Journal()
+        runner = a_waiting_runner(journal, handle, [])
+        runner.start()
+        runner.add(Batch(journal.lines, records(0)))
+        await asyncio.sleep(0.05)
+        await asyncio.wait_for(runner.drain(), 3 * WAIT_PAUSE_S)
+        assert "ack 0" not in journal.lines
+        held[0] = False
+        runner.resume({})
+        runner.add(Batch(journal.lines, records(0)))
+        while "ack 0" not in journal.lines:
+            await asyncio.sleep(0.01)
+        assert runner._task is not None
+        runner._task.cancel()
+
+    asyncio.run(asyncio.wait_for(run(), 5.0))
+
+
+def test_little_is_read_ahead_of_what_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A partition is read no more when enough of it is held, and on when that was taken; a cycle takes no more than that."""
+    monkeypatch.setattr(runner_module, "READ_AHEAD_RECORDS", 4)
+
+    async def handle(batch: Sequence[Any], work: Work) -> None:
+        pass
+
+    journal, asked = Journal(), list[tuple[str, int, bool]]()
+    runner = a_waiting_runner(journal, handle, asked)
+    runner.add(Batch(journal.lines, records(0, 1, 2)))
+    assert asked == []
+    runner.add(Batch(journal.lines, records(0, 1), partition=1))
+    assert asked == [("in", 1, False)]
+    runner.add(Batch(journal.lines, records(3), previous=2))
+    assert asked == [("in", 1, False), ("in", 0, False)]
+    assert [len(batch.records) for batch in runner._take()] == [3]
+    assert sorted(asked[2:]) == [("in", 0, True), ("in", 1, True)]
+    assert [len(batch.records) for batch in runner._take()] == [2, 1]
+    # However large a batch is, it is taken.
+    runner.add(Batch(journal.lines, records(4, 5, 6, 7, 8, 9), previous=3))
+    assert [len(batch.records) for batch in runner._take()] == [6]

@@ -21,17 +21,44 @@ from schemas.money import MINOR_UNITS
 #: A day's statement of a hundred thousand entries is half of that.
 FILE_BYTES_MAX: Final = 64 * 1024 * 1024
 
-_TAG: Final = re.compile(
+#: The document element of what is read here: its namespace, and which of pain.002 and camt it is.
+DOCUMENT: Final = re.compile(
     r"\{(urn:iso:std:iso:20022:tech:xsd:"
     r"(?:(pain\.002)\.001\.(?:0[3-9]|1[0-4])|(camt\.05[34])\.001\.(?:0[2-9]|1[0-3])))\}Document"
 )
 _AMOUNT: Final = re.compile(r"\d{1,18}(\.\d{0,17})?", re.ASCII)
 #: The debtor's bank has booked the transfer; the creditor's bank has.
 _SETTLED: Final = frozenset({"ACSC", "ACCC"})
+#: Where statements are in a document.
+STATEMENTS: Final = ("BkToCstmrStmt/Stmt", "BkToCstmrDbtCdtNtfctn/Ntfctn")
 
 
 class ReportError(ValueError):
     """The file is none of these messages, or not whole. The text says what kind of mistake it is, and nothing of the file."""
+
+
+class Booking(msgspec.Struct, frozen=True, kw_only=True):
+    """One transfer of an entry in a camt.053 or camt.054, whatever became of it."""
+
+    #: Empty where the entry names no transfer, as one that is only a sum.
+    end_to_end_id: str = ""
+    iban: str = ""
+    #: Whether the bank has booked it; it may only announce it.
+    is_booked: bool
+    #: Whether the account was charged.
+    is_debit: bool
+    #: Whether it takes an earlier booking back: a reversal, or a return.
+    is_return: bool
+    #: ``-1`` when it has none, or none of the currency.
+    amount_minor: int
+    currency: str = ""
+    #: When it was booked, ISO 8601, as the bank writes it; empty when it does not say.
+    booked_on: str = ""
+
+    @property
+    def pays(self) -> bool:
+        """Whether it is a payment of ours that was made."""
+        return self.is_booked and self.is_debit and not self.is_return
 
 
 class Said(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,11 +92,11 @@ def read_report(body: bytes) -> list[Said]:
     except (ParseError, ValueError, LookupError):
         raise ReportError("not XML, or cut off") from None
     # The root itself, or beside a business header in an envelope.
-    found = [(element, tag) for element in (root, *root) if (tag := _TAG.fullmatch(element.tag))]
+    found = [(element, tag) for element in (root, *root) if (tag := DOCUMENT.fullmatch(element.tag))]
     if len(found) != 1:
         raise ReportError("not one pain.002, camt.053 or camt.054 in a version that is known")
     document, tag = found[0]
-    reader = _Reader(tag[1])
+    reader = Reader(tag[1])
     return _agreed(list(reader.status(document) if tag[2] else reader.booked(document)))
 
 
@@ -86,11 +113,12 @@ def _agreed(said: list[Said]) -> list[Said]:
     return [*named, *(each for each in said if not each.end_to_end_id)]
 
 
-class _Reader:
+class Reader:
     """Finds elements of one namespace; those of any other are not there."""
 
     def __init__(self, namespace: str) -> None:
         self._namespace = namespace
+        self._paths: dict[str, str] = {}
 
     def status(self, document: Element) -> Iterator[Said]:
         """pain.002: only a transfer's own status can be a success; a payment or a whole file can be rejected."""
@@ -125,38 +153,58 @@ class _Reader:
 
     def booked(self, document: Element) -> Iterator[Said]:
         """camt.053 and camt.054: a debit that is booked, not reversed and not returned is a success."""
-        for path in ("BkToCstmrStmt/Stmt", "BkToCstmrDbtCdtNtfctn/Ntfctn"):
+        for path in STATEMENTS:
             for statement in self._all(document, path):
-                iban = self._text(statement, "Acct/Id/IBAN")
+                iban = self.account(statement)
                 for entry in self._all(statement, "Ntry"):
-                    if self._is_booked_debit(entry):
-                        yield from self._details(entry, iban)
+                    for booking in self.bookings(entry, iban):
+                        if booking.pays and booking.end_to_end_id:
+                            yield Said(
+                                outcome="succeeded",
+                                end_to_end_id=booking.end_to_end_id,
+                                iban=booking.iban or "unknown",
+                                amount_minor=booking.amount_minor,
+                                currency=booking.currency,
+                            )
 
-    def _is_booked_debit(self, entry: Element) -> bool:
-        status = self._text(entry, "Sts/Cd") or self._text(entry, "Sts")
-        reversed_ = self._text(entry, "RvslInd")
-        return status == "BOOK" and self._text(entry, "CdtDbtInd") == "DBIT" and reversed_ in ("", "false", "0")
+    def account(self, statement: Element) -> str:
+        """The IBAN that a statement is of, or nothing."""
+        return self._text(statement, "Acct/Id/IBAN")
 
-    def _details(self, entry: Element, iban: str) -> Iterator[Said]:
+    def bookings(self, entry: Element, iban: str) -> list[Booking]:
+        """The transfers of an entry, or the entry itself where it names none."""
         details = self._all(entry, "NtryDtls/TxDtls")
-        for each in details:
-            key = self._text(each, "Refs/EndToEndId")
-            returned = self._first(each, "RtrInf") is not None or self._text(each, "CdtDbtInd") not in ("", "DBIT")
-            if not key or returned:
-                continue
-            amount = self._first(each, "Amt")
+        if not details:
+            return [self.booking(entry, None, iban, alone=True)]
+        return [self.booking(entry, each, iban, alone=len(details) == 1) for each in details]
+
+    def booking(self, entry: Element, detail: Element | None, iban: str, *, alone: bool) -> Booking:
+        """A transfer of an entry; of one that is ``alone`` the entry's amount is its own."""
+        amount = None
+        direction = self._text(entry, "CdtDbtInd")
+        is_return = self._text(entry, "RvslInd") not in ("", "false", "0")
+        if detail is not None:
+            own = self._text(detail, "CdtDbtInd") or direction
+            # The other way round than its entry, it is a return that was booked together with others.
+            is_return = is_return or own != direction or self._first(detail, "RtrInf") is not None
+            direction = own
+            amount = self._first(detail, "Amt")
             if amount is None:
-                amount = self._first(each, "AmtDtls/TxAmt/Amt")
-            if amount is None and len(details) == 1:
-                amount = self._first(entry, "Amt")
-            yield Said(
-                outcome="succeeded",
-                end_to_end_id=key,
-                iban=iban or "unknown",
-                # A booking says how much was booked: one that does not is of no amount.
-                amount_minor=-1 if amount is None else _minor(amount),
-                currency=_currency(amount),
-            )
+                amount = self._first(detail, "AmtDtls/TxAmt/Amt")
+        if amount is None and alone:
+            amount = self._first(entry, "Amt")
+        minor = _minor(amount)
+        return Booking(
+            end_to_end_id="" if detail is None else self._text(detail, "Refs/EndToEndId"),
+            iban=iban,
+            is_booked=(self._text(entry, "Sts/Cd") or self._text(entry, "Sts")) == "BOOK",
+            is_debit=direction == "DBIT",
+            is_return=is_return,
+            # A booking says how much was booked: one that does not is of no amount.
+            amount_minor=-1 if minor is None else minor,
+            currency=_currency(amount),
+            booked_on=self._text(entry, "BookgDt/Dt") or self._text(entry, "BookgDt/DtTm"),
+        )
 
     def _code(self, element: Element) -> str:
         return self._text(element, "StsRsnInf/Rsn/Cd")
@@ -171,7 +219,10 @@ class _Reader:
         return (element.findtext(self._path(path)) or "").strip()
 
     def _path(self, path: str) -> str:
-        return "/".join(f"{{{self._namespace}}}{name}" for name in path.split("/"))
+        whole = self._paths.get(path)
+        if whole is None:
+            whole = self._paths[path] = "/".join(f"{{{self._namespace}}}{name}" for name in path.split("/"))
+        return whole
 
 
 def _currency(amount: Element | None) -> str:
