@@ -218,10 +218,24 @@ def test_the_breaker_opens_probes_and_closes() -> None:
     assert [breaker.allows(t) for t in (1.0, 5.9)] == [False, False]
     assert [breaker.allows(t) for t in (6.0, 6.0)] == [True, False]
     breaker.record(6.0, known=False)
-    assert [breaker.allows(t) for t in (10.9, 11.0, 11.0)] == [False, True, False]
-    breaker.record(11.5, known=True)
-    assert [breaker.allows(t) for t in (11.5, 11.5)] == [True, True]
+    assert [breaker.allows(t) for t in (15.9, 16.0, 16.0)] == [False, True, False]
+    breaker.record(16.5, known=True)
+    assert [breaker.allows(t) for t in (16.5, 16.5)] == [True, True]
     assert not breaker.is_open
+
+
+def test_each_failed_probe_doubles_the_time_and_an_answer_ends_that() -> None:
+    """Only probes count: what was under way when it opened fails without making the time longer."""
+    breaker = Breaker(1, 5.0, 15.0)
+    for now_s in (0.0, 0.0, 0.0):
+        breaker.record(now_s, known=False)
+    for opened_s, open_s in ((0.0, 5.0), (5.0, 10.0), (15.0, 15.0), (30.0, 15.0)):
+        assert [breaker.allows(opened_s + open_s - 0.1), breaker.allows(opened_s + open_s)] == [False, True]
+        breaker.record(opened_s + open_s, known=False)
+    assert breaker.allows(60.0)
+    breaker.record(60.0, known=True)
+    breaker.record(61.0, known=False)
+    assert [breaker.allows(65.9), breaker.allows(66.0)] == [False, True]
 
 
 def test_only_unknown_answers_in_a_row_open_the_breaker() -> None:
