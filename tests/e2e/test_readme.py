@@ -94,7 +94,7 @@ def _shell_lines(text: str) -> list[str]:
     fenced = [
         line
         for block in re.findall(r"^```sh\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
-        for line in block.splitlines()
+        for line in block.replace("\\\n", " ").splitlines()
     ]
     prose = re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
     return fenced + re.findall(r"`((?:ptr|make) [^`]+)`", prose)

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from pipeline.stages.asking import Means
+from pipeline.stages.asking import Means, Park
 from pipeline.stages.attempts import Attempts
 from pipeline.stages.dispatch import (
     AnswerAgain,
@@ -16,6 +16,7 @@ from pipeline.stages.dispatch import (
     Ignore,
     Queue,
     RefuseConflict,
+    Steps,
     completed_fields,
     completed_id,
     end,
@@ -31,6 +32,7 @@ from schemas.records import (
     PaymentEnded,
     PaymentQueued,
     PaymentScored,
+    PaymentTerms,
 )
 
 MEANS = Means(pics=("simulator",), delays_s=(1, 5, 30))
@@ -437,3 +439,65 @@ def test_event_ids_are_derived() -> None:
     """As readers are told."""
     assert completed_id("aurora", "p1") == "aurora|p1|completed"
     assert refused_id("aurora", "p1", "r2") == "aurora|p1|refused|r2"
+
+
+# -- other routes ------------------------------------------------------------------------------------------------------
+
+TWO = Means(
+    pics=("simulator", "other"),
+    delays_s=(1, 5, 30),
+    carried_as="now",
+    with_pic=lambda carried, carried_as, pic: carried + f"|{carried_as}|{pic}".encode(),
+)
+
+
+def routed(*routes: str) -> Attempts:
+    terms = PaymentTerms(payable_minor=1_250, routes=list(routes))
+    decision = route(None, scored(terms=terms), CARRIED, means=TWO)
+    assert isinstance(decision, Queue)
+    return decision.row
+
+
+def test_routes_without_a_plugin_are_left_out() -> None:
+    """Of the routes those that this worker has are tried, in their order; the first one that there is carries it."""
+    row = routed("simulator", "gone", "other")
+    assert (row.pic, row.routes) == ("simulator", ("other",))
+    first = route(None, scored(pic="gone", terms=PaymentTerms(payable_minor=1, routes=["other"])), CARRIED, means=TWO)
+    assert isinstance(first, Queue)
+    assert (first.row.pic, first.row.routes) == ("other", ())
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"outcome": "unsent"}, {"outcome": "declined", "retry": "elsewhere"}, {"outcome": "declined", "retry": "here"}],
+)
+def test_what_was_surely_not_done_goes_to_the_next_route_as_another_attempt(fields: dict[str, str]) -> None:
+    """Its own idempotency key, on that PIC's queue, with what it carried rewritten for it; then there is nowhere to go."""
+    decision = settle(routed("simulator", "other"), answer(**fields), means=TWO)
+    assert isinstance(decision, Queue)
+    assert (decision.row.pic, decision.row.attempt, decision.row.ask, decision.row.routes) == ("other", 2, 0, ())
+    assert decision.carried == decision.row.queued == CARRIED + b"|now|other"
+    assert decision.head()["attempt"] == 2
+    last = settle(decision.row, answer(attempt=2, outcome="declined", retry="elsewhere"), means=TWO)
+    assert isinstance(last, End)
+    assert (last.completed.outcome, last.completed.pic, last.completed.attempts) == ("declined", "other", 2)
+
+
+def test_an_unknown_answer_stays_where_it_is() -> None:
+    decision = settle(routed("simulator", "other"), answer(outcome="pending"), means=TWO)
+    assert isinstance(decision, AskAgain)
+    assert (decision.row.pic, decision.row.attempt, decision.row.routes) == ("simulator", 1, ("other",))
+
+
+@pytest.mark.parametrize("told", [answer(outcome="paid"), answer(outcome="paid", ask=3)])
+def test_an_earlier_attempt_that_was_paid_after_all_is_for_a_person(told: PaymentAnswered) -> None:
+    """It is at another PIC by now: money may move twice. The payment itself goes on."""
+    row = routed("simulator", "other")
+    moved = settle(row, answer(outcome="unsent"), means=TWO)
+    assert isinstance(moved, Queue)
+    decision = settle(moved.row, told, means=TWO)
+    assert isinstance(decision, Steps)
+    assert decision.row is moved.row
+    (step,) = decision.also
+    assert isinstance(step, Park)
+    assert (step.parked.reason, step.parked.attempt) == ("contradiction", 1)
