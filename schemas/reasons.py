@@ -17,6 +17,10 @@ class Outcome(StrEnum):
     REFUSED = "refused"
 
 
+#: Outcomes of payments that whoever carries them took: the payer's money moved, or is held.
+WENT_THROUGH = frozenset({Outcome.PAID, Outcome.AUTHORIZED})
+
+
 class Reason(StrEnum):
     """Why a payment ended as it did."""
 

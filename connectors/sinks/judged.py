@@ -13,7 +13,7 @@ import msgspec
 
 from connectors.sinks.database import Database
 from pipeline.stages.labels import Evidence, Label, Source, is_fraud, label_of, of_dispute, of_review
-from schemas.reasons import Outcome
+from schemas.reasons import WENT_THROUGH
 
 #: Payments whose events are asked for at once.
 PAGE_PAYMENTS: Final = 500
@@ -132,7 +132,7 @@ def _judged(tenant: str, payment_id: str, events: Iterator[tuple[Any, ...]], as_
         if event_id == _SCORED_ID:
             scored, decided = _scored.decode(payload), outcome
         elif stage == "settlement":
-            went_through = went_through or outcome == Outcome.PAID
+            went_through = went_through or outcome in WENT_THROUGH
         else:
             found = _disputed(payload) if stage == "chargeback" else _reviewed(payload)
             if found is not None:

@@ -252,7 +252,7 @@ def _checks(database: Database) -> dict[str, str]:
         ),
         "payments with an outcome that no event gave": without("p.outcome IS NOT NULL", _IS_OUTCOME),
         **{
-            f"paid without an event of {stage}": without("p.outcome = 'paid'", f"e.stage = '{stage}'")
+            f"paid without an event of {stage}": without("p.outcome IN ('paid', 'authorized')", f"e.stage = '{stage}'")
             for stage in _STAGES_OF_PAID
         },
         **database.own_checks,

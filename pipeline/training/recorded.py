@@ -23,7 +23,7 @@ from pipeline.stages.features import PAYEE, PAYER, complete_payee, complete_paye
 from pipeline.stages.labels import Evidence, Label, Truth, label_of, of_dispute, of_review
 from pipeline.topics import CHARGEBACKS, COMPLETED, REVIEWS_ANSWERED, SCORED
 from schemas.codec import Codec, UndecodableError
-from schemas.reasons import Outcome
+from schemas.reasons import WENT_THROUGH
 from schemas.records import ChargebackReceived, PaymentCompleted, PaymentScored, Record, ReviewAnswered
 
 #: Longest time that reading a topic may take.
@@ -141,7 +141,7 @@ class Heard:
             case ReviewAnswered():
                 found = of_review(event.stage, event.decision, event.result, event.ignored, event.decided_at_ms)
                 self._add(event, found)
-            case PaymentCompleted(outcome=Outcome.PAID):
+            case PaymentCompleted() if event.outcome in WENT_THROUGH:
                 self._paid.add(number_of(event.tenant, event.payment_id))
 
     def label(self, scored: PaymentScored, as_of_ms: int) -> Label:

@@ -85,7 +85,8 @@ def test_each_kind_of_evidence_is_learnt_and_reported(source: Source, broker: st
     judged = payments(GOOD + BAD, JUDGED, outcome="referred", reason="fraud_score_raised", score=0.7)
     unknown = payments(GOOD + BAD + JUDGED, UNKNOWN, outcome="declined", score=0.9)
     events: list[Record] = [*good, *bad, *judged, *unknown]
-    events += [an_outcome(each, "paid") for each in (*good, *bad)]
+    events += [an_outcome(each, "paid") for each in (*good[1:], *bad)]
+    events.append(an_outcome(good[0], "authorized"))
     events += [an_outcome(each, "declined") for each in (*judged, *unknown)]
     events += [a_chargeback(each, 9) for each in bad]
     evidence = LABELS[source](judged)

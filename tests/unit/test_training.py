@@ -184,11 +184,13 @@ def write(url: str, events: list[Any]) -> None:
     tables.close()
 
 
-def test_what_nobody_heard_of_is_not_learnt(tmp_path: Path) -> None:
+@pytest.mark.parametrize("went_through", ["paid", "authorized"])
+def test_what_nobody_heard_of_is_not_learnt(tmp_path: Path, went_through: str) -> None:
     """Refunds are labels as chargebacks are; a payment that was stopped and of which nothing is known is left out."""
     url = f"sqlite:///{tmp_path}/audit.db"
     paid, refunded, stopped, stopped_and_known = (a_scored(number) for number in range(1, 5))
-    events: list[Any] = [paid, refunded, stopped, stopped_and_known, an_outcome(paid), an_outcome(refunded)]
+    events: list[Any] = [paid, refunded, stopped, stopped_and_known]
+    events += [an_outcome(paid, went_through), an_outcome(refunded, went_through)]
     events += [an_outcome(stopped, "declined"), an_outcome(stopped_and_known, "declined")]
     events += [a_chargeback(2, kind="refund"), a_chargeback(4, reason="10.4")]
     write(url, events)
