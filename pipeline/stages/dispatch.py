@@ -37,7 +37,6 @@ from pipeline.stages.asking import (
     UNKNOWABLE,
     Again,
     Means,
-    Park,
     Step,
     Tell,
     Told,
@@ -63,7 +62,6 @@ from schemas.records import (
     PaymentCompleted,
     PaymentEnded,
     PaymentNotified,
-    PaymentParked,
 )
 
 #: A PIC's own reason is shown only when it looks like one: snake_case, bounded, so that no free text gets in.
@@ -248,7 +246,7 @@ def settle(row: Attempts | None, answer: PaymentAnswered, *, means: Means) -> Qu
     if known.state in (QUEUED, PENDING) and at == waits_for:
         return _settle(tenant, payment_id, known, told, means)
     if _contradicts(known, told):
-        return Steps(known, (_park(tenant, payment_id, known, told, "contradiction"),))
+        return Steps(known, (life.parked(tenant, payment_id, known, told, "contradiction"),))
     if known.state == ENDED or at <= waits_for:
         return Ignore(row)
     return Ignore(keep(known, told))
@@ -277,7 +275,7 @@ def notified(row: Attempts | None, news: PaymentNotified, *, means: Means) -> Qu
         if lapsed is not None:
             return Steps(*lapsed)
     if _contradicts(known, told):
-        return Steps(known, (_park(tenant, payment_id, known, told, "contradiction"),))
+        return Steps(known, (life.parked(tenant, payment_id, known, told, "contradiction"),))
     return Ignore(row)
 
 
@@ -320,8 +318,8 @@ def _settle(tenant: str, payment_id: str, row: Attempts, told: Told, means: Mean
             return _end(tenant, payment_id, answered, Outcome.DECLINED, Reason.PIC_DECLINED, "plugin", given, means)
         case "parked":
             reason = UNKNOWABLE if told.outcome == UNKNOWABLE else "unknown_for_long"
-            parked = msgspec.structs.replace(answered, state=PARKED)
-            return Steps(parked, (_park(tenant, payment_id, parked, told, reason),))
+            waits = msgspec.structs.replace(answered, state=PARKED)
+            return Steps(waits, (life.parked(tenant, payment_id, waits, told, reason),))
         case Again() as again:
             return _again(tenant, payment_id, answered, told, again, means)
 
@@ -382,26 +380,6 @@ def _action(tenant: str, payment_id: str, row: Attempts, told: Told) -> tuple[St
 
 def _hash(text: str) -> str:
     return blake2b(text.encode(), digest_size=8).hexdigest()
-
-
-def _park(tenant: str, payment_id: str, row: Attempts, told: Told, reason: str) -> Park:
-    return Park(
-        PaymentParked(
-            event_id=f"{tenant}|{payment_id}|{told.attempt}|{reason}",
-            tenant=tenant,
-            payment_id=payment_id,
-            kind=row.kind,
-            attempt=told.attempt,
-            pic=row.pic,
-            reason=reason,
-            detail=f"{row.outcome or row.state}, told {told.outcome}",
-            amount_minor=row.amount_minor,
-            currency=row.currency,
-            pic_reference=told.pic_reference or row.pic_reference,
-            parked_at_ms=told.answered_at_ms,
-            trace_id=row.trace_id,
-        )
-    )
 
 
 def completed_id(tenant: str, payment_id: str) -> str:

@@ -288,7 +288,7 @@ def _follow(tenant: str, payment_id: str, row: Attempts, operation: Operation, t
         case "parked":
             reason_parked = UNKNOWABLE if told.outcome == UNKNOWABLE else "unknown_for_long"
             row = _with(row, msgspec.structs.replace(operation, state=PARKED))
-            return row, (_park(tenant, payment_id, row, operation, told, reason_parked),)
+            return row, (parked(tenant, payment_id, row, told, reason_parked, operation),)
         case Again() as again:
             waiting = msgspec.structs.replace(operation, state=PENDING, attempt=again.attempt, ask=again.ask)
             row = _with(row, waiting)
@@ -459,23 +459,28 @@ def _refuse(
     return Tell(msgspec.structs.replace(told.updated, event_id=event_id))
 
 
-def _park(tenant: str, payment_id: str, row: Attempts, operation: Operation, told: Told, reason: str) -> Park:
+def parked(
+    tenant: str, payment_id: str, row: Attempts, told: Told, reason: str, operation: Operation | None = None
+) -> Park:
+    """Something for a person: about the payment, or about one of its operations."""
+    about = f"{operation.operation_id}|{told.attempt}" if operation else str(told.attempt)
+    stands = (operation.outcome or operation.state) if operation else (row.outcome or row.state)
     return Park(
         PaymentParked(
-            event_id=f"{tenant}|{payment_id}|{operation.operation_id}|{told.attempt}|{reason}",
+            event_id=f"{tenant}|{payment_id}|{about}|{reason}",
             tenant=tenant,
             payment_id=payment_id,
-            operation_id=operation.operation_id,
-            kind=operation.kind,
+            operation_id=operation.operation_id if operation else "",
+            kind=operation.kind if operation else row.kind,
             attempt=told.attempt,
             pic=row.pic,
             reason=reason,
-            detail=f"{operation.outcome or operation.state}, told {told.outcome}",
-            amount_minor=operation.asked_minor,
-            currency=operation.currency,
-            pic_reference=told.pic_reference or operation.pic_reference,
+            detail=f"{stands}, told {told.outcome}",
+            amount_minor=operation.asked_minor if operation else row.amount_minor,
+            currency=row.currency,
+            pic_reference=told.pic_reference or (operation.pic_reference if operation else row.pic_reference),
             parked_at_ms=told.answered_at_ms,
-            trace_id=operation.trace_id,
+            trace_id=operation.trace_id if operation else row.trace_id,
         )
     )
 
@@ -493,7 +498,7 @@ def _contradiction(tenant: str, payment_id: str, row: Attempts, operation: Opera
     earlier_done = told.attempt < operation.attempt and told.outcome == Outcome.PAID
     if not (ended_otherwise or earlier_done):
         return None
-    return row, (_park(tenant, payment_id, row, operation, told, "contradiction"),)
+    return row, (parked(tenant, payment_id, row, told, "contradiction", operation),)
 
 
 _SURE: Final = (Outcome.PAID.value, Outcome.DECLINED.value)
