@@ -7,6 +7,7 @@ tables, stock producer. It loses and doubles under kills; it is here for its spe
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import faust
@@ -21,6 +22,7 @@ from connectors.tenants.book import TenantBook
 from connectors.tenants.reader import TenantReader
 from pipeline import topics
 from pipeline.app import flow
+from pipeline.engine import stage as stages
 from pipeline.engine.stage import Group, Stage
 from pipeline.settings import load
 from schemas.codec import Codec
@@ -101,6 +103,12 @@ class Work:
     async def until(self, at_ms: int) -> None:
         return
 
+    async def wait_while(self, held: Callable[[], bool]) -> None:
+        return
+
+    async def record(self) -> None:
+        return
+
 
 class Record:
     """What the shells read of a record."""
@@ -140,16 +148,17 @@ def agent(group: Group) -> None:
         table.key_serializer = table.value_serializer = "raw"
         rows = Rows(table, group.table.row_type)
     work = Work(rows)
+    complete: stages.Work = work  # Type-checked: what shells may ask for is here.
     for stage in group.stages:
 
         async def run(stream: Any, stage: Stage = stage) -> None:
             async for event in stream.events():
                 record = Record(event)
                 if stage.handle is not None:
-                    stage.handle(record, work)  # type: ignore[arg-type]
+                    stage.handle(record, complete)
                 else:
                     assert stage.handle_batch is not None
-                    await stage.handle_batch([record], work)  # type: ignore[arg-type]
+                    await stage.handle_batch([record], complete)
                 sent, work.sent = work.sent, []
                 for topic, value, key in sent:
                     await topic_named(topic).send(key=key, value=value)
