@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,8 +18,10 @@ from connectors.pic.ledger import SqliteLedger
 from connectors.sinks.database import DatabaseError, open_database
 from pipeline import topics
 from pipeline.bench.load import Load, post
-from pipeline.bench.recount import mistakes
+from pipeline.bench.recount import mistakes, read_all
 from pipeline.rig import Rig, RigError, Worker
+from schemas.codec import Codec
+from schemas.records import PaymentAnswered, PaymentQueued
 
 #: Upper bound of any wait: far above what is expected, so that it is reached only by what will never come.
 TIMEOUT_S = 120.0
@@ -26,14 +29,12 @@ TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 60.0
 TOKEN = "token-of-the-tests"
 #: Topics that hold one event per payment when nothing was repeated.
-ONCE = (
+_ONCE = (
     topics.REQUESTED.name,
     topics.SCREENED.name,
     topics.LOCALIZED.name,
     topics.PROFILED.name,
     topics.SCORED.name,
-    topics.queue("simulator").name,
-    topics.ANSWERED.name,
     topics.COMPLETED.name,
 )
 
@@ -207,6 +208,21 @@ def settle(rig: Rig, load: Load, tend: Callable[[], None] | None = None) -> None
                 + "\n".join(f"--- {child.name}\n{child.log_tail()}" for child in rig.children)
             )
         time.sleep(0.1)
+
+
+def told_once(rig: Rig, load: Load) -> None:
+    """Each event of each payment is in its topic once. Of what waited in the PIC's queue when its partition was given away the
+    next owner cannot know that it was not called: it is asked for once more (docs/decisions/0039-asks.md), and called once."""
+    assert {topic: rig.count(topic) for topic in _ONCE} == dict.fromkeys(_ONCE, load.payments)
+    codec = Codec()
+    for topic, record in ((topics.queue("simulator").name, PaymentQueued), (topics.ANSWERED.name, PaymentAnswered)):
+        asks = Counter(
+            (event.tenant, event.payment_id, event.ask)
+            for event in (codec.decode(message.value(), record) for message in read_all(rig.broker, topic))
+        )
+        assert set(asks.values()) == {1}, topic
+        assert sum(ask == 0 for _, _, ask in asks) == load.payments, topic
+    assert set(calls(rig).values()) == {1}
 
 
 def exact(rig: Rig, load: Load) -> list[str]:

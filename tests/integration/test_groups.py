@@ -10,15 +10,14 @@ from connectors.broker.local import LocalKafka
 from pipeline.bench.load import Load, post
 from pipeline.rig import FRAUD, FRONT
 from tests.integration.live import (
-    ONCE,
     a_load,
-    calls,
     completed,
     end,
     exact,
     posting,
     refused,
     settle,
+    told_once,
     until,
     working,
 )
@@ -45,8 +44,7 @@ def test_stages_move_between_groups_and_keep_state_and_position(kafka: LocalKafk
             whole.start()
             rig.wait_ready()
         settle(rig, load)
-        assert {topic: rig.count(topic) for topic in ONCE} == dict.fromkeys(ONCE, load.payments)
-        assert set(calls(rig).values()) == {1}
+        told_once(rig, load)
         assert exact(rig, load) == []
 
 

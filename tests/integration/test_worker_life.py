@@ -20,7 +20,6 @@ from pipeline.engine.app import WATCHDOG_INTERVAL_S
 from schemas.codec import Codec
 from schemas.identity import payment_key
 from tests.integration.live import (
-    ONCE,
     TIMEOUT_S,
     a_load,
     completed,
@@ -31,6 +30,7 @@ from tests.integration.live import (
     posting,
     refused,
     settle,
+    told_once,
     until,
     working,
 )
@@ -53,7 +53,7 @@ def test_sigterm_and_ctrl_c_finish_the_cycle_commit_and_exit_0(kafka: LocalKafka
                 worker.start()
                 rig.wait_ready()
         settle(rig, load)
-        assert {topic: rig.count(topic) for topic in ONCE} == dict.fromkeys(ONCE, load.payments)
+        told_once(rig, load)
         assert exact(rig, load) == []
         assert no_traceback(worker.log.read_text()), worker.log_tail(40)
 
