@@ -220,7 +220,8 @@ class _Plugin:
             "payment_id": queued.payment_id,
             "trace_id": queued.trace_id,
             "operation_id": queued.operation_id,
-            "retry": answer.retry,
+            # Of what is no decline only a crash says something of what may be tried.
+            "retry": answer.retry if answer.outcome == "declined" or answer is _INTERRUPTED else "never",
             "retry_after_ms": int(answer.retry_after_s * 1000),
             "action_url": answer.action_url,
         }

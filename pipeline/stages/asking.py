@@ -7,7 +7,8 @@
     declined, retry elsewhere    next attempt, there          failed
     declined, retry here         next attempt, there          next attempt here, later; after three: failed
     unsent                       next attempt, there          the same attempt, later, without asking about it
-    unsent, retry here           (a crash, not the PIC)       the same
+    unsent or pending, retry     (a crash, not the PIC)       the same attempt, soon
+    here
     pending, requires_action     asked about, later           asked about, later; in the end parked
     unknowable                   parked                       parked
 
@@ -176,9 +177,11 @@ def follow(told: Told, *, others: bool, delays_s: Sequence[int]) -> Again | Verd
     if told.outcome == UNSENT:
         if others and told.retry != "here":
             return Again(attempt + 1, 0, None, elsewhere=True)
+        if told.retry == "here":
+            return Again(attempt, ask + 1, 0, unsent=True)
         often = [delay_s for delay_s in delays_s if delay_s <= UNSENT_DELAY_S_MAX] or delays_s[:1]
         return Again(attempt, ask + 1, max(min(ask, len(often) - 1), _least(told, delays_s)), unsent=True)
-    return Again(attempt, ask + 1, _tier(ask, told, delays_s))
+    return Again(attempt, ask + 1, 0 if told.retry == "here" else _tier(ask, told, delays_s))
 
 
 def _tier(number: int, told: Told, delays_s: Sequence[int]) -> int:

@@ -49,10 +49,17 @@ def test_without_another_pic_a_decline_elsewhere_is_final_and_not_now_is_tried_t
 
 
 def test_what_was_never_sent_is_tried_every_five_minutes_at_least() -> None:
-    """It stays unsent: whoever serves it need not ask first. After a crash it stays at its PIC."""
+    """It stays unsent: whoever serves it need not ask first."""
     tiers = [follow(told("unsent", ask=ask), others=False, delays_s=DELAYS_S) for ask in range(6)]
     assert tiers == [Again(1, ask + 1, min(ask, 3), unsent=True) for ask in range(6)]
-    assert follow(told("unsent", retry="here"), others=True, delays_s=DELAYS_S) == Again(1, 1, 0, unsent=True)
+
+
+@pytest.mark.parametrize(("outcome", "unsent"), [("unsent", True), ("pending", False)])
+def test_after_a_crash_it_stays_at_its_pic_and_is_asked_for_soon(outcome: str, unsent: bool) -> None:
+    """However often that happened: a restart is no reason to wait for hours."""
+    for ask in (0, 20):
+        again = follow(told(outcome, ask=ask, retry="here"), others=True, delays_s=DELAYS_S)
+        assert again == Again(1, ask + 1, 0, unsent=unsent)
 
 
 @pytest.mark.parametrize(("retry_after_ms", "tier"), [(0, 0), (1_000, 0), (1_001, 1), (60_000, 3), (10**9, 4)])
