@@ -44,7 +44,8 @@ REPEAT_EVERY: Final = 20
 PAUSE_S: Final = (0.2, 1.2)
 #: A step that does not come within this is not waited for.
 STEP_TIMEOUT_S: Final = 15.0
-SETTLE_TIMEOUT_S: Final = 240.0
+#: Beyond the delay of the fourth ask.
+SETTLE_TIMEOUT_S: Final = 420.0
 TRACE_PAUSE_S: Final = 0.0005
 
 
