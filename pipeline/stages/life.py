@@ -7,9 +7,9 @@ order in which they came, so that each limit is decided against amounts that are
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -391,22 +391,17 @@ def updated(
     occurred_at_ms: int,
 ) -> PaymentUpdated:
     """A step of the payment itself."""
-    life = standing(row)
-    return PaymentUpdated(
+    return _update(
+        tenant,
+        payment_id,
+        row,
         event_id=event_id,
-        tenant=tenant,
-        payment_id=payment_id,
         kind=row.kind,
         outcome=outcome,
         reason=reason,
         amount_minor=row.amount_minor,
         currency=row.currency,
-        status=life.status,
-        authorized_minor=life.authorized_minor,
-        captured_minor=life.captured_minor,
-        refunded_minor=life.refunded_minor,
         action_url=row.action_url,
-        pic=row.pic,
         pic_reference=row.pic_reference,
         attempts=row.attempt,
         occurred_at_ms=occurred_at_ms,
@@ -415,12 +410,12 @@ def updated(
 
 
 def _ended(tenant: str, payment_id: str, row: Attempts, operation: Operation, *, repeat: bool = False) -> Tell:
-    life = standing(row)
     return Tell(
-        PaymentUpdated(
+        _update(
+            tenant,
+            payment_id,
+            row,
             event_id=f"{tenant}|{payment_id}|{operation.operation_id}|ended",
-            tenant=tenant,
-            payment_id=payment_id,
             operation_id=operation.operation_id,
             kind=operation.kind,
             outcome=operation.outcome,
@@ -428,17 +423,27 @@ def _ended(tenant: str, payment_id: str, row: Attempts, operation: Operation, *,
             detail=operation.detail,
             amount_minor=operation.asked_minor or operation.amount_minor,
             currency=operation.currency,
-            status=life.status,
-            authorized_minor=life.authorized_minor,
-            captured_minor=life.captured_minor,
-            refunded_minor=life.refunded_minor,
-            pic=row.pic,
             pic_reference=operation.pic_reference,
             attempts=operation.attempt,
             occurred_at_ms=operation.ended_at_ms,
             repeat=repeat,
             trace_id=operation.trace_id,
         )
+    )
+
+
+def _update(tenant: str, payment_id: str, row: Attempts, **step: Any) -> PaymentUpdated:
+    """A step, and where the payment stands with it."""
+    life = standing(row)
+    return PaymentUpdated(
+        tenant=tenant,
+        payment_id=payment_id,
+        status=life.status,
+        authorized_minor=life.authorized_minor,
+        captured_minor=life.captured_minor,
+        refunded_minor=life.refunded_minor,
+        pic=row.pic,
+        **step,
     )
 
 
@@ -510,13 +515,14 @@ _SURE: Final = (Outcome.PAID.value, Outcome.DECLINED.value)
 def _mistake(operation: OperationRequested) -> tuple[Reason, str] | None:
     """Why an operation cannot be asked for by anybody. The ids of tenant and payment are the shell's to check: without them
     nobody can be answered."""
-    checks: tuple[tuple[Callable[[], bool], Reason, str], ...] = (
-        (lambda: operation.kind in (CAPTURE, VOID, REFUND), Reason.UNSUPPORTED_KIND, "kind"),
-        (lambda: is_currency(operation.currency), Reason.UNKNOWN_CURRENCY, "currency"),
-        (lambda: operation.amount_minor >= 0, Reason.AMOUNT_NOT_POSITIVE, "amount_minor"),
-        (lambda: operation.amount_minor <= AMOUNT_MINOR_MAX, Reason.AMOUNT_ABOVE_LIMIT, "amount_minor"),
+    amount = operation.amount_minor
+    checks = (
+        (operation.kind in (CAPTURE, VOID, REFUND), Reason.UNSUPPORTED_KIND, "kind"),
+        (is_currency(operation.currency), Reason.UNKNOWN_CURRENCY, "currency"),
+        (amount >= 0, Reason.AMOUNT_NOT_POSITIVE, "amount_minor"),
+        (amount <= AMOUNT_MINOR_MAX, Reason.AMOUNT_ABOVE_LIMIT, "amount_minor"),
     )
-    return next(((reason, field) for fits, reason, field in checks if not fits()), None)
+    return next(((reason, field) for fits, reason, field in checks if not fits), None)
 
 
 def has_valid_id(operation: OperationRequested) -> bool:
