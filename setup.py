@@ -1,4 +1,4 @@
-"""The compiled codec; everything else is in setup.cfg. Without Cython or a C compiler the project installs without it."""
+"""The compiled codec and the compiled comparison of names; everything else is in setup.cfg. Without Cython or a C compiler the project installs without it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from setuptools import Extension, setup
 
 if find_spec("Cython"):
     setup(
-        ext_modules=[Extension("schemas.native", ["schemas/native.pyx"], optional=True)],
+        ext_modules=[
+            Extension("schemas.native", ["schemas/native.pyx"], optional=True),
+            Extension("pipeline.stages.native", ["pipeline/stages/native.pyx"], optional=True),
+        ],
         options={"build_ext": {"cython_c_in_temp": True}},  # The generated C is not left beside the source.
     )
 else:

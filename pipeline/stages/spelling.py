@@ -10,6 +10,7 @@ import re
 from functools import lru_cache
 from typing import Final
 
+from rapidfuzz import process
 from rapidfuzz.distance import OSA
 
 from pipeline.stages.name_words import FAMILIES
@@ -72,6 +73,18 @@ def skeleton(word: str) -> str:
     return _SILENT.sub("", heard) or heard
 
 
+def sounds_near(heard: str, blocks: list[tuple[str, bytes]], wrong_max: int) -> set[int]:
+    """Places of the sounds in ``blocks`` with no more than ``wrong_max`` other letters than ``heard``.
+
+    A block is a text of sounds, a space between them, and their places, each as four bytes in the order of this machine.
+    Compiled, the same is :func:`pipeline.stages.native.sounds_near`.
+    """
+    sounds = " ".join([texts for texts, _ in blocks]).split(" ")
+    near = process.extract(heard, sounds, scorer=OSA.distance, score_cutoff=wrong_max, limit=None)
+    places = memoryview(b"".join([places for _, places in blocks])).cast("i")
+    return {places[at] for _, _, at in near}
+
+
 def mistakes(ours: str, theirs: str, *, enough: int = MISTAKES_MAX + 1) -> float:
     """How many letters are wrong between two words: 0 when they are equal, symmetric, fractions for likely ones.
 
@@ -81,8 +94,8 @@ def mistakes(ours: str, theirs: str, *, enough: int = MISTAKES_MAX + 1) -> float
     """
     if ours == theirs:
         return 0.0
-    our_sound, our_consonants, our_families = _heard(ours)
-    their_sound, their_consonants, their_families = _heard(theirs)
+    our_sound, our_consonants, our_families = heard_of(ours)
+    their_sound, their_consonants, their_families = heard_of(theirs)
     heard = OSA.distance(our_sound, their_sound, score_cutoff=MISTAKES_MAX)
     cost = float(MISTAKES_MAX + 1)
     if heard <= MISTAKES_MAX:
@@ -92,7 +105,7 @@ def mistakes(ours: str, theirs: str, *, enough: int = MISTAKES_MAX + 1) -> float
     if cost > FAMILY_COST and our_families and not our_families.isdisjoint(their_families):
         cost = FAMILY_COST
     if cost > VOWELS_COST and bool(our_consonants) != bool(their_consonants):
-        left, right = our_consonants or _consonants(our_sound), their_consonants or _consonants(their_sound)
+        left, right = our_consonants or consonants_of(our_sound), their_consonants or consonants_of(their_sound)
         breath = left.replace("h", "") if left != right else ""  # heard or not: rhmn, rahman
         if left == right or (len(breath) >= CONSONANTS_MIN and breath == right.replace("h", "")):
             cost = min(cost, VOWELS_COST * (1 if len(left) >= CONSONANTS_MIN else 2))
@@ -105,16 +118,17 @@ _NONE: Final[frozenset[int]] = frozenset()
 
 
 @lru_cache(SOUNDS_MAX)
-def _heard(word: str) -> tuple[str, str, frozenset[int]]:
+def heard_of(word: str) -> tuple[str, str, frozenset[int]]:
     """What two words are compared by: the sound, the consonants when there is nothing else in it, and the families."""
     bare = len(word) >= CONSONANTS_MIN and _VOWELS.isdisjoint(word) and word.isalpha()
     heard = sound(word)
-    return heard, _consonants(heard) if bare else "", FAMILIES.get(word, _NONE)
+    return heard, consonants_of(heard) if bare else "", FAMILIES.get(word, _NONE)
 
 
 #: Vowels, and the consonant that stands for a long vowel in Arabic.
 _SOFT: Final = dict.fromkeys(map(ord, "aiuv"))
 
 
-def _consonants(heard: str) -> str:
+def consonants_of(heard: str) -> str:
+    """The consonants of a sound as Arabic writes them; all of it when there are none."""
     return heard.translate(_SOFT).removesuffix("h") or heard
