@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from functools import cache
+from functools import cache, lru_cache
 from typing import Final
 
 from babel import Locale
 
 from connectors.tenants.names import countries
 
+#: Spellings that are kept with their codes: a list says the same few tens of thousands of times.
+SPELLINGS_MAX: Final = 2_048
 #: Spellings of the lists that CLDR's English names do not have. Countries that exist no more (Netherlands Antilles,
 #: Serbia and Montenegro, Soviet Union) are left out: which of their successors is meant is not told.
 _SPELLINGS: Final = {
@@ -81,6 +83,7 @@ _SPELLINGS: Final = {
 }
 
 
+@lru_cache(SPELLINGS_MAX)
 def country_code(name: str) -> str | None:
     """The alpha-2 code of the country that ``name`` names in English, in whatever case; None when it is not known."""
     return _codes().get(_plain(name))

@@ -28,6 +28,8 @@ except ImportError:
 CACHED_WORDS_MAX: Final = 16_384
 #: Words with fewer consonants than this are found by all of them, others also with one wrong.
 _CONSONANTS_MIN: Final = 3
+#: A name of more words counts as one of so many; the longest on the lists have some thirty.
+_SIZE_MAX: Final = 255
 #: Bytes of a number.
 _BYTES: Final = 4
 
@@ -45,7 +47,7 @@ class NameIndex:
             whole = _whole(name)
             self._by_whole[whole] = (*self._by_whole.get(whole, ()), at)
             telling = _telling(name)
-            sizes.append(len(telling))
+            sizes.append(min(len(telling), _SIZE_MAX))
             for word in set(telling):
                 by_word.setdefault(word, []).append(at)
         #: How many telling words each name has.

@@ -25,8 +25,10 @@ _INITIALS: Final = re.compile(r"\b(?:\w\.){2,}(?:\w\b)?")
 _APOSTROPHES: Final = re.compile("['`´‘’ʻʼʽʾʿ′]")
 _SHIP: Final = re.compile(r"\bm/([vt])\b")
 _UNKNOWN: Final = re.compile(r"(?<=\w)\?(?=\w)")
-_BETWEEN_TOKENS: Final = re.compile(r"[\W_]+")
+_TOKEN: Final = re.compile(r"[^\W_]+")
 _PHRASES: Final = re.compile(r"\b(?:" + "|".join(sorted(map(re.escape, LEGAL_PHRASES), key=len, reverse=True)) + r")\b")
+_NOT_KEPT: Final = frozenset(LEGAL_FORMS) | TITLES | SMALL_WORDS
+_NUMBERED: Final = frozenset(NUMBERS) | frozenset(TENS) | frozenset(EXPANDED)
 _PHRASE_SIGNS: Final = frozenset(phrase.split()[0] for phrase in LEGAL_PHRASES)
 #: Beginnings of Arabic names that belong to what follows, article or not: ``Abd al-Rahman``, ``Abdurrahman``.
 _SERVANTS: Final = frozenset({"abd", "abdul", "abdel", "abdal", "abdur", "abdus", "abdoul", "abdool"})
@@ -73,20 +75,25 @@ def parse(name: str) -> Name:
         text = _SHIP.sub(r"m\1", text)
     if "?" in text:  # A letter that some system on the way did not know, mostly an apostrophe.
         text = _UNKNOWN.sub("", text)
-    text = _APOSTROPHES.sub("", text)
     if text.isascii():
-        words = _BETWEEN_TOKENS.sub(" ", text).split()[:NAME_WORDS_MAX]
+        words = _TOKEN.findall(text.replace("'", "").replace("`", ""))[:NAME_WORDS_MAX]
     else:
-        words = "".join(sign if _is_in_word(sign) else " " for sign in text).split()[:NAME_WORDS_MAX]
+        text = _APOSTROPHES.sub("", text)
+        if not text.replace(" ", "").isalnum():
+            text = "".join([sign if _is_in_word(sign) else " " for sign in text])
+        words = text.split()[:NAME_WORDS_MAX]
     if not _PHRASE_SIGNS.isdisjoint(words):
         words = _PHRASES.sub(lambda found: LEGAL_PHRASES[found[0]], " ".join(words)).split()
     kept: list[str] = []
     forms: set[str] = set()
-    for word in words:
-        if word in LEGAL_FORMS:
-            forms.add(LEGAL_FORMS[word])
-        elif word not in TITLES and word not in SMALL_WORDS:
-            kept.append(word)
+    if _NOT_KEPT.isdisjoint(words):
+        kept = words
+    else:
+        for word in words:
+            if word in LEGAL_FORMS:
+                forms.add(LEGAL_FORMS[word])
+            elif word not in _NOT_KEPT:
+                kept.append(word)
     if not kept:
         kept, forms = words, set()
     if not kept:
@@ -117,6 +124,8 @@ def _is_in_word(sign: str) -> bool:
 
 def _numbered(words: Sequence[str]) -> list[str]:
     """Numbers in words as digits, short forms in full."""
+    if _NUMBERED.isdisjoint(words):
+        return list(words)
     found: list[str] = []
     tens = 0
     for word in words:
@@ -141,6 +150,9 @@ def _numbered(words: Sequence[str]) -> list[str]:
 
 def _joined(words: Iterable[str]) -> list[str]:
     """Arabic names in one form: ``abd al rahman`` and ``abdurrahman`` are ``abdul rahman``, ``saif al din`` ``saifuddin``."""
+    words = list(words)
+    if _FAITH.isdisjoint(words) and "abd" not in " ".join(words):  # As all servants begin.
+        return words
     found: list[str] = []
     for word in words:
         if word in _SERVANTS:

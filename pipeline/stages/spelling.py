@@ -28,7 +28,7 @@ CONSONANTS_MIN: Final = 3
 #: Words with more wrong letters than this are different words, however long.
 MISTAKES_MAX: Final = 5
 #: Words kept with their sounds, and pairs of words with their cost; a few MB each when full.
-SOUNDS_MAX: Final = 16_384
+SOUNDS_MAX: Final = 32_768
 PAIRS_MAX: Final = 16_384
 
 _VOWELS: Final = frozenset("aeiou")
@@ -37,6 +37,10 @@ _SAME_LETTERS: Final = (
     *(("ph", "f"), ("tsch", "ch"), ("tch", "ch"), ("tsh", "ch"), ("cz", "ch"), ("sch", "sh"), ("sj", "sh")),
     *(("dzh", "j"), ("dsh", "j"), ("dj", "j"), ("zh", "j"), ("ts", "s"), ("tz", "s"), ("dz", "s")),
     *(("ck", "k"), ("kh", "k"), ("gh", "g"), ("dh", "d"), ("th", "t"), ("bh", "b")),
+)
+#: Those of them that change a word in which no h is and none comes: no other can.
+_SAME_LETTERS_WITHOUT_H: Final = tuple(
+    (letters, same) for letters, same in _SAME_LETTERS if "h" not in letters and "h" not in same
 )
 _SAME_LETTER: Final = str.maketrans({"q": "k", "z": "s", "w": "v"})
 _SOFT_C: Final = re.compile(r"c(?=[ei])")
@@ -54,7 +58,7 @@ def sound(word: str) -> str:
     if not word.isalpha():
         return word
     text = word
-    for letters, same in _SAME_LETTERS:
+    for letters, same in _SAME_LETTERS if "h" in text or "cz" in text or "sj" in text else _SAME_LETTERS_WITHOUT_H:
         text = text.replace(letters, same)
     if "c" in text:
         text = _HARD_C.sub("k", _SOFT_C.sub("s", text))
@@ -63,7 +67,7 @@ def sound(word: str) -> str:
     if text.startswith(("hsi", "hsu", "hse")):  # Wade-Giles
         text = "sh" + text[2:]
     text = _I.sub("i", _U.sub("u", text.translate(_SAME_LETTER)))
-    return _REPEATED.sub(r"\1", _SILENT_H.sub("", text))
+    return _REPEATED.sub(r"\1", _SILENT_H.sub("", text) if "h" in text else text)
 
 
 @lru_cache(SOUNDS_MAX)

@@ -26,7 +26,9 @@ def fold(name: str) -> str:
     if name.isascii():
         return name.lower()
     decomposed = unicodedata.normalize("NFKD", name)
-    bare = "".join(character for character in decomposed if not unicodedata.combining(character))
+    bare = decomposed
+    if any(map(unicodedata.combining, decomposed)):
+        bare = "".join([character for character in decomposed if not unicodedata.combining(character)])
     return unicodedata.normalize("NFC", bare.casefold().translate(_PLAIN))
 
 
@@ -34,7 +36,8 @@ def romanize(word: str) -> str:
     """``word``, folded, in the letters a to z and digits; empty when nothing in it has a counterpart there."""
     if word.isascii():
         return word
-    return "".join(character for character in anyascii(word).lower() if character.isalnum())
+    latin = anyascii(word).lower()
+    return latin if latin.isalnum() else "".join([character for character in latin if character.isalnum()])
 
 
 def script_of(text: str) -> str:
