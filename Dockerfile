@@ -4,7 +4,7 @@
 #   docker buildx imagetools inspect python:3.11.14-slim-bookworm     ->   FROM python:3.11.14-slim-bookworm@sha256:...
 FROM python:3.11.14-slim-bookworm AS build
 WORKDIR /src
-# For the compiled codec; the image itself has no compiler.
+# For the compiled codec and names; the image itself has no compiler.
 RUN apt-get update && apt-get install --yes --no-install-recommends gcc libc6-dev && rm -rf /var/lib/apt/lists/*
 RUN python -m venv /opt/ptr
 # Packages first: this layer changes with the lock file only.
@@ -17,7 +17,7 @@ COPY connectors connectors
 COPY agents agents
 COPY pipeline pipeline
 RUN /opt/ptr/bin/pip install --no-cache-dir --disable-pip-version-check --no-deps --no-build-isolation . \
-    && cd / && /opt/ptr/bin/python -c "from schemas.codec import COMPILED; assert COMPILED"
+    && cd / && /opt/ptr/bin/python -c "from schemas import native; from pipeline.stages import native"
 
 FROM python:3.11.14-slim-bookworm
 LABEL org.opencontainers.image.title="payment-pipeline" org.opencontainers.image.licenses="Apache-2.0"

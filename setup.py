@@ -1,4 +1,4 @@
-"""The compiled codec and the compiled comparison of names; everything else is in setup.cfg. Without Cython or a C compiler the project installs without it."""
+"""The compiled codec and names; everything else is in setup.cfg. Without Cython or a C compiler the project does without."""
 
 from __future__ import annotations
 

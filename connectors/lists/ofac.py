@@ -15,6 +15,7 @@ from typing import Final
 from connectors.lists.content import Facts, ListContent
 from connectors.lists.errors import ListError
 from connectors.lists.ofac_remarks import read_remarks
+from pipeline.stages.memory import no_collections
 from pipeline.stages.watchlist import ListEntry
 
 LIST: Final = "ofac"
@@ -41,6 +42,7 @@ def load(folder: str | Path) -> list[ListEntry]:
     return list(read(folder).entries)
 
 
+@no_collections()
 def read(folder: str | Path) -> ListContent:
     """The list in ``folder``; ``entry_id`` is OFAC's ``ent_num``. The files do not say of which day they are.
 
@@ -107,7 +109,7 @@ def _rows(file: Path) -> Iterator[tuple[int, list[str]]]:
                     continue
                 if len(row) != columns:
                     raise ListError(file, line, f"{len(row)} fields instead of {columns}")
-                fields = [field.strip() for field in row]
+                fields = list(map(str.strip, row))
                 if not (fields[0].isascii() and fields[0].isdecimal()):
                     raise ListError(file, line, "the entity number is not a number")
                 if fields[needed] in ("", _EMPTY):

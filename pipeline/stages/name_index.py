@@ -99,7 +99,9 @@ class NameIndex:
         found = {*self._by_key.get(name.key, ()), *self._by_whole.get(_whole(name), ())}
         words = _telling(name)
         hits = [self._names_with(word) for word in dict.fromkeys(words)]
-        hits += [self._positions[self._of_word[both]] for both in map("".join, pairwise(words)) if both in self._of_word]
+        hits += [
+            self._positions[self._of_word[both]] for both in map("".join, pairwise(words)) if both in self._of_word
+        ]
         hits.sort(key=len)
         found.update(select(hits, self._sizes, len(words)))
         return found

@@ -22,7 +22,9 @@ def select(hits: list[bytes], sizes: bytes, size: int) -> list[int]:
     rarest word first; ``sizes`` how many words each listed name has.
     """
     found = [set(memoryview(names).cast("i")) for names in hits]
-    rare = set(chain.from_iterable(at for at, names in zip(found, hits, strict=True) if len(names) <= 4 * RARE_NAMES_MAX))
+    rare = set(
+        chain.from_iterable(at for at, names in zip(found, hits, strict=True) if len(names) <= 4 * RARE_NAMES_MAX)
+    )
     common = set[int]()
     if size > 1 and hits and len(hits[-1]) > 4 * RARE_NAMES_MAX:
         # One word of the shorter name may be missed here: misspelt beyond the index, or an initial. So a name is
@@ -32,8 +34,7 @@ def select(hits: list[bytes], sizes: bytes, size: int) -> list[int]:
     several = [
         at
         for at, found_by in counts.items()
-        if size == 1
-        or (((count := found_by + (at in common)) > 1 or at in rare) and count >= min(size, sizes[at]) - 1)
+        if size == 1 or (((count := found_by + (at in common)) > 1 or at in rare) and count >= min(size, sizes[at]) - 1)
     ]
     if len(several) > COMPARED_MAX:
         several.sort(key=lambda at: (-counts[at], abs(sizes[at] - size), at))

@@ -7,7 +7,7 @@ that sound like those asked for (:mod:`~pipeline.stages.name_index`); then each 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from hashlib import blake2b

@@ -25,14 +25,62 @@ RUNS = settings(max_examples=300, deadline=None)
 
 #: Families, particles, general words, initials, digits, words without vowels, other scripts, and what hardly differs.
 _WORDS = (
-    *("ali", "alli", "aly", "abdul", "al", "bin", "hassan", "hasan", "hussein", "hsyn", "rhmn", "rahman", "slm", "sulayman"),
-    *("ivan", "juan", "john", "k", "h", "7", "4x4", "bank", "trading", "sea", "lantern", "seal", "laurent", "nkunda", "laurentn"),
-    *("北京", "北", "京", "김정은", "علي", "عبد", "сергеи", "хассан", "karim", "kareem", "karimov", "holding", "hol", "ding"),
+    *(
+        "ali",
+        "alli",
+        "aly",
+        "abdul",
+        "al",
+        "bin",
+        "hassan",
+        "hasan",
+        "hussein",
+        "hsyn",
+        "rhmn",
+        "rahman",
+        "slm",
+        "sulayman",
+    ),
+    *(
+        "ivan",
+        "juan",
+        "john",
+        "k",
+        "h",
+        "7",
+        "4x4",
+        "bank",
+        "trading",
+        "sea",
+        "lantern",
+        "seal",
+        "laurent",
+        "nkunda",
+        "laurentn",
+    ),
+    *(
+        "北京",
+        "北",
+        "京",
+        "김정은",
+        "علي",
+        "عبد",
+        "сергеи",
+        "хассан",
+        "karim",
+        "kareem",
+        "karimov",
+        "holding",
+        "hol",
+        "ding",
+    ),
 )
 _SPELT = st.text("aeiouhklmnrstcz", min_size=1, max_size=12)
 #: Around the longest word that is compiled, and the most words.
 _LONG = st.integers(40, 60).map("kalmar".__mul__) | st.integers(44, 52).map(lambda n: ("ab" * n)[:n])
-_NAMES = st.lists(st.sampled_from(_WORDS) | _SPELT | _SPELT.map(lambda word: word[::-1]), min_size=1, max_size=6).map(tuple)
+_NAMES = st.lists(st.sampled_from(_WORDS) | _SPELT | _SPELT.map(lambda word: word[::-1]), min_size=1, max_size=6).map(
+    tuple
+)
 _MANY = st.lists(st.sampled_from(_WORDS) | _LONG, min_size=1, max_size=40).map(tuple)
 _LETTERS = st.sampled_from([1, alignment.ROMAN_SYLLABLE_COST, alignment.SYLLABLE_LETTERS])
 #: What is lost at most: with SCORE_MIN of a watchlist, and when every score is of interest.
@@ -52,7 +100,13 @@ def test_the_same_words_are_paired_at_the_same_cost(
 @given(_SPELT, _SPELT, st.integers(0, 3), _LETTERS)
 def test_misspelt_words(word: str, other: str, kept: int, letters: int) -> None:
     """Words that begin or end alike: most of them are one word with some wrong letters."""
-    for theirs in (word[:kept] + other, other + word[kept:], word[:kept] + word[kept + 1 :], word[1::-1] + word[2:], other):
+    for theirs in (
+        word[:kept] + other,
+        other + word[kept:],
+        word[:kept] + word[kept + 1 :],
+        word[1::-1] + word[2:],
+        other,
+    ):
         left, right = (word, "varanov"), (theirs or "x", "varanof")
         assert native.align(left, right, letters, 1.0) == alignment.align(left, right, letters, 1.0)
 
@@ -85,7 +139,9 @@ def hits(draw: Any) -> tuple[list[bytes], bytes, int]:
     """Words of a name, each with the listed names that may have it, the rarest first; some names stand there twice."""
     names_count = draw(st.integers(1, 120))
     names = st.integers(0, names_count - 1)
-    found = draw(st.lists(st.lists(names, max_size=4) | st.lists(names, min_size=10, max_size=90), min_size=1, max_size=6))
+    found = draw(
+        st.lists(st.lists(names, max_size=4) | st.lists(names, min_size=10, max_size=90), min_size=1, max_size=6)
+    )
     sizes = bytes(draw(st.lists(st.integers(1, 7), min_size=names_count, max_size=names_count)))
     return [array("i", each).tobytes() for each in sorted(found, key=len)], sizes, draw(st.integers(1, 6))
 
@@ -93,7 +149,7 @@ def hits(draw: Any) -> tuple[list[bytes], bytes, int]:
 @RUNS
 @given(hits())
 def test_the_same_names_are_compared(asked: tuple[list[bytes], bytes, int]) -> None:
-    """Which of the names that share words are worth it, and the first forty of them; one question leaves nothing to the next."""
+    """Which of the names that share words are worth it, and the first forty of them; no question leaves a trace."""
     assert sorted(native.select(*asked)) == sorted(selection.select(*asked))
 
 
@@ -125,7 +181,12 @@ def test_lists_answer_the_same_without_it() -> None:
     hide = "sys.modules['pipeline.stages.native'] = None\n"
     answers = [
         subprocess.run(
-            [sys.executable, "-c", script.format(first)], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60
+            [sys.executable, "-c", script.format(first)],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=60,
         )
         for first in ("\n", hide)
     ]
