@@ -21,7 +21,7 @@ if not COMPILED:
 from pipeline.stages import native
 
 ROOT = Path(__file__).parents[2]
-RUNS = settings(max_examples=300, deadline=None)
+RUNS = settings(max_examples=100, deadline=None)
 
 #: Families, particles, general words, initials, digits, words without vowels, other scripts, and what hardly differs.
 _WORDS = (
