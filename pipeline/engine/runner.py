@@ -292,10 +292,14 @@ class Runner:
                 await self._rest()
             self._idle.clear()
             taken = self._take()
-            if taken or self._before or self.group.background is not None:
+            if taken or self._before or self._may_work_in_background():
                 await self.step(taken, record=self._due())
             if taken and _records_of(taken) < SMALL_CYCLE_RECORDS:
                 await asyncio.sleep(SMALL_CYCLE_PAUSE_S)
+
+    def _may_work_in_background(self) -> bool:
+        # Without partitions there is no lease either: a worker may wait longer than a session for its first ones.
+        return self.group.background is not None and bool(self.partitions_owned) and not self.draining
 
     def _due(self) -> bool:
         """Whether the rows of earlier cycles are to be recorded now."""
@@ -313,7 +317,7 @@ class Runner:
         elif self.draining:
             return
         waits_s = [] if not self._before else [self._before_at + ROWS_LINGER_S - time.monotonic()]
-        if self.group.background is not None and not self.draining:
+        if self._may_work_in_background():
             waits_s.append(BACKGROUND_PAUSE_S if self._in_background else BACKGROUND_LOOK_S)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(min(waits_s, default=None)):
@@ -492,6 +496,7 @@ class Runner:
             self._checkpoint_at = 0.0
             await self._idle.wait()
         self._rows.clear()
+        self.partitions_owned = ()
 
     def resume(
         self,

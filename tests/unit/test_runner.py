@@ -327,6 +327,39 @@ def test_background_work_goes_on_without_records_and_stops_for_a_drain() -> None
     assert journal.lines.index("produce out step3") < journal.lines.index("produce changes progress")
 
 
+@pytest.mark.parametrize("drained", [False, True], ids=["not assigned yet", "given away"])
+def test_background_work_without_partitions_needs_no_lease(drained: bool) -> None:
+    """A worker may wait for its partitions longer than a session lasts: nothing of its own is at stake then."""
+    journal, failures, now = Journal(), list[str](), [0.0]
+    lease = Lease(10.0, clock=lambda: now[0])
+
+    class Steps:
+        async def step(self, work: Work) -> bool:
+            return False
+
+    async def run() -> None:
+        runner = a_runner(count, journal, failures=failures, lease=lease)
+        runner.group = replace(runner.group, background=Steps())
+        runner.start()
+        await asyncio.sleep(0)
+        if drained:
+            runner.resume({}, partitions=[0])
+            await runner.drain()
+        now[0] = 60.0
+        runner._wake.set()
+        await asyncio.sleep(0.05)
+        assert lease.lost()
+        assert failures == []
+        lease.begin()
+        runner.resume({}, partitions=[0])
+        await asyncio.sleep(0.05)
+        assert runner._task is not None
+        assert not runner._task.done()
+        runner._task.cancel()
+
+    asyncio.run(run())
+
+
 def test_the_first_source_is_handled_before_the_others_of_its_partition() -> None:
     """What was there of it when the partition was assigned; after that, as things come. Other partitions do not wait."""
     handled: list[tuple[str, int, int]] = []
