@@ -170,13 +170,16 @@ class _Trace:
     def __init__(self, path: Path) -> None:
         path.touch()
         self._file = path.open()
+        #: A line whose end was not there yet.
+        self._begun = ""
         #: The last step of each call since :meth:`forget`.
         self.steps: dict[str, str] = {}
 
     def read(self) -> list[str]:
         """The steps that came since the last time."""
         steps = []
-        for line in self._file.read().splitlines():
+        *lines, self._begun = (self._begun + self._file.read()).split("\n")
+        for line in lines:
             step, attempt = line.split(" ", 1)
             self.steps[attempt] = step
             steps.append(step)
