@@ -32,6 +32,10 @@ CHARGEBACKS = "chargebacks"
 #: What a ChargebackReceived may be.
 KINDS = (Source.CHARGEBACK.value, Source.REFUND.value)
 
+_READS = {
+    *("sender_partition", "sender_offset", "outcome", "payer_features", "requested_at_ms", "amount_minor"),
+    *("tenant", "payment_id", "debtor_id", "token", "received_at_ms"),
+}
 _PAYEE_NEW = PAYER_FEATURES.index("payee_new")
 
 
@@ -57,7 +61,7 @@ def make(context: Context) -> Stage:
     """The scoring stage, bound to its topics, table and decision."""
     codec, tenants = context.codec, context.tenants
     snoozes, models = context.snoozes, context.models
-    read = codec.carrying_reader(PaymentProfiled, "feature_set", until="received_at_ms")
+    read = codec.carrying_reader(PaymentProfiled, "feature_set", _READS)
     write = codec.carrying_writer(PaymentScored, "feature_set", PaymentProfiled)
     target = topics.SCORED.name
 
