@@ -1,4 +1,4 @@
-"""The compiled codec; everything else is in setup.cfg. Without Cython or a C compiler the project installs without it."""
+"""The compiled modules; everything else is in setup.cfg. Without Cython or a C compiler the project installs without them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from setuptools import Extension, setup
 
 if find_spec("Cython"):
     setup(
-        ext_modules=[Extension("schemas.native", ["schemas/native.pyx"], optional=True)],
+        ext_modules=[
+            Extension(name, [f"{name.replace('.', '/')}.pyx"], optional=True)
+            for name in ("schemas.native", "pipeline.stages.native_windows")
+        ],
         options={"build_ext": {"cython_c_in_temp": True}},  # The generated C is not left beside the source.
     )
 else:

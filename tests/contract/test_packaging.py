@@ -90,12 +90,14 @@ def test_what_runs_is_the_wheel(installed: Installed) -> None:
 
 
 @pytest.mark.skipif(not COMPILED, reason="the codec is not compiled here")
-def test_the_wheel_has_a_compiled_codec(installed: Installed) -> None:
-    """Where the checkout has one."""
-    shown = installed.run("python", "-c", "from schemas import bodies, native; print(bodies.COMPILED, native.__file__)")
-    compiled, where = shown.split()
-    assert compiled == "True"
-    assert Path(where).is_relative_to(installed.bin.parent)
+def test_the_wheel_has_its_compiled_modules(installed: Installed) -> None:
+    """Where the checkout has them."""
+    names = "from schemas import bodies as b, native as n; from pipeline.stages import windows as w"
+    shown = installed.run("python", "-c", f"{names}; print(b.COMPILED, w.COMPILED, n.__file__, w.native_windows.__file__)")
+    *compiled, codec, of_windows = shown.split()
+    assert compiled == ["True", "True"]
+    assert Path(codec).is_relative_to(installed.bin.parent)
+    assert Path(of_windows).is_relative_to(installed.bin.parent)
 
 
 def test_faust_finds_the_app_and_lists_its_agents(installed: Installed) -> None:
@@ -130,7 +132,8 @@ def test_the_wheel_holds_every_file_of_the_packages_and_nothing_else(installed: 
         if path.is_file() and "__pycache__" not in path.parts and path.suffix != ".so"
     }
     packed = {name for name in zipfile.ZipFile(installed.wheel).namelist() if ".dist-info/" not in name}
-    packed -= {f"schemas/native{sysconfig.get_config_var('EXT_SUFFIX')}"}
+    suffix = sysconfig.get_config_var("EXT_SUFFIX")
+    packed -= {f"schemas/native{suffix}", f"pipeline/stages/native_windows{suffix}"}
     assert any("migrations/sqlite" in name for name in packed)
     assert any("migrations/postgresql" in name for name in packed)
     assert packed == there
