@@ -40,7 +40,7 @@ def make(context: Context) -> Stage:
         if event["outcome"] != "accepted":
             return  # Localization ended it.
         profile = work.rows.get(record.key)
-        if repeated(profile.seen, event):
+        if repeated(profile.seen, event["sender_partition"], event["sender_offset"]):
             return
         payee = payee_key(event["tenant"], event["creditor_id"], event["terminal_id"])
         facts = add_payer_payment(
