@@ -145,8 +145,8 @@ class LocalKafka:
     ``port`` 0 takes the port it had before in this folder, or a free one. The object may be made in another process
     than the one that started the broker, and the broker outlives the process unless it is stopped.
     ``listeners`` are further ones (``SASL_SSL://127.0.0.1:PORT``), beside the plain one; ``properties`` are lines of
-    ``server.properties``, which win. ``KAFKA_HEAP`` in the environment overrides the heap (``-Xms256m -Xmx1g``); other options of
-    the JVM may stand there too (``-XX:TieredStopAtLevel=4``: the thorough compiler, for a broker that runs for hours).
+    ``server.properties``, which win. ``KAFKA_HEAP`` in the environment overrides the heap (``-Xms256m -Xmx1g``). Other options
+    of the JVM may stand there too: ``-XX:TieredStopAtLevel=4``, the thorough compiler, for a broker that runs for hours.
     """
 
     def __init__(

@@ -116,7 +116,6 @@ class PartitionRecords(fetcher.PartitionRecords):
     """aiokafka's, giving lists of lean records: its four calls for each record cost more than the record."""
 
     next_fetch_offset: int
-    __next__: Callable[[], list[Record]]
 
     def __init__(self, tp: Any, records: Any, *arguments: Any) -> None:
         super().__init__(tp, _Batches(tp, records), *arguments)
@@ -132,7 +131,7 @@ class PartitionRecords(fetcher.PartitionRecords):
         taken: list[Record] = []
         room = bytes_max
         while True:
-            part = self._left or next(self, None)
+            part: list[Record] | None = self._left or next(iter(self), None)
             if part is None:
                 return taken, True
             self._left = []

@@ -22,10 +22,9 @@ from typing import Final
 
 import msgspec
 
-from pipeline.stages import windows
 from pipeline.stages.features import PAYER_FEATURES
 from pipeline.stages.payer_checks import PayerUse
-from pipeline.stages.windows import DAY_HOURS, MONTH_HOURS, WEEK_HOURS
+from pipeline.stages.windows import DAY_HOURS, MONTH_HOURS, WEEK_HOURS, fast_payee_facts, fast_payer_facts
 
 HOUR_MS = 60 * 60 * 1000
 #: What a payer's row keeps: the longest window.
@@ -270,28 +269,34 @@ def payer_windows(profile: PayerProfile, at_ms: int) -> list[int]:
 
 def payee_features(profile: PayeeProfile, at_ms: int) -> list[int]:
     """The facts of a payee (``PAYEE_FEATURES``) at event time ``at_ms``."""
-    columns = profile.hours, profile.counts, profile.amounts, profile.smalls, profile.chargebacks, profile.new_payers
-    hour = at_ms // HOUR_MS
-    if windows.COMPILED:
-        try:
-            return windows.native_windows.payee_facts(*columns, profile.cards, hour, CARDS_MAX)
-        except OverflowError:
-            pass  # Sums of more than 64 bits are Python's.
-    return windows.payee_facts(*columns, profile.cards, hour, CARDS_MAX)
+    return fast_payee_facts(
+        profile.hours,
+        profile.counts,
+        profile.amounts,
+        profile.smalls,
+        profile.chargebacks,
+        profile.new_payers,
+        profile.cards,
+        at_ms // HOUR_MS,
+        CARDS_MAX,
+    )
 
 
 def _payer_windows(profile: PayerProfile, hour: int) -> tuple[list[int], int | None, int]:
     """See :func:`pipeline.stages.windows.payer_facts`."""
-    given = (
-        *(profile.hours, profile.counts, profile.amounts, profile.smalls, profile.logs, profile.squares),
-        *(profile.terminals, profile.cards, hour, TERMINALS_MAX, CARDS_MAX),
+    return fast_payer_facts(
+        profile.hours,
+        profile.counts,
+        profile.amounts,
+        profile.smalls,
+        profile.logs,
+        profile.squares,
+        profile.terminals,
+        profile.cards,
+        hour,
+        TERMINALS_MAX,
+        CARDS_MAX,
     )
-    if windows.COMPILED:
-        try:
-            return windows.native_windows.payer_facts(*given)
-        except OverflowError:
-            pass  # Sums of more than 64 bits are Python's.
-    return windows.payer_facts(*given)
 
 
 def _passed_on(profile: PayerProfile, hour: int) -> tuple[int, int]:

@@ -7,7 +7,8 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from typing import Final
+from collections.abc import Callable
+from typing import Final, ParamSpec, TypeVar
 
 try:
     from pipeline.stages import native_windows
@@ -16,6 +17,9 @@ except ImportError:  # Not compiled here.
 
 #: Whether the windows are looked at by compiled code.
 COMPILED: Final = native_windows is not None
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 DAY_HOURS: Final = 24
 WEEK_HOURS: Final = 7 * DAY_HOURS
@@ -114,3 +118,18 @@ def payee_facts(
 def _used_after(last_hours: dict[str, int], hour: int, at_most: int) -> int:
     """How many of the ``at_most`` names that were used last were used after ``hour``."""
     return min(sum([last > hour for last in last_hours.values()]), at_most)
+
+
+def _or_reference(compiled: Callable[P, R], reference: Callable[P, R]) -> Callable[P, R]:
+    def facts(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return compiled(*args, **kwargs)
+        except OverflowError:  # Sums of more than 64 bits are Python's.
+            return reference(*args, **kwargs)
+
+    return facts
+
+
+#: The same, by compiled code where there is some.
+fast_payer_facts = payer_facts if native_windows is None else _or_reference(native_windows.payer_facts, payer_facts)
+fast_payee_facts = payee_facts if native_windows is None else _or_reference(native_windows.payee_facts, payee_facts)

@@ -93,7 +93,9 @@ def test_what_runs_is_the_wheel(installed: Installed) -> None:
 def test_the_wheel_has_its_compiled_modules(installed: Installed) -> None:
     """Where the checkout has them."""
     names = "from schemas import bodies as b, native as n; from pipeline.stages import windows as w"
-    shown = installed.run("python", "-c", f"{names}; print(b.COMPILED, w.COMPILED, n.__file__, w.native_windows.__file__)")
+    shown = installed.run(
+        "python", "-c", f"{names}; print(b.COMPILED, w.COMPILED, n.__file__, w.native_windows.__file__)"
+    )
     *compiled, codec, of_windows = shown.split()
     assert compiled == ["True", "True"]
     assert Path(codec).is_relative_to(installed.bin.parent)
