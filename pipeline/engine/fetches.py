@@ -41,7 +41,8 @@ def encode(request: FetchRequest_v11) -> bytes:
     """What :meth:`FetchRequest_v11.encode` gives."""
     given = vars(request)
     if given["forgotten_topics_data"]:
-        return _encode_as_aiokafka(request)
+        usual: bytes = _encode_as_aiokafka(request)
+        return usual
     topics = given["topics"]
     parts = [
         _REQUEST_HEAD(
@@ -94,5 +95,5 @@ def decode(cls: type[FetchResponse_v11], data: BytesIO | bytes) -> FetchResponse
     return cls(throttle_ms, error, session, topics)
 
 
-FetchRequest_v11.encode = encode  # type: ignore[method-assign]
-FetchResponse_v11.decode = classmethod(decode)  # type: ignore[method-assign, assignment]
+FetchRequest_v11.encode = encode
+FetchResponse_v11.decode = classmethod(decode)
