@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 help:  ## Say what there is
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/^([a-z]+):.*## /make \1  - /'
 
-$(VENV)/runtime: requirements.lock setup.cfg setup.py schemas/native.pyx pipeline/stages/native.pyx
+$(VENV)/runtime: requirements.lock setup.cfg setup.py schemas/native.pyx pipeline/stages/native_names.pyx pipeline/stages/native_windows.pyx
 	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 is needed: install it, or give PYTHON=/path/to/python3.11"; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { echo "$(PYTHON) is not Python 3.11"; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { echo "the venv module is missing: apt install python3-venv"; exit 1; }

@@ -1,4 +1,4 @@
-"""The compiled codec and names; everything else is in setup.cfg. Without Cython or a C compiler the project does without."""
+"""The compiled modules; everything else is in setup.cfg. Without Cython or a C compiler the project installs without them."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from setuptools import Extension, setup
 if find_spec("Cython"):
     setup(
         ext_modules=[
-            Extension("schemas.native", ["schemas/native.pyx"], optional=True),
-            Extension("pipeline.stages.native", ["pipeline/stages/native.pyx"], optional=True),
+            Extension(name, [f"{name.replace('.', '/')}.pyx"], optional=True)
+            for name in ("schemas.native", "pipeline.stages.native_names", "pipeline.stages.native_windows")
         ],
         options={"build_ext": {"cython_c_in_temp": True}},  # The generated C is not left beside the source.
     )

@@ -16,6 +16,7 @@ from pipeline import topics
 from pipeline.engine.stage import RawRecord, Stage, Work
 from pipeline.stages.asking import Ask, Means, Park, Step, Tell, news_mistake
 from pipeline.stages.dispatch import (
+    ROUTE_READS,
     AnswerAgain,
     AskAgain,
     End,
@@ -159,7 +160,7 @@ class _Publisher:
 def make(context: Context) -> tuple[Stage, ...]:
     """The stages of the table, in flow order."""
     codec, pics = context.codec, context.pics
-    read = codec.carrying_reader(PaymentScored, "sca", until="trace_id")
+    read = codec.carrying_reader(PaymentScored, "sca", ROUTE_READS)
     decode_ended, decode_answered = codec.decoder(PaymentEnded), codec.decoder(PaymentAnswered)
     decode_notified, decode_operation = codec.decoder(PaymentNotified), codec.decoder(OperationRequested)
     publisher = _Publisher(context)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from pipeline.engine.stage import RawRecord
 from schemas.reasons import Outcome
 from schemas.records import PaymentEnded
+
+#: What :func:`ended_of` reads of the event.
+READS: Final = ("requested_at_ms", "amount_minor", "currency", "tenant", "payment_id", "received_at_ms", "trace_id")
 
 
 def ended_of(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from agents import ended
 from agents.context import Context
-from agents.ended import ended_of
 from pipeline import topics
 from pipeline.engine.stage import RawRecord, Stage, Work
 from pipeline.stages.localization import Rejected, localize
@@ -17,12 +17,13 @@ from schemas.records import PaymentEnded, PaymentLocalized, PaymentScreened
 NAME = "localization"
 #: What a tenant's own lists and limits are about.
 _ENOUGH = ("amount_minor", "currency", "method", "country", "received_at_ms", "requested_at_ms")
+_READS = {"sender_partition", "sender_offset", "outcome", "debtor_id", "request", *_ENOUGH, *ended.READS}
 
 
 def make(context: Context) -> Stage:
     """The stage, bound to its topics and decision."""
     codec, tenants, watch = context.codec, context.tenants, context.rules_watch
-    read = codec.carrying_reader(PaymentScreened, "requested_at_ms", until="request")
+    read = codec.carrying_reader(PaymentScreened, "requested_at_ms", _READS)
     write = codec.carrying_writer(PaymentLocalized, "requested_at_ms", PaymentScreened)
     encode_ended = codec.encoder(PaymentEnded)
     localized_topic, ended_topic = topics.LOCALIZED.name, topics.ENDED.name
@@ -59,8 +60,8 @@ def make(context: Context) -> Stage:
         if shadow is not None:
             watch.shadowed(tenant, differs=head["shadow"] is not None)
         if isinstance(answer, Rejected):
-            ended = ended_of(screened, record, NAME, Outcome.REJECTED, answer.reason.value, answer.detail, version)
-            work.emit(ended_topic, encode_ended(ended), record.key)
+            end = ended.ended_of(screened, record, NAME, Outcome.REJECTED, answer.reason.value, answer.detail, version)
+            work.emit(ended_topic, encode_ended(end), record.key)
         work.emit(localized_topic, write(head, carried), payer_key(tenant, screened["debtor_id"]))
 
     return Stage(name=NAME, source=topics.SCREENED.name, handle=handle)

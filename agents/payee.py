@@ -4,9 +4,11 @@ again; and ``payments.chargebacks.v1``, labels that arrive late."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
-from typing import Any
+from typing import Any, Final
+
+import msgspec
 
 from agents.context import Context
 from connectors.models.book import NO_MODELS, InForce
@@ -32,11 +34,29 @@ CHARGEBACKS = "chargebacks"
 #: What a ChargebackReceived may be.
 KINDS = (Source.CHARGEBACK.value, Source.REFUND.value)
 
+_OUTCOMES: Final = {answer: answer.__name__.lower() for answer in (Approved, Challenged, Referred, Declined)}
+#: Of a payment that no rule and no model had anything to say about.
+_NOTHING_SAID: Final[dict[str, Any]] = {
+    "reason": "",
+    "score_reasons": (),
+    "rule_hits": (),
+    "rule_library": LIBRARY_VERSION,
+    "rule_score": 0.0,
+    "model": "",
+    "model_score": 0.0,
+    "model_failure": "",
+    "challenger": "",
+    "challenger_score": 0.0,
+    "effects": (),
+}
+_READS = {
+    *("sender_partition", "sender_offset", "outcome", "payer_features", "requested_at_ms", "amount_minor"),
+    *("tenant", "payment_id", "debtor_id", "token", "received_at_ms"),
+}
 _PAYEE_NEW = PAYER_FEATURES.index("payee_new")
 
 
-@dataclass(slots=True)
-class _Counted:
+class _Counted(msgspec.Struct, gc=False):
     """A payment whose payee's row knows it, on its way to a decision."""
 
     record: RawRecord
@@ -57,7 +77,7 @@ def make(context: Context) -> Stage:
     """The scoring stage, bound to its topics, table and decision."""
     codec, tenants = context.codec, context.tenants
     snoozes, models = context.snoozes, context.models
-    read = codec.carrying_reader(PaymentProfiled, "feature_set", until="received_at_ms")
+    read = codec.carrying_reader(PaymentProfiled, "feature_set", _READS)
     write = codec.carrying_writer(PaymentScored, "feature_set", PaymentProfiled)
     target = topics.SCORED.name
 
@@ -72,7 +92,7 @@ def make(context: Context) -> Stage:
             raise LookupError("a tenant that screening knew")
         payer = complete_payer(event["payer_features"])
         profile = work.rows.get(record.key)
-        if repeated(profile.seen, event):
+        if repeated(profile.seen, event["sender_partition"], event["sender_offset"]):
             return None
         at_ms = event["requested_at_ms"]
         add_payee_payment(
@@ -114,26 +134,34 @@ def make(context: Context) -> Stage:
                 "sender_partition": each.record.partition,
                 "sender_offset": each.record.offset,
                 "rule_version": each.version,
-                "outcome": type(answer).__name__.lower(),
-                "reason": answer.reason.value if answer.reason else "",
+                "outcome": _OUTCOMES[type(answer)],
                 "payee_features": each.payee,
                 "score": answer.score,
-                "score_reasons": answer.reasons,
-                "rule_hits": [hit._asdict() for hit in answer.hits],
-                "rule_library": LIBRARY_VERSION,
-                "rule_score": answer.rule_score,
-                "model": in_force.champion.version if in_force.champion else in_force.unusable,
-                "model_score": each.model_score or 0.0,
-                "model_failure": each.model_failure,
-                "challenger": in_force.challenger.version
-                if in_force.challenger and each.challenger_score is not None
-                else "",
-                "challenger_score": each.challenger_score or 0.0,
-                "effects": [asdict(effect) for effect in each.effects],
+                **_NOTHING_SAID,
             }
+            if answer.reason is not None:
+                head["reason"] = answer.reason.value
+            if answer.hits:
+                head["score_reasons"], head["rule_score"] = answer.reasons, answer.rule_score
+                head["rule_hits"] = [hit._asdict() for hit in answer.hits]
+            if in_force is not NO_MODELS:
+                head |= _of_models(each)
             work.emit(target, write(head, each.carried), payment_key(event["tenant"], event["payment_id"]))
 
     return Stage(name=NAME, source=topics.PROFILED.name, handle_batch=handle_batch)
+
+
+def _of_models(counted: _Counted) -> dict[str, Any]:
+    """What the models said of a payment."""
+    in_force, beside = counted.models, counted.challenger_score
+    return {
+        "model": in_force.champion.version if in_force.champion else in_force.unusable,
+        "model_score": counted.model_score or 0.0,
+        "model_failure": counted.model_failure,
+        "challenger": in_force.challenger.version if in_force.challenger and beside is not None else "",
+        "challenger_score": beside or 0.0,
+        "effects": [asdict(effect) for effect in counted.effects],
+    }
 
 
 async def _score(found: Sequence[_Counted], context: Context) -> None:

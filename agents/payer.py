@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
+from agents import ended
 from agents.context import Context
-from agents.ended import ended_of
 from pipeline import topics
 from pipeline.engine.fence import repeated
 from pipeline.engine.stage import RawRecord, Stage, Work
@@ -18,12 +18,17 @@ from schemas.records import PaymentCredited, PaymentEnded, PaymentLocalized, Pay
 
 NAME = "payer"
 CREDITS = "credits"
+_READS = {
+    *("sender_partition", "sender_offset", "rule_version", "outcome", "checks"),
+    *("creditor_id", "terminal_id", "country", "token", "debtor_country"),
+    *ended.READS,
+}
 
 
 def make(context: Context) -> Stage:
     """The stage, bound to its topics and table."""
     codec = context.codec
-    read = codec.carrying_reader(PaymentLocalized, "fee_minor", until="trace_id")
+    read = codec.carrying_reader(PaymentLocalized, "fee_minor", _READS)
     write = codec.carrying_writer(PaymentProfiled, "fee_minor", PaymentLocalized)
     encode_ended = codec.encoder(PaymentEnded)
     target, ended_topic = topics.PROFILED.name, topics.ENDED.name
@@ -35,7 +40,7 @@ def make(context: Context) -> Stage:
         if event["outcome"] != "accepted":
             return  # Localization ended it.
         profile = work.rows.get(record.key)
-        if repeated(profile.seen, event):
+        if repeated(profile.seen, event["sender_partition"], event["sender_offset"]):
             return
         payee = payee_key(event["tenant"], event["creditor_id"], event["terminal_id"])
         facts = add_payer_payment(
@@ -66,8 +71,8 @@ def make(context: Context) -> Stage:
             if isinstance(answer, LimitReached):
                 head["outcome"], head["reason"] = Outcome.REJECTED.value, answer.reason.value
                 version = event["rule_version"]
-                ended = ended_of(event, record, NAME, Outcome.REJECTED, answer.reason.value, answer.detail, version)
-                work.emit(ended_topic, encode_ended(ended), payment_key(event["tenant"], event["payment_id"]))
+                end = ended.ended_of(event, record, NAME, Outcome.REJECTED, answer.reason.value, answer.detail, version)
+                work.emit(ended_topic, encode_ended(end), payment_key(event["tenant"], event["payment_id"]))
             else:
                 profile.use = answer.use
                 head["sca"], head["sca_basis"] = answer.sca, answer.sca_basis

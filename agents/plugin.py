@@ -238,7 +238,7 @@ def _is_repeat(queued: PaymentQueued, row: intents.IntentsRow, work: Work) -> bo
     """Whether this intent was handled; if not, note it as handled."""
     if queued.attempt == 1 and queued.ask == 0 and not queued.operation_id:
         # From dispatch in the order of its records: one row for the partition is enough.
-        return repeated(row.seen, {"sender_partition": queued.sender_partition, "sender_offset": queued.sender_offset})
+        return repeated(row.seen, queued.sender_partition, queued.sender_offset)
     key = intents.key_of(_id_of(queued))
     served: intents.IntentsRow = work.rows.get(key)
     if served.seen.get(0, -1) >= queued.ask:

@@ -6,6 +6,7 @@ slower, everywhere (docs/decisions/0013-compiled-codec.md).
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from io import BytesIO
 from typing import Any, Protocol
 
@@ -36,7 +37,8 @@ class Body(Protocol):
         """The record that starts at ``start``: of its class when it was made with classes, otherwise a dict."""
 
     def split(self, value: bytes, start: int) -> tuple[dict[str, Any], bytes]:
-        """The record that starts at ``start`` as a dict, and all bytes from its field number ``at`` to the end."""
+        """The record that starts at ``start`` as a dict of the fields that it ``reads``, and all bytes from its field number
+        ``at`` to the end. What it does not read must be well formed too."""
 
     def write(self, header: bytes, value: Any, carried: bytes = b"") -> bytes:
         """``header``, the record, given as a dict or of its class, and ``carried``."""
@@ -45,12 +47,19 @@ class Body(Protocol):
 class FastavroBody:
     """The reference."""
 
-    def __init__(self, schema: dict[str, Any], classes: dict[str, type[Record]], at: int = 0) -> None:
+    def __init__(
+        self,
+        schema: dict[str, Any],
+        classes: dict[str, type[Record]],
+        at: int = 0,
+        reads: Collection[str] | None = None,
+    ) -> None:
         name, fields = schema["name"], schema["fields"]
         self._schema = fastavro.parse_schema(schema)
         self._head = fastavro.parse_schema(schema | {"name": f"{name}Head", "fields": fields[:at]})
         self._tail = fastavro.parse_schema(schema | {"name": f"{name}Tail", "fields": fields[at:]})
         self._class = classes.get(name.rpartition(".")[2])
+        self._reads = [field["name"] for field in fields if reads is None or field["name"] in reads]
         #: Of a record that is read as a dict: its fields that hold records of a class.
         self._records: dict[str, Any] = {}
         for field in fields:
@@ -70,7 +79,8 @@ class FastavroBody:
         stream.seek(start)
         data = _read(stream, self._head, None)
         carried = value[stream.tell() :]
-        return self._with_records(data | _read(stream, self._tail, None)), carried
+        data = self._with_records(data | _read(stream, self._tail, None))
+        return {name: data[name] for name in self._reads}, carried
 
     def _with_records(self, data: dict[str, Any]) -> dict[str, Any]:
         for name, record in self._records.items():
@@ -96,9 +106,9 @@ def typed(schema: dict[str, Any]) -> Body:
     return _body(schema, CLASSES)
 
 
-def plain(schema: dict[str, Any], at: int = 0) -> Body:
-    """Parts of records, as dicts; records in them are of their classes."""
-    return _body(schema, CLASSES, at)
+def plain(schema: dict[str, Any], at: int = 0, reads: Collection[str] | None = None) -> Body:
+    """Parts of records, as dicts; records in them are of their classes. ``reads``: what a split gives, None for all."""
+    return _body(schema, CLASSES, at, reads)
 
 
 def _record_in(field: dict[str, Any]) -> tuple[str, bool]:
@@ -113,10 +123,12 @@ def _record_in(field: dict[str, Any]) -> tuple[str, bool]:
     return "", False
 
 
-def _body(schema: dict[str, Any], classes: dict[str, type[Record]], at: int = 0) -> Body:
+def _body(
+    schema: dict[str, Any], classes: dict[str, type[Record]], at: int = 0, reads: Collection[str] | None = None
+) -> Body:
     if not COMPILED:
-        return FastavroBody(schema, classes, at)
+        return FastavroBody(schema, classes, at, reads)
     try:
-        return native.Body(schema, classes, at)
+        return native.Body(schema, classes, at, reads)
     except native.UnsupportedSchemaError:
-        return FastavroBody(schema, classes, at)
+        return FastavroBody(schema, classes, at, reads)

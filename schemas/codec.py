@@ -9,7 +9,7 @@ schema is read and written by :mod:`schemas.bodies`.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import cache
 from importlib import resources
 from io import BytesIO
@@ -122,25 +122,29 @@ class Codec:
         return self._writer(record)
 
     def carrying_reader(
-        self, record: type[T], carry_from: str, until: str = ""
+        self, record: type[T], carry_from: str, reads: Collection[str] | None = None
     ) -> Callable[[bytes], tuple[dict[str, Any], bytes]]:
         """A decoder for a stage that passes most of what it reads on.
 
-        It gives the fields up to and with ``until`` (all when empty) as a dict, and the bytes from field ``carry_from`` to
-        the end. Avro has no framing inside a record, so whoever writes the same fields in the same order appends these
-        bytes instead of encoding the fields again (:meth:`carrying_writer`).
+        It gives the fields that the stage ``reads`` (None: all) as a dict, and the bytes from field ``carry_from`` to the
+        end. Avro has no framing inside a record, so whoever writes the same fields in the same order appends these bytes
+        instead of encoding the fields again (:meth:`carrying_writer`). Raises :class:`ValueError` for a field that the
+        record does not have.
         """
         fields = schema_of(record)["fields"]
         names = [field["name"] for field in fields]
-        at, end = names.index(carry_from), names.index(until) + 1 if until else len(names)
+        wanted = names if reads is None else [name for name in names if name in reads]
+        if reads is not None and len(wanted) < len(set(reads)):
+            raise ValueError(f"{record.__name__} has no {', '.join(sorted(set(reads) - set(names)))}")
+        at, end = names.index(carry_from), 1 + max(map(names.index, wanted), default=0)
         header, decode = _FORMATS[record].header, self.decoder(record)
-        start, split = len(header), bodies.plain(_part(record, fields[: max(at, end)]), at).split
+        start, split = len(header), bodies.plain(_part(record, fields[: max(at, end)]), at, wanted).split
         write_tail = bodies.plain(_part(record, fields[at:])).write
 
         def read(value: bytes) -> tuple[dict[str, Any], bytes]:
             if not value.startswith(header):
                 data = msgspec.structs.asdict(decode(value))
-                return data, write_tail(b"", data)
+                return {name: data[name] for name in wanted}, write_tail(b"", data)
             try:
                 return split(value, start)
             except Exception as error:  # whatever the bytes provoke

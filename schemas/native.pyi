@@ -1,6 +1,6 @@
 """Types of the compiled module, ``native.pyx``."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 class UnsupportedSchemaError(ValueError): ...
@@ -15,7 +15,13 @@ class Body:
     and one other type, and when a class in ``classes`` has other fields than its record.
     """
 
-    def __new__(cls, schema: Mapping[str, Any], classes: Mapping[str, type], at: int = 0) -> Body: ...
+    def __new__(
+        cls,
+        schema: Mapping[str, Any],
+        classes: Mapping[str, type],
+        at: int = 0,
+        reads: Collection[str] | None = None,
+    ) -> Body: ...
     def read(self, value: bytes, start: int) -> Any: ...
     def split(self, value: bytes, start: int) -> tuple[dict[str, Any], bytes]: ...
     def write(self, header: bytes, value: Any, carried: bytes = b"") -> bytes: ...

@@ -257,6 +257,21 @@ cdef int is_plain(const char *text, Py_ssize_t size) noexcept nogil:
     return True
 
 
+cdef inline int is_ascii(const char *text, Py_ssize_t size) noexcept nogil:
+    cdef uint64_t bytes
+    cdef uint64_t ones = 0x0101010101010101
+    cdef uint64_t seen = 0
+    cdef Py_ssize_t at = 0
+    while size - at >= 8:
+        memcpy(&bytes, text + at, 8)
+        seen |= bytes
+        at += 8
+    while at < size:
+        seen |= <unsigned char> text[at]
+        at += 1
+    return (seen & (ones * 0x80)) == 0
+
+
 cdef inline int put_json(Sink *sink, object value) except -1:
     """A value as msgspec writes it."""
     text = _encode_json(value)
@@ -280,6 +295,11 @@ cdef class Node:
         """Read a value and write it as JSON: what msgspec makes of what :meth:`read` gives."""
         return put_json(sink, self.read(source))
 
+    cdef int skip(self, Source *source) except -1:
+        """Pass a value over; raises what :meth:`read` raises."""
+        self.read(source)
+        return 0
+
 
 cdef class NullNode(Node):
     cdef object read(self, Source *source):
@@ -301,6 +321,10 @@ cdef class BooleanNode(Node):
         take(sink, 1)[0] = value is True
         return 0
 
+    cdef int skip(self, Source *source) except -1:
+        get_fixed(source, 1)
+        return 0
+
     cdef int transcribe(self, Source *source, Sink *sink) except -1:
         if get_fixed(source, 1)[0] != 0:
             return put_raw(sink, b"true", 4)
@@ -313,6 +337,10 @@ cdef class LongNode(Node):
 
     cdef int write(self, Sink *sink, object value) except -1:
         return put_long(sink, integer(value))
+
+    cdef int skip(self, Source *source) except -1:
+        get_long(source)
+        return 0
 
     cdef int transcribe(self, Source *source, Sink *sink) except -1:
         return put_digits(sink, get_long(source))
@@ -346,6 +374,10 @@ cdef class FloatNode(Node):
         cdef double number = real(value)
         return PyFloat_Pack4(number, take(sink, 4), 1)
 
+    cdef int skip(self, Source *source) except -1:
+        get_fixed(source, 4)
+        return 0
+
 
 cdef class DoubleNode(Node):
     cdef object read(self, Source *source):
@@ -354,6 +386,10 @@ cdef class DoubleNode(Node):
     cdef int write(self, Sink *sink, object value) except -1:
         cdef double number = real(value)
         return PyFloat_Pack8(number, take(sink, 8), 1)
+
+    cdef int skip(self, Source *source) except -1:
+        get_fixed(source, 8)
+        return 0
 
 
 cdef class BytesNode(Node):
@@ -368,6 +404,11 @@ cdef class BytesNode(Node):
         put_long(sink, PyBytes_GET_SIZE(value))
         return put_raw(sink, PyBytes_AS_STRING(value), PyBytes_GET_SIZE(value))
 
+    cdef int skip(self, Source *source) except -1:
+        cdef Py_ssize_t size
+        get_bytes(source, &size)
+        return 0
+
 
 cdef class StringNode(Node):
     cdef object read(self, Source *source):
@@ -375,6 +416,13 @@ cdef class StringNode(Node):
 
     cdef int write(self, Sink *sink, object value) except -1:
         return put_text(sink, value)
+
+    cdef int skip(self, Source *source) except -1:
+        cdef Py_ssize_t size
+        cdef const char *start = get_bytes(source, &size)
+        if not is_ascii(start, size):
+            PyUnicode_DecodeUTF8(start, size, NULL)  # Passed over, it must still be text.
+        return 0
 
     cdef int transcribe(self, Source *source, Sink *sink) except -1:
         cdef Py_ssize_t size
@@ -444,6 +492,19 @@ cdef class ArrayNode(Node):
                 raise ValueError("the list became shorter while it was written")
             self.item.write(sink, <object> PySequence_Fast_GET_ITEM(value, i))
         return put_long(sink, 0)
+
+    cdef int skip(self, Source *source) except -1:
+        cdef const unsigned char *end
+        cdef Py_ssize_t before = 0
+        cdef int64_t count = get_count(source, self.item.smallest, 0, &end)
+        while count:
+            before += count
+            while count:
+                self.item.skip(source)
+                count -= 1
+            check_block(source, end)
+            count = get_count(source, self.item.smallest, before, &end)
+        return 0
 
     cdef int transcribe(self, Source *source, Sink *sink) except -1:
         cdef const unsigned char *end
@@ -519,6 +580,14 @@ cdef class NullableNode(Node):
         put_long(sink, 1 - self.null_at)
         return self.other.write(sink, value)
 
+    cdef int skip(self, Source *source) except -1:
+        cdef int64_t at = get_long(source)
+        if at == self.null_at:
+            return 0
+        if at != 1 - self.null_at:
+            raise MalformedError("no such member of the union")
+        return self.other.skip(source)
+
     cdef int transcribe(self, Source *source, Sink *sink) except -1:
         cdef int64_t at = get_long(source)
         if at == self.null_at:
@@ -545,19 +614,15 @@ cdef class RecordNode(Node):
 
     cdef object read(self, Source *source):
         if self.record_class is None:
-            return self.read_dict(source, 0, NULL)
+            return self.read_dict(source)
         return self.read_instance(source)
 
-    cdef dict read_dict(self, Source *source, Py_ssize_t number, const unsigned char **start):
-        """The fields as a dict; ``start``, unless NULL, becomes where field ``number`` starts."""
+    cdef dict read_dict(self, Source *source):
+        """The fields as a dict."""
         cdef dict values = PyDict_Copy(self.empty)
         cdef Py_ssize_t i
         for i in range(len(self.nodes)):
-            if i == number and start != NULL:
-                start[0] = source.at
             PyDict_SetItem(values, self.names[i], (<Node> self.nodes[i]).read(source))
-        if start != NULL and number == len(self.nodes):
-            start[0] = source.at
         return values
 
     cdef object read_instance(self, Source *source):
@@ -574,6 +639,12 @@ cdef class RecordNode(Node):
             while count:
                 count -= 1
                 Py_DECREF(<object> values[count])
+
+    cdef int skip(self, Source *source) except -1:
+        cdef Py_ssize_t i
+        for i in range(len(self.nodes)):
+            (<Node> self.nodes[i]).skip(source)
+        return 0
 
     cdef int write(self, Sink *sink, object value) except -1:
         cdef Py_ssize_t i
@@ -762,12 +833,22 @@ cdef class Body:
 
     cdef RecordNode root
     cdef Py_ssize_t at
+    #: What a split gives of each field: whether it is read, and the fields that are, without values.
+    cdef bint reads[FIELDS_MAX]
+    cdef dict empty
 
-    def __cinit__(self, dict schema not None, dict classes not None, Py_ssize_t at=0):
+    def __cinit__(self, dict schema not None, dict classes not None, Py_ssize_t at=0, object reads=None):
         self.root = compiled(schema, classes)
         if not 0 <= at <= len(self.root.nodes):
             raise ValueError(f"no field number {at}")
         self.at = at
+        if reads is not None and not set(reads) <= set(self.root.names):
+            raise ValueError("a field that is not there")
+        self.empty = {}
+        for i, name in enumerate(self.root.names):
+            self.reads[i] = reads is None or name in reads
+            if self.reads[i]:
+                self.empty[name] = None
 
     def read(self, bytes value not None, Py_ssize_t start):
         cdef Source source = open_at(value, start)
@@ -776,8 +857,20 @@ cdef class Body:
     def split(self, bytes value not None, Py_ssize_t start):
         cdef Source source = open_at(value, start)
         cdef const unsigned char *carried = NULL
-        cdef dict values = self.root.read_dict(&source, self.at, &carried)
+        cdef dict values = PyDict_Copy(self.empty)
         cdef const char *data = PyBytes_AS_STRING(value)
+        cdef Py_ssize_t i
+        cdef Node node
+        for i in range(len(self.root.nodes)):
+            if i == self.at:
+                carried = source.at
+            node = <Node> self.root.nodes[i]
+            if self.reads[i]:
+                PyDict_SetItem(values, self.root.names[i], node.read(&source))
+            else:
+                node.skip(&source)
+        if self.at == len(self.root.nodes):
+            carried = source.at
         return values, PyBytes_FromStringAndSize(
             <const char *> carried, data + PyBytes_GET_SIZE(value) - <const char *> carried
         )

@@ -40,6 +40,9 @@ START_TIMEOUT_S = 60.0
 #: A clean stop takes a second or two; after this it is killed, which Kafka survives.
 STOP_TIMEOUT_S = 20.0
 HEAP = "-Xms256m -Xmx1g"
+#: Only the quick compiler: a broker that lives for minutes on the cores of what it serves spends more on the thorough one
+#: than that ever gives back (docs/decisions/0041-speed.md).
+COMPILER = "-XX:TieredStopAtLevel=1"
 LOG_LINES_SHOWN = 8
 #: Below the range from which Linux takes ports for outgoing connections, so that a port is still free after a restart.
 PORTS = range(20_000, 32_000)
@@ -142,7 +145,8 @@ class LocalKafka:
     ``port`` 0 takes the port it had before in this folder, or a free one. The object may be made in another process
     than the one that started the broker, and the broker outlives the process unless it is stopped.
     ``listeners`` are further ones (``SASL_SSL://127.0.0.1:PORT``), beside the plain one; ``properties`` are lines of
-    ``server.properties``, which win. ``KAFKA_HEAP`` in the environment overrides the heap (``-Xms256m -Xmx1g``).
+    ``server.properties``, which win. ``KAFKA_HEAP`` in the environment overrides the heap (``-Xms256m -Xmx1g``). Other options
+    of the JVM may stand there too: ``-XX:TieredStopAtLevel=4``, the thorough compiler, for a broker that runs for hours.
     """
 
     def __init__(
@@ -298,7 +302,7 @@ class LocalKafka:
         logger = "-Dorg.slf4j.simpleLogger"
         logs = [f"{logger}.defaultLogLevel=warn", f"{logger}.showDateTime=true"]
         logs += [f"{logger}.dateTimeFormat=yyyy-MM-dd'T'HH:mm:ss.SSSZ"]
-        return ["java", *heap, *logs, "-cp", f"{jars}/*", main, *arguments]
+        return ["java", COMPILER, *heap, *logs, "-cp", f"{jars}/*", main, *arguments]
 
     def _format(self, jars: Path, state: _State) -> None:
         command = self._java(jars, "kafka.tools.StorageTool", "format", "--standalone")

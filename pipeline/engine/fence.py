@@ -7,13 +7,9 @@ has no holes and every restart begins at or before what is committed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
 
-
-def repeated(seen: dict[int, int], event: Mapping[str, Any]) -> bool:
+def repeated(seen: dict[int, int], partition: int, offset: int) -> bool:
     """Whether the row that keeps ``seen`` was given this sender's record already; if not, note it as given."""
-    partition, offset = event["sender_partition"], event["sender_offset"]
     if seen.get(partition, -1) >= offset:
         return True
     seen[partition] = offset

@@ -24,6 +24,7 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from faust.types.tuples import ConsumerMessage
 
+from pipeline.engine import fetches as _fetches  # noqa: F401  replaces what aiokafka's fetcher sends and reads
 from pipeline.engine import records as _records  # noqa: F401  replaces parts of aiokafka's fetcher
 from pipeline.engine.lease import Lease
 

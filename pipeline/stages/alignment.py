@@ -1,6 +1,6 @@
 """Which word of one name stands for which of another, and what is wrong between them.
 
-Pure. Compiled, the same is :mod:`pipeline.stages.native` (docs/decisions/0040); this is the reference.
+Pure. Compiled, the same is :mod:`pipeline.stages.native_names` (docs/decisions/0040); this is the reference.
 """
 
 from __future__ import annotations

@@ -25,7 +25,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any, Final
 
@@ -77,8 +76,7 @@ CHALLENGED: Final = "challenged"
 _FRAUD_PASSES: Final = ("approved", CHALLENGED)
 
 
-@dataclass(frozen=True, slots=True)
-class Queue:
+class Queue(msgspec.Struct, frozen=True, gc=False):
     """Queue the first ask of an attempt, on the queue of the row's PIC. ``carried`` follows the fields of :meth:`head`."""
 
     row: Attempts
@@ -89,8 +87,7 @@ class Queue:
         return _head(self.row, not_before_ms=0)
 
 
-@dataclass(frozen=True, slots=True)
-class AskAgain:
+class AskAgain(msgspec.Struct, frozen=True, gc=False):
     """Queue the row's ask on the PIC's retry topic number ``tier``, not to be served before ``not_before_ms``."""
 
     row: Attempts
@@ -106,8 +103,7 @@ class AskAgain:
         return _head(self.row, not_before_ms=self.not_before_ms, unsent=self.unsent)
 
 
-@dataclass(frozen=True, slots=True)
-class End:
+class End(msgspec.Struct, frozen=True, gc=False):
     """The payment has its outcome: the only place where one comes from.
 
     ``carried`` is what its row carried, of the schema ``carried_as``; empty when it was never queued. ``also`` is what begins,
@@ -121,42 +117,45 @@ class End:
     also: tuple[Step, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Steps:
+class Steps(msgspec.Struct, frozen=True, gc=False):
     """No outcome, and no ask of the payment itself."""
 
     row: Attempts
     also: tuple[Step, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class AnswerAgain:
+class AnswerAgain(msgspec.Struct, frozen=True, gc=False):
     """The same outcome under the same event id, marked as a repeat. The row stays as it is."""
 
     row: Attempts
     completed: PaymentCompleted
 
 
-@dataclass(frozen=True, slots=True)
-class RefuseConflict:
+class RefuseConflict(msgspec.Struct, frozen=True, gc=False):
     """Another request under the same id: refused under an event id of its own. The row, None too, stays as it is."""
 
     row: Attempts | None
     completed: PaymentCompleted
 
 
-@dataclass(frozen=True, slots=True)
-class Review:
+class Review(msgspec.Struct, frozen=True, gc=False):
     """The payment waits: its event goes to the reviews as it came; or a repeat of its request, which they answer."""
 
     row: Attempts
 
 
-@dataclass(frozen=True, slots=True)
-class Ignore:
+class Ignore(msgspec.Struct, frozen=True, gc=False):
     """Nothing to send. ``row`` is the given one, or one that notes the first repeat in flight or an early answer."""
 
     row: Attempts | None
+
+
+#: What :func:`route` reads of a ``PaymentScored``.
+ROUTE_READS: Final = (
+    *("rule_version", "outcome", "reason", "score", "score_reasons", "effects", "fee_minor", "pic", "terms"),
+    *("requested_at_ms", "amount_minor", "tenant", "payment_id", "currency", "method", "token", "kind"),
+    *("received_at_ms", "trace_id"),
+)
 
 
 def route(
@@ -172,9 +171,9 @@ def route(
     outcome: str = scored["outcome"]
     if row.state and not (row.state == REFERRED and scored["reason"] in REVIEWED):
         return Ignore(row)
-    terms = scored["terms"]
-    wanted = [scored["pic"]] if terms is None else [scored["pic"], *terms.routes]
-    pic, *others = [each for each in dict.fromkeys(wanted) if each in means.pics] or wanted[:1]
+    pic, others = _pics_of(scored, means)
+    tenant, payment_id = scored["tenant"], scored["payment_id"]
+    passes = outcome in _FRAUD_PASSES and pic in means.pics
     known = msgspec.structs.replace(
         row,
         rule_version=scored["rule_version"],
@@ -189,9 +188,12 @@ def route(
         kind=scored["kind"],
         method=scored["method"],
         token=scored["token"],
-        routes=tuple(others),
+        routes=others,
+        **(_queued(carried, means, outcome) if passes else {}),
     )
-    tenant, payment_id = scored["tenant"], scored["payment_id"]
+    if passes:
+        told = kept(known)
+        return Queue(known, carried) if told is None else _settle(tenant, payment_id, known, told, means)
     if outcome == Outcome.REFERRED:
         return Review(msgspec.structs.replace(known, state=REFERRED))
     if outcome in _FRAUD_ENDS:
@@ -201,19 +203,29 @@ def route(
         raise ValueError(
             f"payment {tenant}|{payment_id}: scored outcome {outcome!r} is none of approved, challenged, declined, referred"
         )
-    if pic not in means.pics:
-        return _end(tenant, payment_id, known, Outcome.REFUSED, Reason.UNKNOWN_PIC, "dispatch", f"pic={pic}", means)
-    queued = msgspec.structs.replace(
-        known,
-        state=QUEUED,
-        attempt=1,
-        ask=0,
-        queued=carried,
-        queued_as=means.carried_as,
-        challenge=outcome == CHALLENGED,
-    )
-    told = kept(queued)
-    return Queue(queued, carried) if told is None else _settle(tenant, payment_id, queued, told, means)
+    return _end(tenant, payment_id, known, Outcome.REFUSED, Reason.UNKNOWN_PIC, "dispatch", f"pic={pic}", means)
+
+
+def _pics_of(scored: Mapping[str, Any], means: Means) -> tuple[str, tuple[str, ...]]:
+    """The PIC to go to, and those that it may go to after it: those that have a plugin, if any has one."""
+    pic, terms = scored["pic"], scored["terms"]
+    if terms is None:
+        return pic, ()
+    wanted = dict.fromkeys((pic, *terms.routes))
+    first, *others = [each for each in wanted if each in means.pics] or [pic]
+    return first, tuple(others)
+
+
+def _queued(carried: bytes, means: Means, outcome: str) -> dict[str, Any]:
+    """What the row of a payment says that goes on."""
+    return {
+        "state": QUEUED,
+        "attempt": 1,
+        "ask": 0,
+        "queued": carried,
+        "queued_as": means.carried_as,
+        "challenge": outcome == CHALLENGED,
+    }
 
 
 def end(
@@ -308,19 +320,22 @@ def _signs(scored: Mapping[str, Any]) -> str:
 
 
 def _settle(tenant: str, payment_id: str, row: Attempts, told: Told, means: Means) -> Queue | AskAgain | End | Steps:
-    answered = msgspec.structs.replace(row, pic_reference=told.pic_reference or row.pic_reference)
+    reference = told.pic_reference or row.pic_reference
     match follow(told, others=bool(row.routes), delays_s=means.delays_s):
         case "done":
             outcome = Outcome.PAID if row.kind == "payment" else Outcome.AUTHORIZED
-            return _end(tenant, payment_id, answered, outcome, "", "plugin", "", means)
+            return _end(tenant, payment_id, row, outcome, "", "plugin", "", means, reference)
         case "failed":
             given = told.reason if told.reason != Reason.PIC_DECLINED and _PIC_REASON.match(told.reason) else ""
-            return _end(tenant, payment_id, answered, Outcome.DECLINED, Reason.PIC_DECLINED, "plugin", given, means)
+            return _end(
+                tenant, payment_id, row, Outcome.DECLINED, Reason.PIC_DECLINED, "plugin", given, means, reference
+            )
         case "parked":
             reason = UNKNOWABLE if told.outcome == UNKNOWABLE else "unknown_for_long"
-            waits = msgspec.structs.replace(answered, state=PARKED)
+            waits = msgspec.structs.replace(row, state=PARKED, pic_reference=reference)
             return Steps(waits, (life.parked(tenant, payment_id, waits, told, reason),))
         case Again() as again:
+            answered = msgspec.structs.replace(row, pic_reference=reference)
             return _again(tenant, payment_id, answered, told, again, means)
 
 
@@ -476,8 +491,12 @@ def _end(
     stage: str,
     detail: str,
     means: Means,
+    pic_reference: str = "",
 ) -> End:
-    """End ``row`` once and for all; what was needed to ask again goes, and what waited for the outcome gets its turn."""
+    """End ``row`` once and for all; what was needed to ask again goes, and what waited for the outcome gets its turn.
+
+    ``pic_reference`` is what the PIC calls it; without one the row's stays.
+    """
     final = msgspec.structs.replace(
         row,
         state=ENDED,
@@ -485,6 +504,7 @@ def _end(
         reason=str(reason),
         stage=stage,
         detail=detail,
+        pic_reference=pic_reference or row.pic_reference,
         queued=b"",
         queued_as="",
         early=None,

@@ -19,7 +19,8 @@ from enum import StrEnum
 from typing import Final, NamedTuple
 
 from pipeline.stages.features import PAYEE, PAYEE_FEATURES, PAYER, PAYER_FEATURES
-from pipeline.stages.profiles import DAY_HOURS, HOUR_MS
+from pipeline.stages.profiles import HOUR_MS
+from pipeline.stages.windows import DAY_HOURS
 from schemas.money import UnknownCurrencyError, format_amount
 from schemas.tenant_rules import FraudRules, RuleTuning
 

@@ -12,7 +12,8 @@ from collections.abc import Iterable
 from enum import StrEnum
 from typing import Final, NamedTuple
 
-from pipeline.stages.profiles import DAY_HOURS, HOUR_MS
+from pipeline.stages.profiles import HOUR_MS
+from pipeline.stages.windows import DAY_HOURS
 
 #: After this long most chargebacks have come; the delay of the Fraud Detection Handbook, and of the delayed windows.
 LABEL_DELAY_MS: Final = 7 * DAY_HOURS * HOUR_MS

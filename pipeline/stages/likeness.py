@@ -25,15 +25,15 @@ from pipeline.stages.names import Name
 from pipeline.stages.transliteration import SYLLABIC
 
 try:
-    from pipeline.stages import native
-    from pipeline.stages.native import align
+    from pipeline.stages import native_names
+    from pipeline.stages.native_names import align
 except ImportError:
     from pipeline.stages.alignment import align
 
-    native = None  # type: ignore[assignment]
+    native_names = None  # type: ignore[assignment]
 
 #: Whether names are compared by compiled code.
-COMPILED: Final = native is not None
+COMPILED: Final = native_names is not None
 
 #: Name of :func:`compare` in evidence; another way to score takes another name.
 ALGORITHM: Final = "mistakes-2"

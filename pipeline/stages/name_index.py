@@ -19,7 +19,7 @@ from pipeline.stages.names import Name
 from pipeline.stages.spelling import skeleton, sound
 
 try:
-    from pipeline.stages.native import select, sounds_near
+    from pipeline.stages.native_names import select, sounds_near
 except ImportError:
     from pipeline.stages.selection import select
     from pipeline.stages.spelling import sounds_near

@@ -24,11 +24,9 @@ import msgspec
 
 from pipeline.stages.features import PAYER_FEATURES
 from pipeline.stages.payer_checks import PayerUse
+from pipeline.stages.windows import DAY_HOURS, MONTH_HOURS, WEEK_HOURS, fast_payee_facts, fast_payer_facts
 
 HOUR_MS = 60 * 60 * 1000
-DAY_HOURS = 24
-WEEK_HOURS = 7 * DAY_HOURS
-MONTH_HOURS = 30 * DAY_HOURS
 #: What a payer's row keeps: the longest window.
 PAYER_KEEP_HOURS = MONTH_HOURS
 #: What a payee's row keeps: 30 days that ended a week ago, when most chargebacks of them are known.
@@ -179,10 +177,10 @@ def add_payer_payment(
             _use(profile.countries, country, hour, COUNTRIES_MAX)
         if card and hour > midnight - min(WEEK_HOURS, keep_hours):
             _use(profile.cards, card, hour, CARDS_MAX)
-    facts, month_at, end = _payer_windows(profile, hour)
+    facts, logs_30d, squares_30d = _payer_windows(profile, hour)
     facts += (
         since_last_s,
-        0 if at is None else _z_milli(logs[month_at:end], squares[month_at:end], logarithm, facts[_COUNT_30D] - 1),
+        0 if at is None else _z_milli(logs_30d, squares_30d, logarithm, facts[_COUNT_30D] - 1),
         new,
         mismatch,
         changed,
@@ -271,90 +269,34 @@ def payer_windows(profile: PayerProfile, at_ms: int) -> list[int]:
 
 def payee_features(profile: PayeeProfile, at_ms: int) -> list[int]:
     """The facts of a payee (``PAYEE_FEATURES``) at event time ``at_ms``."""
-    hour = at_ms // HOUR_MS
-    hours, counts, amounts = profile.hours, profile.counts, profile.amounts
-    end = bisect_right(hours, hour)
-    previous = bisect_right(hours, hour - 2, 0, end)
-    day = bisect_right(hours, hour - DAY_HOURS, 0, previous)
-    week = bisect_right(hours, hour - WEEK_HOURS, 0, day)
-    delayed_day = bisect_right(hours, hour - WEEK_HOURS - DAY_HOURS, 0, week)
-    delayed_week = bisect_right(hours, hour - 2 * WEEK_HOURS, 0, delayed_day)
-    month = bisect_right(hours, hour - MONTH_HOURS, 0, delayed_week)
-    delayed_month = bisect_right(hours, hour - MONTH_HOURS - WEEK_HOURS, 0, month)
-    count_1h = sum(counts[previous:end])
-    count_1d = count_1h + sum(counts[day:previous])
-    count_7d = count_1d + sum(counts[week:day])
-    count_1d_delayed = sum(counts[delayed_day:week])
-    count_7d_delayed = count_1d_delayed + sum(counts[delayed_week:delayed_day])
-    count_8d_to_30d = count_7d_delayed + sum(counts[month:delayed_week])
-    amount_1d = sum(amounts[day:end])
-    back_7d = back_1d_delayed = back_7d_delayed = back_8d_to_30d = back_31d_to_37d = 0
-    if profile.charged_back:
-        chargebacks = profile.chargebacks
-        back_7d = sum(chargebacks[week:end])
-        back_1d_delayed = sum(chargebacks[delayed_day:week])
-        back_7d_delayed = back_1d_delayed + sum(chargebacks[delayed_week:delayed_day])
-        back_8d_to_30d = back_7d_delayed + sum(chargebacks[month:delayed_week])
-        back_31d_to_37d = sum(chargebacks[delayed_month:month])
-    cards = _last_used(profile.cards, CARDS_MAX)
-    cards_count = len(cards)
-    new_payers, smalls = profile.new_payers, profile.smalls
-    new_1d = sum(new_payers[day:end])
-    small_1h = sum(smalls[previous:end])
-    return [
-        count_1h,
-        count_1d,
-        count_7d,
-        count_7d + count_8d_to_30d,
-        amount_1d,
-        amount_1d + sum(amounts[month:day]),
-        back_7d,
-        back_7d + back_8d_to_30d,
-        count_8d_to_30d + sum(counts[delayed_month:month]),
-        back_8d_to_30d + back_31d_to_37d,
-        count_1d_delayed,
-        back_1d_delayed,
-        count_7d_delayed,
-        back_7d_delayed,
-        cards_count - bisect_right(cards, hour - DAY_HOURS),
-        cards_count - bisect_right(cards, hour - WEEK_HOURS),
-        new_1d,
-        new_1d + sum(new_payers[week:day]),
-        small_1h,
-        small_1h + sum(smalls[day:previous]),
-    ]
+    return fast_payee_facts(
+        profile.hours,
+        profile.counts,
+        profile.amounts,
+        profile.smalls,
+        profile.chargebacks,
+        profile.new_payers,
+        profile.cards,
+        at_ms // HOUR_MS,
+        CARDS_MAX,
+    )
 
 
-def _payer_windows(profile: PayerProfile, hour: int) -> tuple[list[int], int, int]:
-    """The facts that the row alone gives at ``hour``; where its 30 days begin and end."""
-    hours, counts, amounts = profile.hours, profile.counts, profile.amounts
-    end = bisect_right(hours, hour)
-    previous = bisect_right(hours, hour - 2, 0, end)
-    day = bisect_right(hours, hour - DAY_HOURS, 0, previous)
-    week = bisect_right(hours, hour - WEEK_HOURS, 0, day)
-    month = bisect_right(hours, hour - MONTH_HOURS, 0, week)
-    count_1d, amount_1d = sum(counts[day:end]), sum(amounts[day:end])
-    count_7d, amount_7d = count_1d + sum(counts[week:day]), amount_1d + sum(amounts[week:day])
-    terminals, cards = _last_used(profile.terminals, TERMINALS_MAX), _last_used(profile.cards, CARDS_MAX)
-    terminals_count, cards_count = len(terminals), len(cards)
-    smalls = profile.smalls
-    facts = [
-        count_1d,
-        amount_1d,
-        count_7d,
-        amount_7d,
-        count_7d + sum(counts[month:week]),
-        amount_7d + sum(amounts[month:week]),
-        terminals_count - bisect_right(terminals, hour - DAY_HOURS),
-        terminals_count - bisect_right(terminals, hour - WEEK_HOURS),
-        terminals_count - bisect_right(terminals, hour - MONTH_HOURS),
-        sum(counts[previous:end]),
-        sum(smalls[previous:end]),
-        sum(smalls[day:end]),
-        cards_count - bisect_right(cards, hour - DAY_HOURS),
-        cards_count - bisect_right(cards, hour - WEEK_HOURS),
-    ]
-    return facts, month, end
+def _payer_windows(profile: PayerProfile, hour: int) -> tuple[list[int], int | None, int]:
+    """See :func:`pipeline.stages.windows.payer_facts`."""
+    return fast_payer_facts(
+        profile.hours,
+        profile.counts,
+        profile.amounts,
+        profile.smalls,
+        profile.logs,
+        profile.squares,
+        profile.terminals,
+        profile.cards,
+        hour,
+        TERMINALS_MAX,
+        CARDS_MAX,
+    )
 
 
 def _passed_on(profile: PayerProfile, hour: int) -> tuple[int, int]:
@@ -379,12 +321,13 @@ def _passed_on(profile: PayerProfile, hour: int) -> tuple[int, int]:
     return credited, credited - held
 
 
-def _z_milli(logs: list[int], squares: list[int], logarithm: int, earlier: int) -> int:
-    """Thousandths of a standard deviation above the logarithms' mean of the ``earlier`` payments among ``logs``."""
-    if earlier < DEVIATION_PAYMENTS_MIN or 0 in logs:
-        return 0  # A nought is of a row of an earlier version: its payments have no logarithms.
-    total = sum(logs) - logarithm
-    spread = earlier * (sum(squares) - logarithm * logarithm) - total * total
+def _z_milli(logs: int | None, squares: int, logarithm: int, earlier: int) -> int:
+    """Thousandths of a standard deviation above the logarithms' mean of the ``earlier`` payments, of which ``logs`` and
+    ``squares`` are the sums with this one; None: of a row of an earlier version, whose payments have no logarithms."""
+    if earlier < DEVIATION_PAYMENTS_MIN or logs is None:
+        return 0
+    total = logs - logarithm
+    spread = earlier * (squares - logarithm * logarithm) - total * total
     deviation = max(sqrt(max(spread, 0)) / earlier, DEVIATION_MIN)
     return max(-Z_MILLI_MAX, min(Z_MILLI_MAX, round(1000 * (logarithm - total / earlier) / deviation)))
 
@@ -402,12 +345,6 @@ def _use(last_hours: dict[str, int], name: str, hour: int, limit: int) -> None:
             newest = sorted(zip(last_hours.values(), last_hours, strict=True))[-limit:]
             last_hours.clear()
             last_hours.update((name, hour) for hour, name in newest)
-
-
-def _last_used(last_hours: dict[str, int], limit: int) -> list[int]:
-    """The hours, ascending; the last ``limit``, whatever is remembered beyond."""
-    hours = sorted(last_hours.values())
-    return hours if len(hours) <= limit else hours[-limit:]
 
 
 #: Lists that are parallel to ``hours``.

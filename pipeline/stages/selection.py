@@ -1,6 +1,6 @@
 """Which of the listed names that share words with a name are compared with it.
 
-Pure. Compiled, the same is :func:`pipeline.stages.native.select` (docs/decisions/0040); this is the reference.
+Pure. Compiled, the same is :func:`pipeline.stages.native_names.select` (docs/decisions/0040); this is the reference.
 """
 
 from __future__ import annotations

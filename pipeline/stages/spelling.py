@@ -81,7 +81,7 @@ def sounds_near(heard: str, blocks: list[tuple[str, bytes]], wrong_max: int) -> 
     """Places of the sounds in ``blocks`` with no more than ``wrong_max`` other letters than ``heard``.
 
     A block is a text of sounds, a space between them, and their places, each as four bytes in the order of this machine.
-    Compiled, the same is :func:`pipeline.stages.native.sounds_near`.
+    Compiled, the same is :func:`pipeline.stages.native_names.sounds_near`.
     """
     sounds = " ".join([texts for texts, _ in blocks]).split(" ")
     near = process.extract(heard, sounds, scorer=OSA.distance, score_cutoff=wrong_max, limit=None)

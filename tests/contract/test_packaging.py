@@ -91,13 +91,16 @@ def test_what_runs_is_the_wheel(installed: Installed) -> None:
 
 @pytest.mark.skipif(not COMPILED, reason="nothing is compiled here")
 @pytest.mark.parametrize(
-    ("package", "user"), [("schemas", "schemas.bodies"), ("pipeline.stages", "pipeline.stages.likeness")]
+    ("module", "user"),
+    [
+        ("schemas.native", "schemas.bodies"),
+        ("pipeline.stages.native_names", "pipeline.stages.likeness"),
+        ("pipeline.stages.native_windows", "pipeline.stages.windows"),
+    ],
 )
-def test_the_wheel_has_what_is_compiled(installed: Installed, package: str, user: str) -> None:
-    """The codec and the comparison of names, where the checkout has them."""
-    shown = installed.run(
-        "python", "-c", f"from {package} import native; from {user} import COMPILED; print(COMPILED, native.__file__)"
-    )
+def test_the_wheel_has_what_is_compiled(installed: Installed, module: str, user: str) -> None:
+    """Where the checkout has it."""
+    shown = installed.run("python", "-c", f"import {module} as native, {user} as user; print(user.COMPILED, native.__file__)")
     compiled, where = shown.split()
     assert compiled == "True"
     assert Path(where).is_relative_to(installed.bin.parent)
@@ -136,7 +139,8 @@ def test_the_wheel_holds_every_file_of_the_packages_and_nothing_else(installed: 
     }
     packed = {name for name in zipfile.ZipFile(installed.wheel).namelist() if ".dist-info/" not in name}
     packed -= {
-        f"{module}{sysconfig.get_config_var('EXT_SUFFIX')}" for module in ("schemas/native", "pipeline/stages/native")
+        f"{module}{sysconfig.get_config_var('EXT_SUFFIX')}"
+        for module in ("schemas/native", "pipeline/stages/native_names", "pipeline/stages/native_windows")
     }
     assert any("migrations/sqlite" in name for name in packed)
     assert any("migrations/postgresql" in name for name in packed)

@@ -206,21 +206,17 @@ def test_between_stages_a_letter_gets_coordinates_of_its_own() -> None:
     later = letter_of(CODEC.encode(localized), topic=topics.LOCALIZED.name, offset=9)
     earlier = letter_of(CODEC.encode(localized), topic=topics.LOCALIZED.name, offset=8)
     seen = {localized.sender_partition: localized.sender_offset + 100}
-    assert repeated(
-        dict(seen), {"sender_partition": localized.sender_partition, "sender_offset": localized.sender_offset}
-    )
+    assert repeated(dict(seen), localized.sender_partition, localized.sender_offset)
     fresh = []
     for letter in (later, earlier, later, earlier):
         event = CODEC.decode(fenced_anew(letter, CODEC) or b"", PaymentLocalized)
         assert event.payment_id == localized.payment_id
-        fresh.append(
-            not repeated(seen, {"sender_partition": event.sender_partition, "sender_offset": event.sender_offset})
-        )
+        fresh.append(not repeated(seen, event.sender_partition, event.sender_offset))
     assert fresh == [True, True, False, False]
     # What localization passes on comes to the same table: not the same coordinates.
     passed_on = letter_of(CODEC.encode(screened), topic=topics.SCREENED.name, offset=9)
     other = CODEC.decode(fenced_anew(passed_on, CODEC) or b"", PaymentScreened)
-    assert not repeated(seen, {"sender_partition": other.sender_partition, "sender_offset": other.sender_offset})
+    assert not repeated(seen, other.sender_partition, other.sender_offset)
 
 
 def test_a_letter_of_a_retried_record_keeps_its_coordinates() -> None:

@@ -18,10 +18,10 @@ from pipeline.stages.labels import Source
 from schemas.codec import Codec
 from schemas.identity import payment_key
 from schemas.records import PaymentScored, Record, ReviewAnswered, ReviewDecided
+from tests.audited import TOPICS as TOPIC_OF
 from tests.simulation.world import NOW_MS
 from tests.stream.broker import put
 from tests.stream.shell import Shell
-from tests.unit.test_fraud_report import TOPICS as TOPIC_OF
 from tests.unit.test_fraud_report import a_chargeback, a_scored, an_outcome, write
 
 CODEC = Codec()

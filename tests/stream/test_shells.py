@@ -15,6 +15,7 @@ from connectors.pic.simulator import Simulator
 from pipeline import topics
 from pipeline.stages.attempts import Attempts
 from pipeline.stages.features import FEATURE_SET, PAYER_FEATURES
+from pipeline.stages.fraud_library import LIBRARY_VERSION
 from pipeline.stages.profiles import HOUR_MS, Profile
 from pipeline.stages.reviews import Reviews
 from schemas.codec import decode_request, encode_request
@@ -253,6 +254,10 @@ def test_payee_scores_keyed_by_payment_again() -> None:
     ((at, event),) = shell.out(topics.SCORED.name, PaymentScored)
     assert (at, event.outcome, event.fee_minor) == (KEY, "approved", 7)
     assert event.payee_features[:3] == [1, 1, 1]
+    said = (event.reason, event.score, event.score_reasons, event.rule_hits, event.rule_library, event.rule_score)
+    assert said == ("", 0.0, [], [], LIBRARY_VERSION, 0.0)
+    of_models = (event.model, event.model_score, event.model_failure, event.challenger, event.challenger_score)
+    assert (*of_models, event.effects) == ("", 0.0, "", "", 0.0, [])
     assert shell.rows(profiles.PAYEES, Profile)[key].counts == [1]
 
 

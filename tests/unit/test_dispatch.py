@@ -10,6 +10,7 @@ import pytest
 from pipeline.stages.asking import Means, Park
 from pipeline.stages.attempts import Attempts
 from pipeline.stages.dispatch import (
+    ROUTE_READS,
     AnswerAgain,
     AskAgain,
     End,
@@ -169,7 +170,9 @@ def test_the_queued_event_is_built_from_head_and_carried_bytes() -> None:
     codec = Codec()
     fields = scored() | {"payee_features": [1, 2], "payer_features": [3], "creditor_id": "c1", "terminal_id": "t1"}
     fields |= {"debtor_id": "d1", "country": "DE", "method": "card", "token": "tok_1", "request": b"\x01body"}
-    data, carried = codec.carrying_reader(PaymentScored, "fee_minor", "trace_id")(codec.encode(PaymentScored(**fields)))
+    data, carried = codec.carrying_reader(PaymentScored, "fee_minor", ROUTE_READS)(
+        codec.encode(PaymentScored(**fields))
+    )
     decision = route(None, data, carried, means=MEANS)
     assert isinstance(decision, Queue)
     value = codec.carrying_writer(PaymentQueued, "fee_minor", PaymentScored)(

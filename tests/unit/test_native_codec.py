@@ -150,6 +150,46 @@ def test_splits_are_those_of_the_reference(record: type[Record], data: st.DataOb
     assert list(fields) == [field["name"] for field in schema["fields"]]
 
 
+@by_record
+@RUNS
+@given(data=st.data())
+def test_splits_of_some_fields_are_those_of_the_reference(record: type[Record], data: st.DataObject) -> None:
+    """What is not read is passed over, whatever it is."""
+    schema = schema_of(record)
+    names = [field["name"] for field in schema["fields"]]
+    reads = data.draw(st.sets(st.sampled_from(names)))
+    compiled, reference = native.Body(schema, {}, 0, reads), FastavroBody(schema, {}, 0, reads)
+    written = compiled.write(b"head", data.draw(values(schema))) + b"behind"
+    fields, rest = compiled.split(written, 4)
+    assert (fields, rest) == reference.split(written, 4)
+    assert list(fields) == [name for name in names if name in reads]
+
+
+@RUNS
+@given(value=values(EVERYTHING), data=st.data())
+def test_passing_over_ends_where_reading_does(value: dict[str, Any], data: st.DataObject) -> None:
+    """Of every type, and of bytes that are cut or changed: what cannot be read cannot be passed over either."""
+    names = [field["name"] for field in EVERYTHING["fields"]]
+    whole, none = native.Body(EVERYTHING, {}, len(names)), native.Body(EVERYTHING, {}, len(names), ())
+    written = bytearray(whole.write(b"", value))
+    if data.draw(st.booleans()) and written:
+        written[data.draw(st.integers(0, len(written) - 1))] = data.draw(st.integers(0, 255))
+    damaged = bytes(written[: data.draw(st.integers(0, len(written)))]) if data.draw(st.booleans()) else bytes(written)
+    try:
+        rest = whole.split(damaged, 0)[1]
+    except (ValueError, OverflowError) as error:
+        with pytest.raises(type(error)):
+            none.split(damaged, 0)
+    else:
+        assert none.split(damaged, 0) == ({}, rest)
+
+
+def test_a_split_reads_no_field_that_is_not_there() -> None:
+    """Told when it is made."""
+    with pytest.raises(ValueError, match="not there"):
+        native.Body(EVERYTHING, {}, 0, ["absent"])
+
+
 @RUNS
 @given(value=values(EVERYTHING))
 def test_every_type_is_that_of_the_reference(value: dict[str, Any]) -> None:

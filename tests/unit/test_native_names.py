@@ -16,9 +16,9 @@ from pipeline.stages import alignment, selection, spelling
 from pipeline.stages.likeness import COMPILED
 
 if not COMPILED:
-    pytest.skip("pipeline.stages.native is not compiled here", allow_module_level=True)
+    pytest.skip("pipeline.stages.native_names is not compiled here", allow_module_level=True)
 
-from pipeline.stages import native
+from pipeline.stages import native_names as native
 
 ROOT = Path(__file__).parents[2]
 RUNS = settings(max_examples=100, deadline=None)
@@ -178,7 +178,7 @@ def test_lists_answer_the_same_without_it() -> None:
         "print(COMPILED, file=sys.stderr)\n"
         "for name in asked: print(name, [match for match, _ in lists.matches(name, Support())])\n"
     )
-    hide = "sys.modules['pipeline.stages.native'] = None\n"
+    hide = "sys.modules['pipeline.stages.native_names'] = None\n"
     answers = [
         subprocess.run(
             [sys.executable, "-c", script.format(first)],

@@ -21,7 +21,6 @@ from pipeline.stages.profiles import (
     CHARGEBACKS_MAX,
     CREDITS_KEEP_HOURS,
     CREDITS_MAX,
-    DAY_HOURS,
     HOUR_MS,
     PAYEE_KEEP_HOURS,
     PAYER_WINDOWS,
@@ -38,6 +37,7 @@ from pipeline.stages.profiles import (
     payer_windows,
     tag_of,
 )
+from pipeline.stages.windows import DAY_HOURS
 
 HANDBOOK = Path(__file__).resolve().parents[3] / "shared" / "data" / "fdh"
 #: Some hour; the numbers below are relative to it.

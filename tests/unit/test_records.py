@@ -28,7 +28,8 @@ def a_batch(values: list[bytes], *, compression: int = LZ4, first: int = 0) -> b
 
 
 def unpacked(data: bytes) -> list[Record]:
-    return list(fetcher.PartitionRecords(TP, MemoryRecords(data), None, 0, None, None, True, 0))
+    parts = fetcher.PartitionRecords(TP, MemoryRecords(data), None, 0, None, None, True, 0)
+    return [record for part in parts for record in part]
 
 
 @pytest.mark.parametrize("compression", [0, GZIP, SNAPPY, LZ4, ZSTD])
@@ -110,3 +111,43 @@ def test_a_poll_takes_a_bounded_number_of_records() -> None:
         backoff=0,
     )
     assert [[r.offset for r in result.getall(4)] for _ in range(3)] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+
+
+@pytest.mark.parametrize("compression", [0, LZ4])
+@pytest.mark.parametrize("begin", [0, 1, 7, 499, 500, 501, 1_203])
+@pytest.mark.parametrize("at_most", [1_000, 700, 501, 1])
+def test_polls_give_each_record_once_from_where_it_was_asked(compression: int, begin: int, at_most: int) -> None:
+    """A batch may begin before the position, and is made in parts; the position is behind what was taken, always."""
+    data = a_batch([b"a"] * 1_203, compression=compression) + a_batch([b"b"] * 7, compression=compression, first=1_203)
+    assignment = _Assignment()
+    assignment.position = begin
+    result = fetcher.FetchResult(
+        TP,
+        assignment=assignment,
+        partition_records=fetcher.PartitionRecords(TP, MemoryRecords(data), None, begin, None, None, True, 1),
+        backoff=0,
+    )
+    got: list[int] = []
+    while result.has_more():
+        poll = result.getall(at_most)
+        assert len(poll) <= at_most
+        got += [record.offset for record in poll]
+        assert assignment.position == begin + len(got)
+    assert got == list(range(begin, 1_210))
+
+
+def test_a_position_that_moved_gives_nothing() -> None:
+    """Whoever set it back reads from there; what was fetched before is dropped, the rest of a part too."""
+    assignment = _Assignment()
+    result = fetcher.FetchResult(
+        TP,
+        assignment=assignment,
+        partition_records=fetcher.PartitionRecords(
+            TP, MemoryRecords(a_batch([b"v"] * 10)), None, 0, None, None, True, 0
+        ),
+        backoff=0,
+    )
+    assert len(result.getall(4)) == 4
+    assignment.position = 2
+    assert result.getall(4) == []
+    assert not result.has_more()
