@@ -67,7 +67,7 @@ class Tree:
         if level == len(self.open):
             self.open.append([])
         tile, number = [*self.open[level], *hashes], before // TILE_WIDTH
-        roots = []
+        roots: list[bytes] = []
         for start in range(0, len(tile) - TILE_WIDTH + 1, TILE_WIDTH):
             part = tile[start : start + TILE_WIDTH]
             whole.append((level, number + len(roots), b"".join(part)))

@@ -14,17 +14,20 @@ import os
 import sqlite3
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from itertools import islice
+from itertools import compress, islice
 from pathlib import Path
 from typing import Any, ClassVar, NoReturn
 
+from connectors.proofs.appending import Growth
 from connectors.sinks.database import (
+    EVENT_COLUMNS,
     STREAM_ROWS,
     Batch,
     DatabaseAwayError,
     DatabaseBusyError,
     DatabaseError,
     Partition,
+    StoredHead,
     apply_migrations,
     insert_sql,
     missing_tables,
@@ -32,6 +35,7 @@ from connectors.sinks.database import (
     store_offsets,
     upsert_sql,
 )
+from connectors.sinks.leaves import HEAD, TILE, forest_of, grown, in_parts, store_growth
 from connectors.sinks.rows import Columns, EventRow, PaymentState, tells_state
 
 #: How long a statement waits for another process (a reader that checkpoints, a backup).
@@ -61,7 +65,12 @@ def _marks(columns: int) -> str:
     return f"VALUES ({', '.join('?' * columns)})"
 
 
-_INSERT_EVENT = insert_sql(_marks(len(EventRow._fields) + 1), "payment_number")
+_INSERT_EVENT = insert_sql(
+    _marks(len(EventRow._fields) + 2),
+    "payment_number",
+    "leaf_index",
+    unless=("(payment_number, event_id)", "(tenant, payment_id, event_id) WHERE payment_number IS NULL"),
+)
 _UPSERT_PAYMENT = upsert_sql(_marks(len(PaymentState._fields)))
 _LAST_NUMBER = "SELECT COALESCE(MAX(number), 0) FROM payments"
 _NUMBERS_AFTER = "SELECT tenant, payment_id, number FROM payments WHERE number > ?"
@@ -79,6 +88,7 @@ class SqliteDatabase:
             " WHERE e.payment_number IS NOT NULL AND (e.tenant, e.payment_id) IS NOT (p.tenant, p.payment_id)"
         )
     }
+    stored_columns: ClassVar[str] = EVENT_COLUMNS
 
     def __init__(self, path: Path, *, create: bool) -> None:
         self.shown = f"sqlite:///{path}"
@@ -86,6 +96,7 @@ class SqliteDatabase:
         self._lock_file: int | None = None
         #: Of payments in the database, for certain, the oldest first.
         self._numbers: dict[tuple[str, str], int] = {}
+        self._forest = forest_of(self)
         if not create and not path.exists():
             raise DatabaseError(f"{self.shown}: there is no such file; `ptr audit-sink` makes it")
         with self._translated():
@@ -138,6 +149,33 @@ class SqliteDatabase:
 
         with self._translated():
             apply_migrations(Backend(parse_uri("sqlite:///audit"), "_yoyo_migration"), "sqlite", self.shown)
+            self._add_earlier_rows()
+
+    def _add_earlier_rows(self) -> None:
+        """Rows of before there were trees become their first leaves, in the order in which they came."""
+        execute = self._connection.execute
+        if execute("SELECT EXISTS (SELECT * FROM audit_trees)").fetchone()[0]:
+            return
+        execute("BEGIN IMMEDIATE")
+        try:
+            (trigger,) = execute("SELECT sql FROM sqlite_schema WHERE name = 'payment_events_no_update'").fetchone()
+            execute("DROP TRIGGER payment_events_no_update")
+            # By a list of their places: rows are not changed while they are read.
+            places = [place for (place,) in execute("SELECT rowid FROM payment_events ORDER BY rowid")]
+            select = f"SELECT {EVENT_COLUMNS} FROM payment_events WHERE rowid = ?"  # noqa: S608
+            for part in in_parts(zip(places, strict=True)):
+                growth = grown(self._forest, [execute(select, place).fetchone() for place in part], self.shown)
+                leaves = [(leaf, *place) for leaf, place in zip(growth.leaf_indexes, part, strict=True)]
+                self._connection.executemany("UPDATE payment_events SET leaf_index = ? WHERE rowid = ?", leaves)
+                self._store_growth(growth)
+                self._forest.keep(growth)
+            execute(trigger)
+            execute("COMMIT")
+        except BaseException:
+            self._forest = forest_of(self)
+            with suppress(sqlite3.Error):
+                execute("ROLLBACK")
+            raise
 
     def offsets(self) -> dict[Partition, int]:
         """The next offset to read, per topic and partition."""
@@ -153,21 +191,65 @@ class SqliteDatabase:
                 (last,) = execute(_LAST_NUMBER).fetchone()
                 self._connection.executemany(_UPSERT_PAYMENT, batch.states)
                 new = {(tenant, payment): number for tenant, payment, number in execute(_NUMBERS_AFTER, (last,))}
-                rows = self._numbered(batch.events, new)
-                inserted = self._connection.executemany(_INSERT_EVENT, rows).rowcount if rows else 0
+                growth = self._insert(batch.events, new)
+                self._store_growth(growth)
                 execute("COMMIT")
             except BaseException:
                 with suppress(sqlite3.Error):
                     execute("ROLLBACK")
                 raise
         self._remember(new)
-        return inserted
+        self._forest.keep(growth)
+        return len(growth.leaf_indexes)
 
-    def _numbered(self, events: Sequence[Columns], new: dict[tuple[str, str], int]) -> list[Columns]:
-        """``events`` with the numbers of their payments; those that are looked up come into ``new``."""
+    def write_heads(self, heads: Sequence[StoredHead]) -> None:
+        """Keep ``heads``, and sync the log, which holds all commits before."""
+        execute = self._connection.execute
+        with self._translated():
+            execute("PRAGMA synchronous = FULL")
+            try:
+                execute("BEGIN IMMEDIATE")
+                try:
+                    self._connection.executemany(HEAD, heads)
+                    execute("COMMIT")
+                except BaseException:
+                    with suppress(sqlite3.Error):
+                        execute("ROLLBACK")
+                    raise
+            finally:
+                execute("PRAGMA synchronous = NORMAL")
+
+    def _insert(self, events: Sequence[Columns], new: dict[tuple[str, str], int]) -> Growth:
+        """Insert the events that are not there yet, as leaves.
+
+        Repeats are rare: only when some were found, they are left out and the rest inserted anew, without gaps.
+        """
+        execute, insert_all = self._connection.execute, self._connection.executemany
+        growth = grown(self._forest, events, self.shown)
+        execute("SAVEPOINT events")
+        rows = self._numbered(events, growth.leaf_indexes, new)
+        if rows and insert_all(_INSERT_EVENT, rows).rowcount < len(rows):
+            execute("ROLLBACK TO events")
+            unplaced = self._numbered(events, [None] * len(events), new)
+            is_new = [execute(_INSERT_EVENT, row).rowcount == 1 for row in unplaced]
+            execute("ROLLBACK TO events")
+            events = list(compress(events, is_new))
+            growth = grown(self._forest, events, self.shown)
+            insert_all(_INSERT_EVENT, self._numbered(events, growth.leaf_indexes, new))
+        execute("RELEASE events")
+        return growth
+
+    def _store_growth(self, growth: Growth) -> None:
+        store_growth(growth, lambda sql, values: self._connection.execute(sql, values).rowcount, self.shown)
+        self._connection.executemany(TILE, growth.tiles)
+
+    def _numbered(
+        self, events: Sequence[Columns], leaf_indexes: Sequence[int | None], new: dict[tuple[str, str], int]
+    ) -> list[Columns]:
+        """``events`` with the numbers of their payments and their leaves; numbers that are looked up come into ``new``."""
         known = self._numbers
         rows: list[Columns] = []
-        for event in events:
+        for event, leaf in zip(events, leaf_indexes, strict=True):
             number = None
             if tells_state(event):
                 payment = event[:2]
@@ -178,7 +260,7 @@ class SqliteDatabase:
             # fifth of the statement's price; a bytearray it takes as it is.
             a, b, c, d, e, f, g, h, i, j, k, o, p, avro, payload = event
             kept = None if avro is None else bytearray(avro)
-            rows.append((a, b, c, d, e, f, g, h, i, j, k, o, p, kept, payload, number))
+            rows.append((a, b, c, d, e, f, g, h, i, j, k, o, p, kept, payload, number, leaf))
         return rows
 
     def _number_of(self, payment: tuple[str, str]) -> int:
