@@ -114,6 +114,11 @@ class Prover:
         self._read_tile = read_tile
         self._tiles: dict[tuple[int, int], list[bytes]] = {}
 
+    @property
+    def size(self) -> int:
+        """How many leaves the tree has."""
+        return self._tree.size
+
     def inclusion(self, index: int, size: int) -> list[bytes]:
         """The proof that leaf ``index`` is among the first ``size``; RFC 6962, 2.1.1."""
         assert 0 <= index < size <= self._tree.size

@@ -66,6 +66,9 @@ class Database(Protocol):
     own_checks: ClassVar[dict[str, str]]
     #: The columns of :class:`EventRow` in a SELECT, as they are stored: what a leaf covers.
     stored_columns: ClassVar[str]
+    #: In a SELECT from ``payment_events``: 1 for a row under the number of its payment, 0 of another, -1 of none; NULL where
+    #: there are no numbers.
+    number_check: ClassVar[str]
 
     def lock(self) -> None:
         """Become the only sink of this database, until closed. Raises :class:`DatabaseBusyError`."""

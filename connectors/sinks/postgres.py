@@ -90,6 +90,7 @@ class PostgresDatabase:
     own_checks: ClassVar[dict[str, str]] = {}
     #: The driver would parse JSON.
     stored_columns: ClassVar[str] = EVENT_COLUMNS.replace('"payload"', '"payload"::text')
+    number_check: ClassVar[str] = "NULL"
 
     def __init__(self, url: str, *, create: bool) -> None:
         self.shown = shown_url(url)

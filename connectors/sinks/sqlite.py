@@ -47,6 +47,8 @@ PAGE_BYTES = 16 * 1024
 #: Checkpoint after 128 MiB, a few batches: pages of an index that several of them change are copied once.
 CHECKPOINT_PAGES = (128 << 20) // PAGE_BYTES
 
+#: What the driver says of text that is none.
+_NOT_UTF_8 = "Could not decode to UTF-8"
 _MAY_PASS = frozenset(
     {
         sqlite3.SQLITE_BUSY,
@@ -89,6 +91,10 @@ class SqliteDatabase:
         )
     }
     stored_columns: ClassVar[str] = EVENT_COLUMNS
+    number_check: ClassVar[str] = (
+        "CASE WHEN payment_number IS NULL THEN -1 ELSE EXISTS (SELECT * FROM payments p WHERE p.number = payment_number"
+        " AND p.tenant = payment_events.tenant AND p.payment_id = payment_events.payment_id) END"
+    )
 
     def __init__(self, path: Path, *, create: bool) -> None:
         self.shown = f"sqlite:///{path}"
@@ -304,7 +310,17 @@ class SqliteDatabase:
     def query(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
         """Rows of a SELECT."""
         with self._translated():
-            return self._connection.execute(sql, parameters).fetchall()
+            try:
+                return self._connection.execute(sql, parameters).fetchall()
+            except sqlite3.OperationalError as error:
+                if _NOT_UTF_8 not in str(error):
+                    raise
+                # Only somebody else writes such text: it is read all the same, so that it can be told.
+                self._connection.text_factory = lambda data: data.decode("utf-8", "surrogateescape")
+                try:
+                    return self._connection.execute(sql, parameters).fetchall()
+                finally:
+                    self._connection.text_factory = str
 
     def stream(self, sql: str, parameters: Sequence[object] = ()) -> Generator[tuple[Any, ...]]:
         """Rows of a SELECT, some at a time."""

@@ -186,7 +186,8 @@ def test_long_values_are_packed_alike() -> None:
 
 def test_canonical_bytes_stay_as_they_are() -> None:
     """Of a row written down: whatever changes them makes every head that was ever kept worthless."""
-    row = ("acme", "p-1", "payee", 40, "payee", "approved", "", 3, None, "payments.scored.v1", 2, 300, 1_764_000_000_000, b"\x00", "{}")  # fmt: skip
+    told = ("acme", "p-1", "payee", 40, "payee", "approved", "", 3, None)
+    row = (*told, "payments.scored.v1", 2, 300, 1_764_000_000_000, b"\x00", "{}")
     assert canonical_row(row).hex() == (
         "dc001001a461636d65a3702d31a5706179656528a57061796565a8617070726f766564a003c0b27061796d656e74732e73636f7265642e7631"
         "02cd012ccf0000019ab697e800c40100a27b7d"
