@@ -56,9 +56,9 @@ def signed_heads(database: Database, tenant: str | None = None) -> list[str]:
 
 
 def bundle_of(database: Database, tenant: str, payment_id: str) -> dict[str, Any]:
-    """Every row of the payment with its proof: what :func:`~connectors.proofs.verifier.verify_bundle` takes, as JSON.
+    """Every row of the payment with its proof: what the verifier takes, as JSON.
 
-    Raises :class:`UnknownPaymentError`, and :class:`UnprovenError` when a row is under no signed head yet, or when rows and tree
+    Raises :class:`UnknownPaymentError`, and :class:`UnprovenError` when a row is under no signed head yet, or rows and tree
     do not agree.
     """
     rows = database.query(
@@ -95,8 +95,8 @@ def _item(row: tuple[Any, ...], head: Head, prover: Prover, head_number: int) ->
         verify_inclusion(leaf, head.size, leaf_of(columns), proof, head.root)
     except (ProofError, TreeDamagedError, TypeError, ValueError) as error:
         raise UnprovenError(
-            f"rows and tree of {columns[TENANT] or 'no tenant'} do not agree ({error}): something was changed. `ptr audit verify"
-            " --database` tells what"
+            f"rows and tree of {columns[TENANT] or 'no tenant'} do not agree ({error}): something was changed. `ptr audit"
+            " verify --database` tells what"
         ) from None
     if columns[AVRO] is not None:
         columns[AVRO] = base64.b64encode(columns[AVRO]).decode()
@@ -149,8 +149,8 @@ def _note(database: Database, tree_id: TreeId) -> str:
     found = database.query(_HEAD, tree_id)
     if not found:
         raise UnprovenError(
-            f"{database.shown} holds no signed head of {tree_id[0] or 'no tenant'}, shard {tree_id[1]}: run `ptr audit-sink` with"
-            " PTR_AUDIT_KEY_FILE (see `ptr audit keygen`)"
+            f"{database.shown} holds no signed head of {tree_id[0] or 'no tenant'}, shard {tree_id[1]}: run `ptr audit-sink`"
+            " with PTR_AUDIT_KEY_FILE (see `ptr audit keygen`)"
         )
     return str(found[0][0])
 

@@ -13,17 +13,19 @@ from typing import Any
 
 from connectors.proofs.appending import leaf_of
 from connectors.proofs.trees import TILE_WIDTH, Tree, TreeDamagedError, TreeId, hashes_of, subtree_root
-from connectors.proofs.verifier import COLUMNS, EVENT_ID, PAYMENT_ID, Head, ProofError, tree_of
+from connectors.proofs.verifier import COLUMNS, EVENT_ID, PAYMENT_ID, TENANT, Head, ProofError, tree_of
 from connectors.sinks.database import Database
+from connectors.sinks.leaves import TREE
+from connectors.sinks.proving import UnprovenError, prover_of
 from connectors.sinks.rows import tells_state
 
 #: Rows that are read at a time: the leaves of one whole tile of level 1.
 PAGE_ROWS = TILE_WIDTH * TILE_WIDTH
 _LEAST = -(1 << 63)
 _OFFSET, _TOPIC, _PARTITION = COLUMNS.index("offset"), COLUMNS.index("topic"), COLUMNS.index("partition")
-_NEXT_TREE = (
-    'SELECT tenant, "partition" FROM payment_events WHERE leaf_index IS NOT NULL AND (tenant, "partition") > (?, ?)'
-    ' ORDER BY tenant, "partition" LIMIT 1'
+_OUTSIDE = (
+    "SELECT {} FROM payment_events e WHERE leaf_index IS NULL OR NOT EXISTS"
+    ' (SELECT * FROM audit_trees t WHERE t.tenant = e.tenant AND t.shard = e."partition") LIMIT 10'
 )
 _TILES = (
     "SELECT number, hashes FROM audit_tiles WHERE tenant = ? AND shard = ? AND level = ? AND number >= ? AND number < ?"
@@ -68,14 +70,14 @@ class State:
 
 
 def trees_in(database: Database, heads: Iterable[Head]) -> list[TreeId]:
-    """Every tree that rows, the tree tables or ``heads`` speak of."""
-    found = {(tenant, shard) for tenant, shard in database.query("SELECT tenant, shard FROM audit_trees")}
-    found |= {tree_of(head.origin) for head in heads}
-    at: TreeId = ("", _LEAST)
-    while rows := database.query(_NEXT_TREE, at):
-        at = rows[0]
-        found.add(at)
-    return sorted(found, key=repr)
+    """Every tree that the tree tables or ``heads`` speak of."""
+    stored = database.query("SELECT tenant, shard FROM audit_trees")
+    found = {(tenant, shard) for tenant, shard in stored if _is_text(tenant) and isinstance(shard, int)}
+    return sorted(found | {tree_of(head.origin) for head in heads})
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and value.isprintable()
 
 
 def verify_database(
@@ -86,15 +88,12 @@ def verify_database(
     ``state`` goes on from where an earlier check of the same database and heads was.
     """
     state = state or State()
-    unproven = database.query(
-        f"SELECT {database.stored_columns} FROM payment_events WHERE leaf_index IS NULL LIMIT 1"  # noqa: S608
-    )
-    if unproven and not state.done and not state.tree_id:
-        row = unproven[0]
-        what = "a row is in no tree: it was inserted, or changed"
-        state.findings.append(
-            Finding(tenant=row[0], shard=row[_PARTITION], first=0, last=0, what=what, row=name_of(row))
-        )
+    if not state.done and not state.tree_id:
+        for row in database.query(_OUTSIDE.format(database.stored_columns)):
+            what = "a row is in no tree: it was inserted, or changed"
+            state.findings.append(
+                Finding(tenant=_shown(row[TENANT]), shard=row[_PARTITION], first=0, last=0, what=what, row=name_of(row))
+            )
     of_tree: dict[TreeId, list[Head]] = {}
     for head in heads:
         of_tree.setdefault(tree_of(head.origin), []).append(head)
@@ -117,8 +116,15 @@ def verify_database(
 
 def name_of(row: tuple[Any, ...]) -> str:
     """How a row is called in a report."""
-    payment = f"payment {row[PAYMENT_ID]}" if row[PAYMENT_ID] else "no payment"
-    return f"{payment}, event {row[EVENT_ID]}, from {row[_TOPIC]}/{row[_PARTITION]} at {row[_OFFSET]}"
+    payment = f"payment {_shown(row[PAYMENT_ID])}" if row[PAYMENT_ID] else "no payment"
+    place = f"{_shown(row[_TOPIC])}/{_shown(row[_PARTITION])} at {_shown(row[_OFFSET])}"
+    return f"{payment}, event {_shown(row[EVENT_ID])}, from {place}"
+
+
+def _shown(value: object) -> str:
+    """As it is, or escaped: whoever changed a row may have written anything."""
+    text = str(value)
+    return text if text.isprintable() else ascii(text)
 
 
 class _TreeCheck:
@@ -159,9 +165,7 @@ class _TreeCheck:
             self._end()
 
     def _load(self) -> bool:
-        found = self._database.query(
-            "SELECT size, open_tiles FROM audit_trees WHERE tenant = ? AND shard = ?", self._tree_id
-        )
+        found = self._database.query(TREE, self._tree_id)
         try:
             self._stored = Tree.load(*found[0]) if found else Tree()
         except (TreeDamagedError, TypeError) as error:
@@ -191,7 +195,7 @@ class _TreeCheck:
                 if isinstance(leaf, int) and leaf < expected:
                     return leaves, self._finding(leaf, leaf, "two rows are on one leaf", name_of(row))
                 before = name_of(rows[len(leaves) - 1]) if leaves else self._last_row
-                what = "a row is missing: it was removed, or put on another leaf; the row before it is named"
+                what = "a row is missing: it was removed, or put on another leaf"
                 return leaves, self._finding(expected, expected, what, before)
             try:
                 hashed = leaf_of(columns)
@@ -280,7 +284,23 @@ class _TreeCheck:
 
     def _wrong(self, trouble: Finding) -> None:
         """What is wrong by itself, whatever any head says; something before it may have been found earlier."""
-        self.findings.append(self._suspect or trouble)
+        confirmed = self._state.confirmed
+        if self._suspect is not None:
+            trouble = self._suspect
+        elif confirmed < trouble.first and self._heads and not self._is_stored_as_signed(self._heads[0]):
+            # The rows before it are those of the tree tables, but these are not those that were signed.
+            what = f"rows and tree were rewritten together, and at leaf {trouble.first}: {trouble.what}"
+            row = self._first_unconfirmed
+            trouble = replace(trouble, first=confirmed, last=trouble.first, what=what, row=row)
+        self.findings.append(trouble)
+
+    def _is_stored_as_signed(self, head: Head) -> bool:
+        if self._stored.size < head.size:
+            return False
+        try:
+            return prover_of(self._database, self._tree_id).root(0, head.size) == head.root
+        except (UnprovenError, TreeDamagedError):
+            return False
 
     def _end(self) -> None:
         """After the last row."""
@@ -290,7 +310,7 @@ class _TreeCheck:
             covered = f"{signed} that a signed head covers" if signed else f"{self._stored.size} that the tree holds"
             what = (
                 f"rows are missing at the end: there are {size} of {covered}. They were cut off, or this database is older than"
-                " the head (a backup); the last row that is there is named"
+                " the head (a backup)"
             )
             self._wrong(self._finding(size, (signed or self._stored.size) - 1, what, self._last_row))
         elif self._suspect is not None:
@@ -299,7 +319,9 @@ class _TreeCheck:
             self._found(0, size - 1, "the tree tables are not those of the rows", None, is_row=False)
 
     def _tiles(self, level: int, first: int, end: int) -> dict[int, list[bytes]]:
-        found = {}
+        found: dict[int, list[bytes]] = {}
+        if first >= self._stored.size // TILE_WIDTH ** (level + 1):
+            return found  # None of them is whole yet.
         for number, hashes in self._database.query(_TILES, (*self._tree_id, level, first, end)):
             try:
                 found[number] = hashes_of(hashes)

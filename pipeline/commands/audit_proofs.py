@@ -43,7 +43,7 @@ key_option = click.option(
 def audit() -> None:
     """Prove what the audit tables hold, and check it.
 
-    Every row is a leaf of a Merkle tree of its tenant and shard. `ptr audit-sink` signs the trees' heads with PTR_AUDIT_KEY_FILE.
+    Every row is a leaf of a Merkle tree of its tenant and shard. `ptr audit-sink` signs the trees' heads (PTR_AUDIT_KEY_FILE).
     Who kept a head elsewhere can check that a row is in the log and that no row before it was changed, without trusting
     whoever runs the database.
 
