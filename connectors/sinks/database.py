@@ -175,16 +175,6 @@ def upsert_sql(values: str) -> str:
     )
 
 
-def insert_sql(values: str, *more_columns: str, unless: Sequence[str]) -> str:
-    """``INSERT INTO payment_events <values>``: an event that is there already, by the keys ``unless``, is left as it is.
-
-    The keys are named: two rows on one place of a tree are an error.
-    """
-    columns = ", ".join((EVENT_COLUMNS, *more_columns))
-    conflicts = " ".join(f"ON CONFLICT {key} DO NOTHING" for key in unless)
-    return f"INSERT INTO payment_events ({columns}) {values} {conflicts}"
-
-
 def read_offsets(database: Database) -> dict[Partition, int]:
     """See :meth:`Database.offsets`."""
     return {(topic, partition): next_offset for topic, partition, next_offset in database.query(_READ_OFFSETS)}

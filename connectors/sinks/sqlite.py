@@ -12,7 +12,7 @@ from __future__ import annotations
 import fcntl
 import os
 import sqlite3
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import compress, islice
 from pathlib import Path
@@ -29,7 +29,6 @@ from connectors.sinks.database import (
     Partition,
     StoredHead,
     apply_migrations,
-    insert_sql,
     missing_tables,
     read_offsets,
     store_offsets,
@@ -67,11 +66,13 @@ def _marks(columns: int) -> str:
     return f"VALUES ({', '.join('?' * columns)})"
 
 
-_INSERT_EVENT = insert_sql(
-    _marks(len(EventRow._fields) + 2),
-    "payment_number",
-    "leaf_index",
-    unless=("(payment_number, event_id)", "(tenant, payment_id, event_id) WHERE payment_number IS NULL"),
+_INSERT_EVENT = (
+    f"INSERT INTO payment_events ({EVENT_COLUMNS}, payment_number, leaf_index) {_marks(len(EventRow._fields) + 2)}"
+)
+#: What is there already, by these keys, is left as it is. They are named: two rows on one leaf are an error.
+_INSERT_NEW_EVENT = (
+    f"{_INSERT_EVENT} ON CONFLICT (payment_number, event_id) DO NOTHING"
+    " ON CONFLICT (tenant, payment_id, event_id) WHERE payment_number IS NULL DO NOTHING"
 )
 _UPSERT_PAYMENT = upsert_sql(_marks(len(PaymentState._fields)))
 _LAST_NUMBER = "SELECT COALESCE(MAX(number), 0) FROM payments"
@@ -162,25 +163,22 @@ class SqliteDatabase:
         execute = self._connection.execute
         if execute("SELECT EXISTS (SELECT * FROM audit_trees)").fetchone()[0]:
             return
-        execute("BEGIN IMMEDIATE")
         try:
-            (trigger,) = execute("SELECT sql FROM sqlite_schema WHERE name = 'payment_events_no_update'").fetchone()
-            execute("DROP TRIGGER payment_events_no_update")
-            # By a list of their places: rows are not changed while they are read.
-            places = [place for (place,) in execute("SELECT rowid FROM payment_events ORDER BY rowid")]
-            select = f"SELECT {EVENT_COLUMNS} FROM payment_events WHERE rowid = ?"  # noqa: S608
-            for part in in_parts(zip(places, strict=True)):
-                growth = grown(self._forest, [execute(select, place).fetchone() for place in part], self.shown)
-                leaves = [(leaf, *place) for leaf, place in zip(growth.leaf_indexes, part, strict=True)]
-                self._connection.executemany("UPDATE payment_events SET leaf_index = ? WHERE rowid = ?", leaves)
-                self._store_growth(growth)
-                self._forest.keep(growth)
-            execute(trigger)
-            execute("COMMIT")
+            with self._transaction():
+                (trigger,) = execute("SELECT sql FROM sqlite_schema WHERE name = 'payment_events_no_update'").fetchone()
+                execute("DROP TRIGGER payment_events_no_update")
+                # By a list of their places: rows are not changed while they are read.
+                places = [place for (place,) in execute("SELECT rowid FROM payment_events ORDER BY rowid")]
+                select = f"SELECT {EVENT_COLUMNS} FROM payment_events WHERE rowid = ?"  # noqa: S608
+                for part in in_parts(zip(places, strict=True)):
+                    growth = grown(self._forest, [execute(select, place).fetchone() for place in part], self.shown)
+                    placed = [(leaf, *place) for leaf, place in zip(growth.leaf_indexes, part, strict=True)]
+                    self._connection.executemany("UPDATE payment_events SET leaf_index = ? WHERE rowid = ?", placed)
+                    self._store_growth(growth)
+                    self._forest.keep(growth)
+                execute(trigger)
         except BaseException:
             self._forest = forest_of(self)
-            with suppress(sqlite3.Error):
-                execute("ROLLBACK")
             raise
 
     def offsets(self) -> dict[Partition, int]:
@@ -188,25 +186,56 @@ class SqliteDatabase:
         return read_offsets(self)
 
     def write(self, batch: Batch) -> int:
-        """Write ``batch``: all or nothing."""
-        execute = self._connection.execute
+        """Write ``batch``: all or nothing.
+
+        Repeats are rare: only when one is refused, the new events are found, and written from the beginning without gaps. (A
+        savepoint for that would cost more than the rows: a copy of every page.)
+        """
         with self._translated():
-            execute("BEGIN IMMEDIATE")
             try:
-                store_offsets(batch, lambda sql, values: execute(sql, values).rowcount, self.shown)
-                (last,) = execute(_LAST_NUMBER).fetchone()
-                self._connection.executemany(_UPSERT_PAYMENT, batch.states)
-                new = {(tenant, payment): number for tenant, payment, number in execute(_NUMBERS_AFTER, (last,))}
-                growth = self._insert(batch.events, new)
-                self._store_growth(growth)
-                execute("COMMIT")
-            except BaseException:
-                with suppress(sqlite3.Error):
-                    execute("ROLLBACK")
-                raise
+                return self._write(batch, batch.events)
+            except sqlite3.IntegrityError as error:
+                if error.sqlite_errorcode != sqlite3.SQLITE_CONSTRAINT_UNIQUE:
+                    raise
+            return self._write(batch, self._new_events(batch))
+
+    def _write(self, batch: Batch, events: Sequence[Columns]) -> int:
+        with self._transaction() as execute:
+            store_offsets(batch, lambda sql, values: execute(sql, values).rowcount, self.shown)
+            new = self._write_states(batch)
+            growth = grown(self._forest, events, self.shown)
+            self._connection.executemany(_INSERT_EVENT, self._numbered(events, growth.leaf_indexes, new))
+            self._store_growth(growth)
         self._remember(new)
         self._forest.keep(growth)
-        return len(growth.leaf_indexes)
+        return len(events)
+
+    def _new_events(self, batch: Batch) -> list[Columns]:
+        """The events that are not there yet, the first of each."""
+        with self._transaction(keep=False) as execute:
+            rows = self._numbered(batch.events, [None] * len(batch.events), self._write_states(batch))
+            is_new = [execute(_INSERT_NEW_EVENT, row).rowcount == 1 for row in rows]
+        return list(compress(batch.events, is_new))
+
+    def _write_states(self, batch: Batch) -> dict[tuple[str, str], int]:
+        """Gives the numbers of payments that are new."""
+        execute = self._connection.execute
+        (last,) = execute(_LAST_NUMBER).fetchone()
+        self._connection.executemany(_UPSERT_PAYMENT, batch.states)
+        return {(tenant, payment): number for tenant, payment, number in execute(_NUMBERS_AFTER, (last,))}
+
+    @contextmanager
+    def _transaction(self, *, keep: bool = True) -> Iterator[Callable[..., sqlite3.Cursor]]:
+        """A transaction, committed at the end when ``keep``."""
+        execute = self._connection.execute
+        execute("BEGIN IMMEDIATE")
+        try:
+            yield execute
+            execute("COMMIT" if keep else "ROLLBACK")
+        except BaseException:
+            with suppress(sqlite3.Error):
+                execute("ROLLBACK")
+            raise
 
     def write_heads(self, heads: Sequence[StoredHead]) -> None:
         """Keep ``heads``, and sync the log, which holds all commits before."""
@@ -214,36 +243,10 @@ class SqliteDatabase:
         with self._translated():
             execute("PRAGMA synchronous = FULL")
             try:
-                execute("BEGIN IMMEDIATE")
-                try:
+                with self._transaction():
                     self._connection.executemany(HEAD, heads)
-                    execute("COMMIT")
-                except BaseException:
-                    with suppress(sqlite3.Error):
-                        execute("ROLLBACK")
-                    raise
             finally:
                 execute("PRAGMA synchronous = NORMAL")
-
-    def _insert(self, events: Sequence[Columns], new: dict[tuple[str, str], int]) -> Growth:
-        """Insert the events that are not there yet, as leaves.
-
-        Repeats are rare: only when some were found, they are left out and the rest inserted anew, without gaps.
-        """
-        execute, insert_all = self._connection.execute, self._connection.executemany
-        growth = grown(self._forest, events, self.shown)
-        execute("SAVEPOINT events")
-        rows = self._numbered(events, growth.leaf_indexes, new)
-        if rows and insert_all(_INSERT_EVENT, rows).rowcount < len(rows):
-            execute("ROLLBACK TO events")
-            unplaced = self._numbered(events, [None] * len(events), new)
-            is_new = [execute(_INSERT_EVENT, row).rowcount == 1 for row in unplaced]
-            execute("ROLLBACK TO events")
-            events = list(compress(events, is_new))
-            growth = grown(self._forest, events, self.shown)
-            insert_all(_INSERT_EVENT, self._numbered(events, growth.leaf_indexes, new))
-        execute("RELEASE events")
-        return growth
 
     def _store_growth(self, growth: Growth) -> None:
         store_growth(growth, lambda sql, values: self._connection.execute(sql, values).rowcount, self.shown)

@@ -83,7 +83,7 @@ def _is_text(value: object) -> bool:
 def verify_database(
     database: Database, heads: list[Head], state: State | None = None, *, said: Callable[[State], None] = lambda _: None
 ) -> State:
-    """Check every row against ``heads``, which must be signed and in the order of sizes; ``said`` is called after each page.
+    """Check every row against ``heads``, which must be signed and in the order of sizes; ``said`` is called after each page and tree.
 
     ``state`` goes on from where an earlier check of the same database and heads was.
     """
@@ -111,6 +111,7 @@ def verify_database(
         state.trees += 1
         state.done.add(key)
         state.tree_id = ""
+        said(state)
     return state
 
 
@@ -158,9 +159,10 @@ class _TreeCheck:
             size = self._state.tree.size
             rows = self._database.query(sql, (*self._tree_id, size or _LEAST, PAGE_ROWS))
             self._page(rows)
-            yield
             if len(rows) < PAGE_ROWS:
                 break
+            if not self.findings:
+                yield
         if not self.findings:
             self._end()
 
