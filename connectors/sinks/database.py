@@ -76,6 +76,11 @@ class Database(Protocol):
     def migrate(self) -> None:
         """Bring the tables up to date; only under the lock."""
 
+    def grant_writer(self, role: str) -> None:
+        """Let ``role`` do what a sink does, and no more: events and tiles it may only insert and read. Raises
+        :class:`DatabaseError`, also where a database has no roles.
+        """
+
     def offsets(self) -> dict[Partition, int]:
         """The next offset to read, per topic and partition."""
 
@@ -206,6 +211,13 @@ def missing_tables(shown: str) -> DatabaseError:
 def too_new(shown: str) -> DatabaseError:
     """The database was brought up to date by a newer program."""
     return DatabaseError(f"{shown} was brought up to date by a newer version of this program: run that version")
+
+
+def migration_hashes(name: str) -> set[str]:
+    """What yoyo calls the migrations of ``migrations/<name>``."""
+    import yoyo
+
+    return {migration.hash for migration in yoyo.read_migrations(str(Path(__file__).parent / "migrations" / name))}
 
 
 def apply_migrations(backend: Any, name: str, shown: str) -> None:

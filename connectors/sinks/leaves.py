@@ -22,6 +22,10 @@ HEAD = (
     "INSERT INTO audit_heads (tenant, shard, size, note) VALUES (?, ?, ?, ?)"
     " ON CONFLICT (tenant, shard) DO UPDATE SET size = excluded.size, note = excluded.note"
 )
+#: Whether there are rows of before there were trees. Later ones without a leaf are somebody else's, and told by a check.
+EARLIER = (
+    "SELECT EXISTS (SELECT * FROM payment_events WHERE leaf_index IS NULL) AND NOT EXISTS (SELECT * FROM audit_trees)"
+)
 #: Rows of before there were trees that are brought into them at a time.
 EARLIER_ROWS = 5_000
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any, ClassVar, NoReturn, get_args, get_type_hints
+from typing import Any, ClassVar, LiteralString, NoReturn, get_args, get_type_hints
 
 import psycopg
-from psycopg import errors
+from psycopg import errors, sql
 
 from connectors.proofs.appending import Growth
 from connectors.sinks.database import (
@@ -26,13 +26,14 @@ from connectors.sinks.database import (
     Partition,
     StoredHead,
     apply_migrations,
+    migration_hashes,
     missing_tables,
     read_offsets,
     shown_url,
     store_offsets,
     upsert_sql,
 )
-from connectors.sinks.leaves import HEAD, forest_of, grown, in_parts, store_growth
+from connectors.sinks.leaves import EARLIER, HEAD, forest_of, grown, in_parts, store_growth
 from connectors.sinks.rows import Columns, EventRow, PaymentState
 
 #: Advisory lock of the sink: the first eight bytes of "ptr-audit-sink", big endian.
@@ -70,6 +71,12 @@ _NEW_EVENTS = (
 _COPY_TILES = b"COPY audit_tiles (tenant, shard, level, number, hashes) FROM STDIN (FORMAT binary)"
 _TILE_TYPES = ["text", "int8", "int8", "int8", "bytea"]
 _UPSERT_PAYMENTS = upsert_sql(f"SELECT {STATE_COLUMNS} FROM incoming_states").encode()  # noqa: S608
+#: Of the role that a sink connects as, by tables.
+_WRITER_RIGHTS: dict[LiteralString, LiteralString] = {
+    "payment_events, audit_tiles": "SELECT, INSERT",
+    "payments, sink_offsets, audit_trees, audit_heads": "SELECT, INSERT, UPDATE",
+    "_yoyo_migration": "SELECT",
+}
 _TYPES: dict[object, str] = {str: "text", int: "int8", float: "float8", bytes: "bytea"}
 
 
@@ -115,7 +122,10 @@ class PostgresDatabase:
             raise DatabaseBusyError(f"{self.shown}: another sink writes to this database")
 
     def migrate(self) -> None:
-        """Bring the tables up to date."""
+        """Bring the tables up to date. Where they are, nothing is done that a role without other rights could not do."""
+        if self._is_up_to_date():
+            self._add_earlier_rows()
+            return
         from yoyo.backends.core.postgresql import PostgresqlPsycopgBackend
         from yoyo.connections import parse_uri
 
@@ -131,9 +141,23 @@ class PostgresDatabase:
             apply_migrations(Backend(parse_uri("postgresql+psycopg:///"), "_yoyo_migration"), "postgresql", self.shown)
             self._add_earlier_rows()
 
+    def _is_up_to_date(self) -> bool:
+        if not self.query("SELECT to_regclass('_yoyo_migration') IS NOT NULL")[0][0]:
+            return False
+        applied = self.query("SELECT migration_hash FROM _yoyo_migration")
+        return {found for (found,) in applied} == migration_hashes("postgresql")
+
+    def grant_writer(self, role: str) -> None:
+        """Grant what :data:`_WRITER_RIGHTS` says, and take back everything else; only the owner can."""
+        name = sql.Identifier(role)
+        with self._translated(), self._connection.transaction():
+            for tables, rights in _WRITER_RIGHTS.items():
+                self._connection.execute(sql.SQL("REVOKE ALL ON {} FROM {}").format(sql.SQL(tables), name))
+                self._connection.execute(sql.SQL("GRANT {} ON {} TO {}").format(sql.SQL(rights), sql.SQL(tables), name))
+
     def _add_earlier_rows(self) -> None:
         """Rows of before there were trees become their first leaves, in the order of Kafka's times."""
-        if self.query("SELECT EXISTS (SELECT * FROM audit_trees)")[0][0]:
+        if not self.query(EARLIER)[0][0]:
             return
         place = b"UPDATE payment_events SET leaf_index = %s WHERE tenant = %s AND payment_id = %s AND event_id = %s"
         try:

@@ -34,7 +34,7 @@ from connectors.sinks.database import (
     store_offsets,
     upsert_sql,
 )
-from connectors.sinks.leaves import HEAD, TILE, forest_of, grown, in_parts, store_growth
+from connectors.sinks.leaves import EARLIER, HEAD, TILE, forest_of, grown, in_parts, store_growth
 from connectors.sinks.rows import Columns, EventRow, PaymentState, tells_state
 
 #: How long a statement waits for another process (a reader that checkpoints, a backup).
@@ -158,10 +158,14 @@ class SqliteDatabase:
             apply_migrations(Backend(parse_uri("sqlite:///audit"), "_yoyo_migration"), "sqlite", self.shown)
             self._add_earlier_rows()
 
+    def grant_writer(self, role: str) -> None:
+        """Not possible."""
+        raise DatabaseError(f"{self.shown}: an SQLite file has no roles; its mode says who may write")
+
     def _add_earlier_rows(self) -> None:
         """Rows of before there were trees become their first leaves, in the order in which they came."""
         execute = self._connection.execute
-        if execute("SELECT EXISTS (SELECT * FROM audit_trees)").fetchone()[0]:
+        if not self.query(EARLIER)[0][0]:
             return
         try:
             with self._transaction():

@@ -83,7 +83,7 @@ def _is_text(value: object) -> bool:
 def verify_database(
     database: Database, heads: list[Head], state: State | None = None, *, said: Callable[[State], None] = lambda _: None
 ) -> State:
-    """Check every row against ``heads``, which must be signed and in the order of sizes; ``said`` is called after each page and tree.
+    """Check every row against ``heads``, which must be signed, in the order of sizes; ``said`` comes after each page and tree.
 
     ``state`` goes on from where an earlier check of the same database and heads was.
     """

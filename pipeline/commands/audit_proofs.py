@@ -76,6 +76,23 @@ def keygen(file: Path, name: str, as_json: bool) -> None:
 
 
 @audit.command()
+@click.option("--writer", metavar="ROLE", help="Let this role of PostgreSQL write as a sink does, and no more.")
+@database_option
+def migrate(writer: str | None, database: str | None) -> None:
+    """Bring the audit tables up to date, as their owner; `ptr audit-sink` then needs to be nobody else than the writer.
+
+    ROLE may insert events and tiles of trees, and read them; it may neither change nor remove one.
+    """
+    settings = settings_with(database=database)
+    with _errors(), closing(open_database(settings.database, create=True)) as opened:
+        opened.lock()
+        opened.migrate()
+        if writer is not None:
+            opened.grant_writer(writer)
+        click.echo(f"{opened.shown} is up to date" + (f", and {writer} may write" if writer else ""))
+
+
+@audit.command()
 @click.option("--tenant", help="Of one tenant (default: all).")
 @database_option
 @json_option

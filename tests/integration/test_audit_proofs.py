@@ -314,7 +314,11 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """A new database of each kind."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path}/audit.db"
-    server, name = request.getfixturevalue("server"), f"d{random.randrange(1 << 60)}"
+    return a_postgres_database(request.getfixturevalue("server"))
+
+
+def a_postgres_database(server: pg.Postgres) -> str:
+    name = f"d{random.randrange(1 << 60)}"
     with closing(psycopg.connect(server.url, autocommit=True)) as connection:
         connection.execute(f"CREATE DATABASE {name}".encode())
     return f"{server.url.rsplit('/', 1)[0]}/{name}"
@@ -335,6 +339,44 @@ def test_repeats_leave_no_gap_in_the_tree(url: str) -> None:
         state = verify_database(database, heads)
         assert (state.findings, state.rows, state.unsigned) == ([], new, 0)
         assert new == 7 * 12
+
+
+@pytest.mark.postgres
+def test_the_writing_role_may_only_insert_and_read(server: pg.Postgres) -> None:
+    """It is not the owner: a sink runs with it, and no event and no tile can be changed or removed with it."""
+    owner = a_postgres_database(server)
+    made = CliRunner().invoke(main, ["audit", "migrate", "--database", owner])
+    assert made.exit_code == 0, made.output
+    with closing(psycopg.connect(owner, autocommit=True)) as connection:
+        connection.execute("CREATE ROLE sink_writer LOGIN PASSWORD 'w'")
+        connection.execute("GRANT ALL ON payment_events TO sink_writer")
+    made = CliRunner().invoke(main, ["audit", "migrate", "--writer", "sink_writer", "--database", owner])
+    assert made.exit_code == 0, made.output
+    writer = owner.replace(f"postgres:{server.password}@", "sink_writer:w@")
+    with closing(open_database(writer, create=True)) as database:
+        database.lock()
+        database.migrate()
+        for number in range(20):
+            assert write(database, number) == 7
+        assert write_again(database, 3, 140) == 0
+        HeadSigner(Signer(LOG, bytes(32)), 0, None, None).sign(database)
+    statements = [
+        f"{verb} {table}{rest}"
+        for table in ("payment_events", "audit_tiles")
+        for verb, rest in (("DELETE FROM", ""), ("TRUNCATE", ""), ("DROP TABLE", ""), ("UPDATE", " SET tenant = 'x'"))
+    ]
+    with closing(psycopg.connect(writer, autocommit=True)) as connection:
+        for statement in [*statements, "DELETE FROM payments", "ALTER TABLE payment_events DISABLE TRIGGER USER"]:
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                connection.execute(statement.encode())
+    refused(
+        CliRunner().invoke(main, ["audit", "migrate", "--writer", "nobody_such", "--database", owner]), "does not exist"
+    )
+
+
+def write_again(database: Database, number: int, offset: int) -> int:
+    rows = rows_of(number, offset)
+    return database.write(Batch(rows, states(rows), {("t", 0): (offset, offset + 7)}))
 
 
 def append_until_killed(url: str, key: Path, heads: Path, ready: Any) -> None:
