@@ -66,6 +66,10 @@ def keygen(file: Path, name: str, as_json: bool) -> None:
     """Make the key that signs heads in FILE, and its public half in FILE.pub.
 
     Give FILE.pub to whoever is to check, and FILE to nobody: name it in PTR_AUDIT_KEY_FILE. No file is overwritten.
+
+    \b
+    Examples:
+      ptr audit keygen secrets/audit.key --name audit.example.com
     """
     with _errors():
         public = make_key(file, name)
@@ -82,6 +86,11 @@ def migrate(writer: str | None, database: str | None) -> None:
     """Bring the audit tables up to date, as their owner; `ptr audit-sink` then needs to be nobody else than the writer.
 
     ROLE may insert events and tiles of trees, and read them; it may neither change nor remove one.
+
+    \b
+    Examples:
+      ptr audit migrate
+      ptr audit migrate --writer ptr_sink --database postgresql://owner@db.internal/audit
     """
     settings = settings_with(database=database)
     with _errors(), closing(open_database(settings.database, create=True)) as opened:
@@ -97,7 +106,13 @@ def migrate(writer: str | None, database: str | None) -> None:
 @database_option
 @json_option
 def head(tenant: str | None, database: str | None, as_json: bool) -> None:
-    """Print the last signed heads: keep them elsewhere, and check later with `ptr audit verify --heads`."""
+    """Print the last signed heads: keep them elsewhere, and check later with `ptr audit verify --heads`.
+
+    \b
+    Examples:
+      ptr audit head > kept/heads.txt
+      ptr audit head --tenant acme --json
+    """
     with _errors(), _opened(settings_with(database=database)) as opened:
         notes = signed_heads(opened, tenant)
         if not notes:
@@ -121,6 +136,10 @@ def prove(tenant: str, payment: str, database: str | None, as_json: bool) -> Non
 
     It is checked with `ptr audit verify`, or without this program: connectors/proofs/verifier.py needs Python alone. It holds
     the whole rows, personal data too. (It is always JSON; --json indents it.)
+
+    \b
+    Examples:
+      ptr audit prove acme order-1001 > order-1001.json
     """
     with _errors(), _opened(settings_with(database=database)) as opened:
         bundle = bundle_of(opened, tenant, payment)
@@ -159,6 +178,12 @@ def verify(
 
     A database is checked against heads that were kept elsewhere. What was changed, removed, inserted or moved since they were
     signed is found, and the first wrong row of each tree is named. Ends with 1 when something is wrong.
+
+    \b
+    Examples:
+      ptr audit verify order-1001.json --key audit.key.pub
+      ptr audit verify --database sqlite:///var/audit.db --heads kept/heads.txt --key audit.key.pub
+      ptr audit verify --database sqlite:///var/audit.db --heads kept/heads.txt --resume var/check.json
     """
     if (bundle is None) == (database is None):
         raise click.UsageError("give either a bundle or --database")
@@ -296,6 +321,10 @@ def consistency(old: Path, new: Path, database: str | None, key_file: Path | Non
     """Prove from the database that the trees of the heads in OLD became those in NEW by appending only.
 
     Both are files of signed heads; of several of one tree the largest counts. --json prints the proofs of RFC 6962.
+
+    \b
+    Examples:
+      ptr audit consistency kept/january.txt kept/heads.txt
     """
     settings = settings_with(database=database)
     with _errors():
