@@ -19,9 +19,11 @@ from connectors.sinks.database import Database, StoredHead
 from pipeline.settings import BrokerAccess, client_config
 from pipeline.topics import HEADS
 
+#: Trees without a head of their size, or with one of a log of another name: the key was replaced.
 _GROWN = (
     "SELECT t.tenant, t.shard, t.size, t.open_tiles FROM audit_trees t"
     " LEFT JOIN audit_heads h ON h.tenant = t.tenant AND h.shard = t.shard WHERE h.size IS NULL OR h.size < t.size"
+    " OR substr(h.note, 1, ?) <> ?"
     " ORDER BY t.tenant, t.shard"
 )
 _LAST = "SELECT tenant, shard, size, note FROM audit_heads ORDER BY tenant, shard"
@@ -45,13 +47,14 @@ class HeadSigner:
         The first time the last heads are handed out again: a kill may have come between storing and handing out.
         Raises what :meth:`Database.write_heads` and :meth:`HeadsFile.append` raise.
         """
-        at = time.monotonic()
+        at, prefix = time.monotonic(), f"{self._signer.public.name}/"
         if self._due_at is None:
-            self._hand_out([StoredHead._make(row) for row in database.query(_LAST)])
+            last = [StoredHead._make(row) for row in database.query(_LAST)]
+            self._hand_out([head for head in last if head.note.startswith(prefix)])
         elif at < self._due_at and not now:
             return 0
         self._due_at = at + self._every_s
-        heads = [self._head(*row) for row in database.query(_GROWN)]
+        heads = [self._head(*row) for row in database.query(_GROWN, (len(prefix), prefix))]
         if heads:
             database.write_heads(heads)
             self._hand_out(heads)

@@ -12,8 +12,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from connectors.proofs.appending import leaf_of
+from connectors.proofs.keys import is_signature
 from connectors.proofs.trees import TILE_WIDTH, Tree, TreeDamagedError, TreeId, hashes_of, subtree_root
-from connectors.proofs.verifier import COLUMNS, EVENT_ID, PAYMENT_ID, TENANT, Head, ProofError, tree_of
+from connectors.proofs.verifier import COLUMNS, EVENT_ID, PAYMENT_ID, TENANT, Head, ProofError, PublicKey, tree_of
 from connectors.sinks.database import Database
 from connectors.sinks.leaves import TREE
 from connectors.sinks.proving import UnprovenError, prover_of
@@ -346,11 +347,13 @@ class _TreeCheck:
         self.findings.append(self._finding(first, last, what, row, is_row=is_row))
 
 
-def kept_in(database: Database, opened: Callable[[str], Head]) -> list[Head]:
-    """The last heads in the database itself, opened by ``opened``. Raises :class:`ProofError` for one that was changed."""
+def kept_in(database: Database, key: PublicKey) -> list[Head]:
+    """The last heads of the log of ``key`` in the database itself. Raises :class:`ProofError` for one that was changed."""
     heads = []
     for tenant, shard, note in database.query("SELECT tenant, shard, note FROM audit_heads"):
-        head = opened(note)
+        if not note.startswith(f"{key.name}/"):
+            continue  # Signed before the key was replaced.
+        head = key.open(note, is_signature)
         if tree_of(head.origin) != (tenant, shard):
             raise ProofError(f"audit_heads was changed: the head of {head.origin} is under another tree")
         heads.append(head)

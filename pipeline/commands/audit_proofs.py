@@ -15,7 +15,7 @@ import click
 import msgspec
 
 from connectors.proofs.heads import HeadsFileError, read_heads
-from connectors.proofs.keys import KeyFileError, is_signature, make_key, public_path, read_public
+from connectors.proofs.keys import KeyFileError, make_key, public_path, read_public
 from connectors.proofs.verifier import Head, ProofError, PublicKey, parse_note, tree_of, verify_bundle
 from connectors.sinks.database import Database, DatabaseError, open_database
 from connectors.sinks.proving import UnprovenError, bundle_of, growth_of, signed_heads
@@ -232,7 +232,7 @@ def _verify_database(
     database: Database, heads: list[Head], key: PublicKey, resume_file: Path | None, as_json: bool
 ) -> None:
     # Heads in the database are signed too: they cover what is newer than those that were kept.
-    both = sorted({*heads, *kept_in(database, lambda note: key.open(note, is_signature))})
+    both = sorted({*heads, *kept_in(database, key)})
     progress = _Progress(database, both, resume_file)
     state = verify_database(database, both, progress.state, said=progress)
     progress.end()

@@ -262,6 +262,24 @@ def test_keys_are_never_overwritten_and_for_their_owner_only(tmp_path: Path) -> 
         assert text.split("+")[4].strip()[:20] not in str(error.value)
 
 
+def test_after_a_new_key_every_tree_is_signed_anew_and_old_heads_hold(log: Log) -> None:
+    """Also a tree that does not grow any more; the old public key still checks what was kept."""
+    old_key, old_heads = log.key, log.heads
+    log.key, log.heads = log.folder / "new.key", log.folder / "new-heads.txt"
+    make_key(log.key, "audit-2.example.com")
+    log.grow(0)
+    assert len(log.ptr("head").stdout.split("\n\n")) == 2 * 10 + 1
+    with closing(open_database(log.url, create=True)) as database:
+        signing = HeadSigner(read_signer(log.key), 0, HeadsFile(log.heads), None)
+        assert signing.sign(database) == 10
+        assert signing.sign(database) == 0
+        signing.close()
+    assert log.ptr("verify", str(log.bundle(3))).exit_code == 0
+    assert log.ptr("verify", "--database", log.url).exit_code == 0
+    arguments = ("--heads", str(old_heads), "--key", f"{old_key}.pub")
+    assert log.ptr("verify", "--database", log.url, *arguments).exit_code == 0
+
+
 def test_a_torn_head_is_cut_off_and_the_next_is_whole(tmp_path: Path) -> None:
     """A loss of power leaves any part of the last head."""
     signer, path = Signer(LOG, bytes(32)), tmp_path / "heads.txt"
