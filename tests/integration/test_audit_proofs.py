@@ -37,7 +37,8 @@ from tests.integration import postgres as pg
 from tests.integration.test_sqlite_audit import CODEC, MAPPER, ids, states
 
 LOG = "audit.example.com"
-KILLS = 10
+#: More statements than one transaction and its heads take.
+KILLS = 30
 
 
 def rows_of(number: int, first_offset: int) -> list[Columns]:
@@ -397,47 +398,66 @@ def write_again(database: Database, number: int, offset: int) -> int:
     return database.write(Batch(rows, states(rows), {("t", 0): (offset, offset + 7)}))
 
 
-def append_until_killed(url: str, key: Path, heads: Path, ready: Any) -> None:
-    """What the sink does, without Kafka."""
+def append_until_killed(url: str, key: Path, heads: Path, statement: int) -> None:
+    """What the sink does, without Kafka: killed just before it executes its ``statement``-th statement."""
+    left = statement
+
+    def count(*_: object) -> None:
+        nonlocal left
+        left -= 1
+        if not left:
+            os.kill(os.getpid(), signal.SIGKILL)
+
     database = open_database(url, create=True)
-    for _ in range(100):
+    for _ in range(500):
         try:
             database.lock()
             break
         except DatabaseBusyError:  # the server has not noticed yet that the one before is gone
             time.sleep(0.02)
-    database.migrate()
     signing = HeadSigner(read_signer(key), 0, HeadsFile(heads), None)
     number = database.offsets().get(("t", 0), 0) // 7
+    if url.startswith("sqlite"):
+        database._connection.set_trace_callback(count)  # type: ignore[attr-defined]
+    else:
+        for name in ("execute", "executemany", "copy"):
+            setattr(psycopg.Cursor, name, counted(getattr(psycopg.Cursor, name), count))
     while True:
         write(database, number)
         signing.sign(database)
-        ready.set()
         number += 1
 
 
-def test_killed_in_the_middle_rows_and_trees_agree(url: str, tmp_path: Path) -> None:
-    """At seeded moments, again and again: every row once, every head that left holds."""
+def counted(method: Any, count: Any) -> Any:
+    def counting(*arguments: Any, **named: Any) -> Any:
+        count()
+        return method(*arguments, **named)
+
+    return counting
+
+
+def test_killed_before_any_statement_rows_and_trees_agree(url: str, tmp_path: Path) -> None:
+    """Before each of the statements of a transaction and of a head, in a seeded order: every row once, every head holds."""
     key, heads = tmp_path / "audit.key", tmp_path / "heads.txt"
     make_key(key, LOG)
-    rng, ready = random.Random(11), multiprocessing.get_context("fork").Event()
     with closing(open_database(url, create=True)) as database:
         database.migrate()
-    for _ in range(KILLS):
-        process = multiprocessing.get_context("fork").Process(target=append_until_killed, args=(url, key, heads, ready))
-        ready.clear()
+        write(database, 0)
+    statements = list(range(1, KILLS + 1))
+    random.Random(11).shuffle(statements)
+    for statement in statements:
+        process = multiprocessing.get_context("fork").Process(
+            target=append_until_killed, args=(url, key, heads, statement)
+        )
         process.start()
-        assert ready.wait(20)
-        time.sleep(rng.uniform(0.005, 0.15))
-        assert process.is_alive()
-        os.kill(process.pid or 0, signal.SIGKILL)
-        process.join()
+        process.join(60)
+        assert process.exitcode == -signal.SIGKILL
         with closing(open_database(url)) as database:
-            written = database.offsets().get(("t", 0), 0)
-            kept = read_heads(heads, read_public(Path(f"{key}.pub"))) if heads.exists() and heads.read_text() else []
+            written = database.offsets()["t", 0]
+            kept = read_heads(heads, read_public(Path(f"{key}.pub"))) if heads.read_text() else []
             state = verify_database(database, kept)
-            assert (state.findings, state.rows) == ([], written)
-    assert written >= 7 * KILLS
+            assert (state.findings, state.rows) == ([], written), statement
+    assert written > 7
 
 
 def test_rows_of_before_there_were_trees_are_in_them(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
