@@ -27,6 +27,8 @@ _GROWN = (
     " ORDER BY t.tenant, t.shard"
 )
 _LAST = "SELECT tenant, shard, size, note FROM audit_heads ORDER BY tenant, shard"
+#: Trouble with the topic is said again after this time.
+SAY_AGAIN_S = 10.0
 #: How long the topic is waited for when the sink stops.
 FLUSH_S = 5.0
 
@@ -83,7 +85,8 @@ class HeadsTopic:
 
     def __init__(self, brokers: BrokerAccess | str, say: Callable[[str], None], topic: str = HEADS.name) -> None:
         self._topic = topic
-        self._say = say
+        self._tell = say
+        self._told_at = -SAY_AGAIN_S
         self._producer = Producer(
             client_config(brokers)
             | {"enable.idempotence": True, "acks": "all", "log_level": 0, "error_cb": lambda error: None}
@@ -104,6 +107,12 @@ class HeadsTopic:
         """Wait a little for what is under way."""
         if left := self._producer.flush(FLUSH_S):
             self._say(f"{left} signed heads did not reach {self._topic}")
+
+    def _say(self, line: str) -> None:
+        now = time.monotonic()
+        if now - self._told_at >= SAY_AGAIN_S:
+            self._told_at = now
+            self._tell(line)
 
     def _on_delivery(self, error: Any, message: Any) -> None:
         if error is not None:
