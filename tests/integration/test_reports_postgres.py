@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from connectors.sinks.database import open_database
-from pipeline.commands.report import REPORTS
+from pipeline.commands.report_making import REPORTS
 from tests.integration import postgres as pg
 from tests.unit import test_report
 from tests.unit.test_fraud_report import report_of, some_events, write

@@ -22,7 +22,8 @@ from hypothesis import strategies as st
 
 from connectors.sinks import report_events
 from connectors.sinks.database import Database, open_database
-from pipeline.commands.report import REPORTS, report
+from pipeline.commands.report import report
+from pipeline.commands.report_making import REPORTS
 from pipeline.reports.events import Days, UnknownZoneError
 from pipeline.reports.sheet import Sheet
 from pipeline.reports.sheet_files import csv_of
@@ -60,15 +61,13 @@ def some_events(seed: int, payments: int) -> list[tuple[Record, int]]:
             said = rng.choice(["paid", "pending", "declined", "unsent"])
             answer = a_fact(PaymentAnswered, ask=ask, outcome=said, called=True, answered_at_ms=at_ms, **about)
             events.append((answer, at_ms))
-        ended = PaymentCompleted(
-            event_id=f"{about['tenant']}|p{number}|completed",
+        ended = a_completed(
+            number,
+            at_ms,
             tenant=about["tenant"],
-            payment_id=about["payment_id"],
             outcome=outcome,
             reason="" if outcome in ("paid", "authorized") else rng.choice(["no_funds", "limit"]),
             stage="plugin" if asked else "screening",
-            rule_version=1,
-            requested_at_ms=at_ms,
             received_at_ms=at_ms - rng.randrange(1, 100_000),
             amount_minor=amount,
             currency=about["currency"],
@@ -95,6 +94,18 @@ def some_events(seed: int, payments: int) -> list[tuple[Record, int]]:
             events.append((disputed, at_ms + 20 * HOUR_MS))
     rng.shuffle(events)
     return events
+
+
+def a_completed(number: int, at_ms: int, **named: Any) -> PaymentCompleted:
+    """A payment's outcome: paid at the first PIC."""
+    fields: dict[str, Any] = {"tenant": "acme", "outcome": "paid", "stage": "settlement", "pic": "one"} | named
+    return PaymentCompleted(
+        event_id=f"{fields['tenant']}|p{number}|completed",
+        payment_id=f"p{number}",
+        rule_version=1,
+        requested_at_ms=at_ms,
+        **({"received_at_ms": at_ms} | fields),
+    )
 
 
 def updated(about: dict[str, Any], name: str, kind: str, amount_minor: int, outcome: str) -> PaymentUpdated:
