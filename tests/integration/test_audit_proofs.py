@@ -494,3 +494,15 @@ def test_rows_of_before_there_were_trees_are_in_them(url: str, monkeypatch: pyte
         connection = database._connection  # type: ignore[attr-defined]
         with pytest.raises(Exception, match="append-only"):
             connection.execute("UPDATE payment_events SET reason = 'x'")
+
+
+def test_a_sink_whose_heads_cannot_be_signed_or_kept_does_not_start(tmp_path: Path) -> None:
+    """Nobody is left believing that heads are kept."""
+    key = tmp_path / "audit.key"
+    make_key(key, LOG)
+    for settings, words in (
+        ({"PTR_AUDIT_HEADS_FILE": "heads.txt"}, "without PTR_AUDIT_KEY_FILE no head is signed"),
+        ({"PTR_AUDIT_KEY_FILE": f"{key}.pub"}, "holds no private key"),
+        ({"PTR_AUDIT_KEY_FILE": str(key), "PTR_AUDIT_HEADS_FILE": str(tmp_path)}, "cannot write"),
+    ):
+        refused(CliRunner().invoke(main, ["audit-sink", "--once"], env=settings), words)
