@@ -14,6 +14,7 @@ COMMANDS = {
     "demo": ("demo", "demo", "Run the whole pipeline here, with traffic of its own."),
     "worker": ("worker", "worker", "Run stages of the pipeline."),
     "audit-sink": ("audit", "audit_sink", "Write the audit tables."),
+    "audit": ("audit_proofs", "audit", "Prove what the audit tables hold, and check it."),
     "submit": ("submit", "submit", "Post PTRs from a file."),
     "show": ("show", "show", "Tell the story of a payment."),
     "operations": ("operations", "operations", "Capture, void or refund a payment."),

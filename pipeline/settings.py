@@ -188,6 +188,12 @@ class Settings:
     lists: tuple[tuple[str, str], ...] = ()
     #: Audit database: sqlite:///FILE or postgresql://USER@HOST/DB.
     database: str = "sqlite:///var/audit.db"
+    #: File of the key that signs heads of the audit tables' trees (ptr audit keygen); empty: they are not signed.
+    audit_key_file: str = ""
+    #: File that signed heads are appended to; empty: none.
+    audit_heads_file: str = ""
+    #: Heads are signed so often, where trees grew; 0: after each transaction.
+    audit_heads_every_s: float = 5.0
     #: Confluent-compatible schema registry; empty: single-object encoding.
     schema_registry_url: str = ""
     #: Health pages and, with a token, web views. Port 0 takes a free one; -1 switches it off.
@@ -298,6 +304,7 @@ _READ = {
     # Kafka brokers refuse session time-outs below 6 s by default.
     "session_timeout_s": _between(6, 40),
     "watchdog_s": _between(5, 3600),
+    "audit_heads_every_s": _between(0, 3600),
     "pic_timeout_s": _between(0.01, 300),
     "fraud_model_timeout_s": _between(0.01, 60),
 }

@@ -154,6 +154,14 @@ EXCEPTIONS = Topic(
     },
 )
 
+# Read by outsiders, who need no schema: notes are text. In order: one partition.
+HEADS = Topic(
+    "heads.signed.v1",
+    "signed heads of the audit tables' trees, as notes of text; keyed by the tree's origin",
+    partitions=1,
+    config={"cleanup.policy": "delete", "retention.ms": str(30 * DAY_MS)},
+)
+
 TABLE_PAYMENTS = _table("payments", "what was asked and answered, by payment")
 TABLE_PAYER_PROFILES = _table("payer_profiles", "hourly buckets of payers")
 TABLE_PAYEE_PROFILES = _table("payee_profiles", "hourly buckets of payees")
@@ -208,6 +216,7 @@ def all_topics(pics: Iterable[str]) -> list[Topic]:
         LISTS,
         MODELS,
         EXCEPTIONS,
+        HEADS,
         TABLE_PAYMENTS,
         TABLE_PAYER_PROFILES,
         TABLE_PAYEE_PROFILES,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 from urllib.parse import unquote, urlsplit
 
 from connectors.sinks.rows import Columns, EventRow, PaymentState
@@ -48,6 +48,15 @@ class Batch:
     offsets: dict[Partition, tuple[int | None, int]] = field(default_factory=dict)
 
 
+class StoredHead(NamedTuple):
+    """A row of ``audit_heads``: the signed head of a tree at a size."""
+
+    tenant: str
+    shard: int
+    size: int
+    note: str
+
+
 class Database(Protocol):
     """An open audit database; :func:`open_database` gives one. Not for use by several threads at once."""
 
@@ -55,6 +64,11 @@ class Database(Protocol):
     shown: str
     #: Checks of what only this kind of database has: the name, and a SELECT of tenant and payment id of what is wrong.
     own_checks: ClassVar[dict[str, str]]
+    #: The columns of :class:`EventRow` in a SELECT, as they are stored: what a leaf covers.
+    stored_columns: ClassVar[str]
+    #: In a SELECT from ``payment_events``: 1 for a row under the number of its payment, 0 of another, -1 of none; NULL where
+    #: there are no numbers.
+    number_check: ClassVar[str]
 
     def lock(self) -> None:
         """Become the only sink of this database, until closed. Raises :class:`DatabaseBusyError`."""
@@ -62,11 +76,17 @@ class Database(Protocol):
     def migrate(self) -> None:
         """Bring the tables up to date; only under the lock."""
 
+    def grant_writer(self, role: str) -> None:
+        """Let ``role`` do what a sink does, and no more: events and tiles it may only insert and read. Raises
+        :class:`DatabaseError`, also where a database has no roles.
+        """
+
     def offsets(self) -> dict[Partition, int]:
         """The next offset to read, per topic and partition."""
 
     def write(self, batch: Batch) -> int:
-        """Write ``batch`` in one transaction and give how many events were new; the others were there already.
+        """Write ``batch`` and the leaves of its events in one transaction; gives how many events were new, the others
+        were there already.
 
         Raises :class:`DatabaseBusyError` when the stored offsets are not the expected ones, :class:`DatabaseAwayError`
         when it may or may not have been written (ask :meth:`offsets` after opening again), :class:`DatabaseError` when
@@ -90,6 +110,11 @@ class Database(Protocol):
     @staticmethod
     def is_about(event: str, payment: str) -> str:
         """``event``, of ``payment_events``, is under the ids of ``payment``, of ``payments``, whatever it tells."""
+
+    def write_heads(self, heads: Sequence[StoredHead]) -> None:
+        """Keep signed heads in place of the trees' earlier ones. When this returns, they and all that was written before
+        them outlast a loss of power: only then may a head leave this host. Raises as :meth:`write` does.
+        """
 
     def query(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
         """Rows of a SELECT whose parameters are written ``?``."""
@@ -155,12 +180,6 @@ def upsert_sql(values: str) -> str:
     )
 
 
-def insert_sql(values: str, *more_columns: str) -> str:
-    """``INSERT INTO payment_events <values>``: an event that is there already is left as it is."""
-    columns = ", ".join((EVENT_COLUMNS, *more_columns))
-    return f"INSERT INTO payment_events ({columns}) {values} ON CONFLICT DO NOTHING"
-
-
 def read_offsets(database: Database) -> dict[Partition, int]:
     """See :meth:`Database.offsets`."""
     return {(topic, partition): next_offset for topic, partition, next_offset in database.query(_READ_OFFSETS)}
@@ -192,6 +211,13 @@ def missing_tables(shown: str) -> DatabaseError:
 def too_new(shown: str) -> DatabaseError:
     """The database was brought up to date by a newer program."""
     return DatabaseError(f"{shown} was brought up to date by a newer version of this program: run that version")
+
+
+def migration_hashes(name: str) -> set[str]:
+    """What yoyo calls the migrations of ``migrations/<name>``."""
+    import yoyo
+
+    return {migration.hash for migration in yoyo.read_migrations(str(Path(__file__).parent / "migrations" / name))}
 
 
 def apply_migrations(backend: Any, name: str, shown: str) -> None:

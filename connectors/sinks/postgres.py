@@ -1,18 +1,20 @@
 """The audit database in PostgreSQL, through psycopg 3.
 
-Rows are copied, in binary, into temporary tables and inserted from there in one statement: that costs half of what a
-pipeline of single INSERTs costs. Temporary tables live in the session, so nothing is left behind.
+Events are copied, in binary, into their table: what a pipeline of single INSERTs costs more than twice. What needs more than
+that, payments' states and batches with repeats, goes through temporary tables, which live in the session: nothing is left
+behind.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any, ClassVar, NoReturn, get_args, get_type_hints
+from typing import Any, ClassVar, LiteralString, NoReturn, get_args, get_type_hints
 
 import psycopg
-from psycopg import errors
+from psycopg import errors, sql
 
+from connectors.proofs.appending import Growth
 from connectors.sinks.database import (
     EVENT_COLUMNS,
     STATE_COLUMNS,
@@ -22,15 +24,17 @@ from connectors.sinks.database import (
     DatabaseBusyError,
     DatabaseError,
     Partition,
+    StoredHead,
     apply_migrations,
-    insert_sql,
+    migration_hashes,
     missing_tables,
     read_offsets,
     shown_url,
     store_offsets,
     upsert_sql,
 )
-from connectors.sinks.rows import EventRow, PaymentState
+from connectors.sinks.leaves import EARLIER, HEAD, forest_of, grown, in_parts, store_growth
+from connectors.sinks.rows import Columns, EventRow, PaymentState
 
 #: Advisory lock of the sink: the first eight bytes of "ptr-audit-sink", big endian.
 LOCK_KEY = int.from_bytes(b"ptr-audi", "big")
@@ -53,10 +57,26 @@ _MAY_PASS = ("08", "40", "53", "55", "57", "58")
 #: Parts of libpq's messages (it gives no code) that waiting does not help.
 _HOPELESS = ("authentication failed", "no password supplied", "does not exist", "no pg_hba.conf entry")
 
-_COPY_EVENTS = f"COPY incoming_events ({EVENT_COLUMNS}) FROM STDIN (FORMAT binary)".encode()
+_COPY_EVENTS = f"COPY payment_events ({EVENT_COLUMNS}, leaf_index) FROM STDIN (FORMAT binary)".encode()
+_COPY_INCOMING = f"COPY incoming_events ({EVENT_COLUMNS}, leaf_index) FROM STDIN (FORMAT binary)".encode()
 _COPY_STATES = f"COPY incoming_states ({STATE_COLUMNS}) FROM STDIN (FORMAT binary)".encode()
-_INSERT_EVENTS = insert_sql(f"SELECT {EVENT_COLUMNS} FROM incoming_events").encode()  # noqa: S608
+#: The key that keeps repeats out.
+_EVENT_KEY = "payment_events_pkey"
+#: Of incoming events, whose leaf_index is their place among them here, those that are not there yet: the first of each.
+_NEW_EVENTS = (
+    b"SELECT DISTINCT ON (tenant, payment_id, event_id) leaf_index FROM incoming_events i WHERE NOT EXISTS"
+    b" (SELECT * FROM payment_events e WHERE (e.tenant, e.payment_id, e.event_id) = (i.tenant, i.payment_id, i.event_id))"
+    b" ORDER BY tenant, payment_id, event_id, leaf_index"
+)
+_COPY_TILES = b"COPY audit_tiles (tenant, shard, level, number, hashes) FROM STDIN (FORMAT binary)"
+_TILE_TYPES = ["text", "int8", "int8", "int8", "bytea"]
 _UPSERT_PAYMENTS = upsert_sql(f"SELECT {STATE_COLUMNS} FROM incoming_states").encode()  # noqa: S608
+#: Of the role that a sink connects as, by tables.
+_WRITER_RIGHTS: dict[LiteralString, LiteralString] = {
+    "payment_events, audit_tiles": "SELECT, INSERT",
+    "payments, sink_offsets, audit_trees, audit_heads": "SELECT, INSERT, UPDATE",
+    "_yoyo_migration": "SELECT",
+}
 _TYPES: dict[object, str] = {str: "text", int: "int8", float: "float8", bytes: "bytea"}
 
 
@@ -66,18 +86,22 @@ def _types(row: type[EventRow] | type[PaymentState]) -> list[str]:
     return [_TYPES[(*get_args(hint), hint)[0]] for hint in get_type_hints(row).values()]
 
 
-_EVENT_TYPES, _STATE_TYPES = _types(EventRow), _types(PaymentState)
+_EVENT_TYPES, _STATE_TYPES = [*_types(EventRow), "int8"], _types(PaymentState)
 
 
 class PostgresDatabase:
     """See :class:`connectors.sinks.database.Database`."""
 
     own_checks: ClassVar[dict[str, str]] = {}
+    #: The driver would parse JSON.
+    stored_columns: ClassVar[str] = EVENT_COLUMNS.replace('"payload"', '"payload"::text')
+    number_check: ClassVar[str] = "NULL"
 
     def __init__(self, url: str, *, create: bool) -> None:
         self.shown = shown_url(url)
         self._url = url
         self._has_incoming = False
+        self._forest = forest_of(self)
         with self._translated():
             self._connection = self._connect()
         try:
@@ -98,7 +122,10 @@ class PostgresDatabase:
             raise DatabaseBusyError(f"{self.shown}: another sink writes to this database")
 
     def migrate(self) -> None:
-        """Bring the tables up to date."""
+        """Bring the tables up to date. Where they are, nothing is done that a role without other rights could not do."""
+        if self._is_up_to_date():
+            self._add_earlier_rows()
+            return
         from yoyo.backends.core.postgresql import PostgresqlPsycopgBackend
         from yoyo.connections import parse_uri
 
@@ -112,6 +139,46 @@ class PostgresDatabase:
 
         with self._translated():
             apply_migrations(Backend(parse_uri("postgresql+psycopg:///"), "_yoyo_migration"), "postgresql", self.shown)
+            self._add_earlier_rows()
+
+    def _is_up_to_date(self) -> bool:
+        if not self.query("SELECT to_regclass('_yoyo_migration') IS NOT NULL")[0][0]:
+            return False
+        applied = self.query("SELECT migration_hash FROM _yoyo_migration")
+        return {found for (found,) in applied} == migration_hashes("postgresql")
+
+    def grant_writer(self, role: str) -> None:
+        """Grant what :data:`_WRITER_RIGHTS` says, and take back everything else; only the owner can."""
+        name = sql.Identifier(role)
+        with self._translated(), self._connection.transaction():
+            for tables, rights in _WRITER_RIGHTS.items():
+                self._connection.execute(sql.SQL("REVOKE ALL ON {} FROM {}").format(sql.SQL(tables), name))
+                self._connection.execute(sql.SQL("GRANT {} ON {} TO {}").format(sql.SQL(rights), sql.SQL(tables), name))
+
+    def _add_earlier_rows(self) -> None:
+        """Rows of before there were trees become their first leaves, in the order of Kafka's times."""
+        if not self.query(EARLIER)[0][0]:
+            return
+        place = b"UPDATE payment_events SET leaf_index = %s WHERE tenant = %s AND payment_id = %s AND event_id = %s"
+        try:
+            with self._connection.transaction(), self._connection.cursor() as cursor:
+                cursor.execute(b"ALTER TABLE payment_events DISABLE TRIGGER payment_events_no_update")
+                with self._connection.cursor("ptr_earlier") as earlier:
+                    earlier.execute(
+                        f"SELECT {self.stored_columns} FROM payment_events"  # noqa: S608
+                        " ORDER BY recorded_at_ms, tenant, payment_id, event_id".encode()
+                    )
+                    for rows in in_parts(iter(earlier)):
+                        growth = grown(self._forest, rows, self.shown)
+                        cursor.executemany(
+                            place, [(leaf, *row[:3]) for leaf, row in zip(growth.leaf_indexes, rows, strict=True)]
+                        )
+                        self._store_growth(cursor, growth)
+                        self._forest.keep(growth)
+                cursor.execute(b"ALTER TABLE payment_events ENABLE TRIGGER payment_events_no_update")
+        except BaseException:
+            self._forest = forest_of(self)
+            raise
 
     def offsets(self) -> dict[Partition, int]:
         """The next offset to read, per topic and partition."""
@@ -123,14 +190,45 @@ class PostgresDatabase:
             self._make_incoming()
             with self._connection.transaction(), self._connection.cursor() as cursor:
                 store_offsets(batch, lambda sql, values: cursor.execute(_percent(sql), values).rowcount, self.shown)
-                inserted = 0
-                if batch.events:
-                    _copy(cursor, _COPY_EVENTS, _EVENT_TYPES, batch.events)
-                    inserted = cursor.execute(_INSERT_EVENTS).rowcount
+                growth = self._insert(cursor, batch.events)
+                self._store_growth(cursor, growth)
                 if batch.states:
                     _copy(cursor, _COPY_STATES, _STATE_TYPES, batch.states)
                     cursor.execute(_UPSERT_PAYMENTS)
-        return inserted
+        self._forest.keep(growth)
+        return len(growth.leaf_indexes)
+
+    def write_heads(self, heads: Sequence[StoredHead]) -> None:
+        """Keep ``heads``, and sync the log, which holds all commits before."""
+        with self._translated(), self._connection.transaction(), self._connection.cursor() as cursor:
+            cursor.execute(b"SET LOCAL synchronous_commit = on")
+            cursor.executemany(_percent(HEAD), heads)
+
+    def _insert(self, cursor: psycopg.Cursor[Any], events: Sequence[Columns]) -> Growth:
+        """Insert the events that are not there yet, as leaves.
+
+        Repeats are rare: all are copied into the table, and only where one is refused, the new ones are found and copied anew.
+        """
+        growth = grown(self._forest, events, self.shown)
+        if not events:
+            return growth
+        try:
+            with self._connection.transaction():
+                _copy(cursor, _COPY_EVENTS, _EVENT_TYPES, _with_leaves(events, growth.leaf_indexes))
+        except errors.UniqueViolation as error:
+            if error.diag.constraint_name != _EVENT_KEY:
+                raise
+            _copy(cursor, _COPY_INCOMING, _EVENT_TYPES, _with_leaves(events, range(len(events))))
+            new = sorted(place for (place,) in cursor.execute(_NEW_EVENTS))
+            events = [events[place] for place in new]
+            growth = grown(self._forest, events, self.shown)
+            _copy(cursor, _COPY_EVENTS, _EVENT_TYPES, _with_leaves(events, growth.leaf_indexes))
+        return growth
+
+    def _store_growth(self, cursor: psycopg.Cursor[Any], growth: Growth) -> None:
+        store_growth(growth, lambda sql, values: cursor.execute(_percent(sql), values).rowcount, self.shown)
+        if growth.tiles:
+            _copy(cursor, _COPY_TILES, _TILE_TYPES, growth.tiles)
 
     @staticmethod
     def events_of(events: str) -> str:
@@ -210,7 +308,11 @@ def _percent(sql: str) -> bytes:
     return sql.replace("?", "%s").encode()
 
 
-def _copy(cursor: psycopg.Cursor[Any], sql: bytes, types: list[str], rows: Sequence[tuple[Any, ...]]) -> None:
+def _with_leaves(events: Sequence[Columns], leaf_indexes: Iterable[int]) -> Iterator[Columns]:
+    return ((*event, leaf) for event, leaf in zip(events, leaf_indexes, strict=True))
+
+
+def _copy(cursor: psycopg.Cursor[Any], sql: bytes, types: list[str], rows: Iterable[tuple[Any, ...]]) -> None:
     with cursor.copy(sql) as copy:
         copy.set_types(types)
         write = copy.write_row

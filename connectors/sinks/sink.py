@@ -18,6 +18,7 @@ from typing import Any
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 
+from connectors.proofs.heads import HeadsFileError
 from connectors.sinks.database import (
     Batch,
     Database,
@@ -28,6 +29,7 @@ from connectors.sinks.database import (
     open_database,
 )
 from connectors.sinks.rows import Columns, Mapper, PaymentState, RegistryAwayError, expired_row, state_of
+from connectors.sinks.signing import HeadSigner
 from pipeline.settings import BrokerAccess, client_config
 from pipeline.topics import COMPLETED
 from schemas.codec import Codec
@@ -70,6 +72,8 @@ class Status:
     repeated: int = 0
     unreadable: int = 0
     transactions: int = 0
+    #: Heads that were signed.
+    heads: int = 0
     #: Records that expired before they were read.
     expired: int = 0
     #: Records that wait, as far as the broker has told; None while nothing was read.
@@ -93,7 +97,7 @@ class AuditSink:
 
     ``once`` ends at what was the end of every topic at the start. ``say`` takes lines for the operator. A database that
     is away is waited for, ``give_up_after_s`` at most; a broker that is away is waited for without limit (with
-    ``once``: ``give_up_after_s``).
+    ``once``: ``give_up_after_s``). ``signer`` signs the trees of the rows, when it is due and at the end.
     """
 
     def __init__(
@@ -106,6 +110,7 @@ class AuditSink:
         once: bool = False,
         give_up_after_s: float = 300.0,
         batch_rows_max: int = BATCH_ROWS_MAX,
+        signer: HeadSigner | None = None,
         say: Callable[[str], None] = lambda line: None,
         on_status: Callable[[Status], None] | None = None,
         status_every_s: float = 10.0,
@@ -118,6 +123,7 @@ class AuditSink:
         self._once = once
         self._give_up_after_s = give_up_after_s
         self._batch_rows_max = batch_rows_max
+        self._signer = signer
         self._say = say
         self._on_status = on_status
         self._status_every_s = status_every_s
@@ -286,11 +292,27 @@ class AuditSink:
             if self._once and self._looked and self._is_at_end():
                 break
             self._read(stop)
+            self._sign(stop)
             if self._on_status is not None and now - status_at >= self._status_every_s:
                 status_at = now
                 self.status.lag = self._lag()
                 self._on_status(self.status)
+        self._sign(stop, now=True)
         self.status.lag = self._lag()
+
+    def _sign(self, stop: Event, *, now: bool = False) -> None:
+        """Sign what has grown; when the database went away, what is written later is signed with it."""
+        if self._signer is None or self._database is None:
+            return
+        started = time.monotonic()
+        try:
+            self.status.heads += self._signer.sign(self._database, now=now)
+        except HeadsFileError as error:
+            raise SinkError(f"{error}. Rows are written; heads are signed again at the next start.") from None
+        except DatabaseAwayError as error:
+            self._wait(error, started, self._give_up_after_s, stop)
+            if self._open(stop, self._give_up_after_s):
+                self._start_over()
 
     def _look_for_partitions(self, stop: Event) -> bool:
         """Assign partitions that are not yet; whether every topic is there."""

@@ -12,26 +12,29 @@ from __future__ import annotations
 import fcntl
 import os
 import sqlite3
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from itertools import islice
+from itertools import compress, islice
 from pathlib import Path
 from typing import Any, ClassVar, NoReturn
 
+from connectors.proofs.appending import Growth
 from connectors.sinks.database import (
+    EVENT_COLUMNS,
     STREAM_ROWS,
     Batch,
     DatabaseAwayError,
     DatabaseBusyError,
     DatabaseError,
     Partition,
+    StoredHead,
     apply_migrations,
-    insert_sql,
     missing_tables,
     read_offsets,
     store_offsets,
     upsert_sql,
 )
+from connectors.sinks.leaves import EARLIER, HEAD, TILE, forest_of, grown, in_parts, store_growth
 from connectors.sinks.rows import Columns, EventRow, PaymentState, tells_state
 
 #: How long a statement waits for another process (a reader that checkpoints, a backup).
@@ -43,6 +46,8 @@ PAGE_BYTES = 16 * 1024
 #: Checkpoint after 128 MiB, a few batches: pages of an index that several of them change are copied once.
 CHECKPOINT_PAGES = (128 << 20) // PAGE_BYTES
 
+#: What the driver says of text that is none.
+_NOT_UTF_8 = "Could not decode to UTF-8"
 _MAY_PASS = frozenset(
     {
         sqlite3.SQLITE_BUSY,
@@ -61,7 +66,14 @@ def _marks(columns: int) -> str:
     return f"VALUES ({', '.join('?' * columns)})"
 
 
-_INSERT_EVENT = insert_sql(_marks(len(EventRow._fields) + 1), "payment_number")
+_INSERT_EVENT = (
+    f"INSERT INTO payment_events ({EVENT_COLUMNS}, payment_number, leaf_index) {_marks(len(EventRow._fields) + 2)}"
+)
+#: What is there already, by these keys, is left as it is. They are named: two rows on one leaf are an error.
+_INSERT_NEW_EVENT = (
+    f"{_INSERT_EVENT} ON CONFLICT (payment_number, event_id) DO NOTHING"
+    " ON CONFLICT (tenant, payment_id, event_id) WHERE payment_number IS NULL DO NOTHING"
+)
 _UPSERT_PAYMENT = upsert_sql(_marks(len(PaymentState._fields)))
 _LAST_NUMBER = "SELECT COALESCE(MAX(number), 0) FROM payments"
 _NUMBERS_AFTER = "SELECT tenant, payment_id, number FROM payments WHERE number > ?"
@@ -79,6 +91,11 @@ class SqliteDatabase:
             " WHERE e.payment_number IS NOT NULL AND (e.tenant, e.payment_id) IS NOT (p.tenant, p.payment_id)"
         )
     }
+    stored_columns: ClassVar[str] = EVENT_COLUMNS
+    number_check: ClassVar[str] = (
+        "CASE WHEN payment_number IS NULL THEN -1 ELSE EXISTS (SELECT * FROM payments p WHERE p.number = payment_number"
+        " AND p.tenant = payment_events.tenant AND p.payment_id = payment_events.payment_id) END"
+    )
 
     def __init__(self, path: Path, *, create: bool) -> None:
         self.shown = f"sqlite:///{path}"
@@ -86,6 +103,7 @@ class SqliteDatabase:
         self._lock_file: int | None = None
         #: Of payments in the database, for certain, the oldest first.
         self._numbers: dict[tuple[str, str], int] = {}
+        self._forest = forest_of(self)
         if not create and not path.exists():
             raise DatabaseError(f"{self.shown}: there is no such file; `ptr audit-sink` makes it")
         with self._translated():
@@ -138,36 +156,113 @@ class SqliteDatabase:
 
         with self._translated():
             apply_migrations(Backend(parse_uri("sqlite:///audit"), "_yoyo_migration"), "sqlite", self.shown)
+            self._add_earlier_rows()
+
+    def grant_writer(self, role: str) -> None:
+        """Not possible."""
+        raise DatabaseError(f"{self.shown}: an SQLite file has no roles; its mode says who may write")
+
+    def _add_earlier_rows(self) -> None:
+        """Rows of before there were trees become their first leaves, in the order in which they came."""
+        execute = self._connection.execute
+        if not self.query(EARLIER)[0][0]:
+            return
+        try:
+            with self._transaction():
+                (trigger,) = execute("SELECT sql FROM sqlite_schema WHERE name = 'payment_events_no_update'").fetchone()
+                execute("DROP TRIGGER payment_events_no_update")
+                # By a list of their places: rows are not changed while they are read.
+                places = [place for (place,) in execute("SELECT rowid FROM payment_events ORDER BY rowid")]
+                select = f"SELECT {EVENT_COLUMNS} FROM payment_events WHERE rowid = ?"  # noqa: S608
+                for part in in_parts(zip(places, strict=True)):
+                    growth = grown(self._forest, [execute(select, place).fetchone() for place in part], self.shown)
+                    placed = [(leaf, *place) for leaf, place in zip(growth.leaf_indexes, part, strict=True)]
+                    self._connection.executemany("UPDATE payment_events SET leaf_index = ? WHERE rowid = ?", placed)
+                    self._store_growth(growth)
+                    self._forest.keep(growth)
+                execute(trigger)
+        except BaseException:
+            self._forest = forest_of(self)
+            raise
 
     def offsets(self) -> dict[Partition, int]:
         """The next offset to read, per topic and partition."""
         return read_offsets(self)
 
     def write(self, batch: Batch) -> int:
-        """Write ``batch``: all or nothing."""
+        """Write ``batch``: all or nothing.
+
+        Repeats are rare: only when one is refused, the new events are found, and written from the beginning without gaps. (A
+        savepoint for that would cost more than the rows: a copy of every page.)
+        """
+        with self._translated():
+            try:
+                return self._write(batch, batch.events)
+            except sqlite3.IntegrityError as error:
+                if error.sqlite_errorcode != sqlite3.SQLITE_CONSTRAINT_UNIQUE:
+                    raise
+            return self._write(batch, self._new_events(batch))
+
+    def _write(self, batch: Batch, events: Sequence[Columns]) -> int:
+        with self._transaction() as execute:
+            store_offsets(batch, lambda sql, values: execute(sql, values).rowcount, self.shown)
+            new = self._write_states(batch)
+            growth = grown(self._forest, events, self.shown)
+            self._connection.executemany(_INSERT_EVENT, self._numbered(events, growth.leaf_indexes, new))
+            self._store_growth(growth)
+        self._remember(new)
+        self._forest.keep(growth)
+        return len(events)
+
+    def _new_events(self, batch: Batch) -> list[Columns]:
+        """The events that are not there yet, the first of each."""
+        with self._transaction(keep=False) as execute:
+            rows = self._numbered(batch.events, [None] * len(batch.events), self._write_states(batch))
+            is_new = [execute(_INSERT_NEW_EVENT, row).rowcount == 1 for row in rows]
+        return list(compress(batch.events, is_new))
+
+    def _write_states(self, batch: Batch) -> dict[tuple[str, str], int]:
+        """Gives the numbers of payments that are new."""
+        execute = self._connection.execute
+        (last,) = execute(_LAST_NUMBER).fetchone()
+        self._connection.executemany(_UPSERT_PAYMENT, batch.states)
+        return {(tenant, payment): number for tenant, payment, number in execute(_NUMBERS_AFTER, (last,))}
+
+    @contextmanager
+    def _transaction(self, *, keep: bool = True) -> Iterator[Callable[..., sqlite3.Cursor]]:
+        """A transaction, committed at the end when ``keep``."""
+        execute = self._connection.execute
+        execute("BEGIN IMMEDIATE")
+        try:
+            yield execute
+            execute("COMMIT" if keep else "ROLLBACK")
+        except BaseException:
+            with suppress(sqlite3.Error):
+                execute("ROLLBACK")
+            raise
+
+    def write_heads(self, heads: Sequence[StoredHead]) -> None:
+        """Keep ``heads``, and sync the log, which holds all commits before."""
         execute = self._connection.execute
         with self._translated():
-            execute("BEGIN IMMEDIATE")
+            execute("PRAGMA synchronous = FULL")
             try:
-                store_offsets(batch, lambda sql, values: execute(sql, values).rowcount, self.shown)
-                (last,) = execute(_LAST_NUMBER).fetchone()
-                self._connection.executemany(_UPSERT_PAYMENT, batch.states)
-                new = {(tenant, payment): number for tenant, payment, number in execute(_NUMBERS_AFTER, (last,))}
-                rows = self._numbered(batch.events, new)
-                inserted = self._connection.executemany(_INSERT_EVENT, rows).rowcount if rows else 0
-                execute("COMMIT")
-            except BaseException:
-                with suppress(sqlite3.Error):
-                    execute("ROLLBACK")
-                raise
-        self._remember(new)
-        return inserted
+                with self._transaction():
+                    self._connection.executemany(HEAD, heads)
+            finally:
+                execute("PRAGMA synchronous = NORMAL")
 
-    def _numbered(self, events: Sequence[Columns], new: dict[tuple[str, str], int]) -> list[Columns]:
-        """``events`` with the numbers of their payments; those that are looked up come into ``new``."""
+    def _store_growth(self, growth: Growth) -> None:
+        store_growth(growth, lambda sql, values: self._connection.execute(sql, values).rowcount, self.shown)
+        self._connection.executemany(TILE, growth.tiles)
+
+    def _numbered(
+        self, events: Sequence[Columns], leaf_indexes: Sequence[int | None], new: dict[tuple[str, str], int]
+    ) -> list[Columns]:
+        """``events`` with the numbers of their payments and their leaves; numbers that are looked up come into ``new``."""
         known = self._numbers
         rows: list[Columns] = []
-        for event in events:
+        for event, leaf in zip(events, leaf_indexes, strict=True):
             number = None
             if tells_state(event):
                 payment = event[:2]
@@ -178,7 +273,7 @@ class SqliteDatabase:
             # fifth of the statement's price; a bytearray it takes as it is.
             a, b, c, d, e, f, g, h, i, j, k, o, p, avro, payload = event
             kept = None if avro is None else bytearray(avro)
-            rows.append((a, b, c, d, e, f, g, h, i, j, k, o, p, kept, payload, number))
+            rows.append((a, b, c, d, e, f, g, h, i, j, k, o, p, kept, payload, number, leaf))
         return rows
 
     def _number_of(self, payment: tuple[str, str]) -> int:
@@ -222,7 +317,17 @@ class SqliteDatabase:
     def query(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
         """Rows of a SELECT."""
         with self._translated():
-            return self._connection.execute(sql, parameters).fetchall()
+            try:
+                return self._connection.execute(sql, parameters).fetchall()
+            except sqlite3.OperationalError as error:
+                if _NOT_UTF_8 not in str(error):
+                    raise
+                # Only somebody else writes such text: it is read all the same, so that it can be told.
+                self._connection.text_factory = lambda data: data.decode("utf-8", "surrogateescape")
+                try:
+                    return self._connection.execute(sql, parameters).fetchall()
+                finally:
+                    self._connection.text_factory = str
 
     def stream(self, sql: str, parameters: Sequence[object] = ()) -> Generator[tuple[Any, ...]]:
         """Rows of a SELECT, some at a time."""

@@ -7,15 +7,20 @@ import json
 import signal
 import time
 from dataclasses import asdict
+from pathlib import Path
 from threading import Event
 from types import FrameType
 
 import click
 
+from connectors.proofs.heads import HeadsFile, HeadsFileError
+from connectors.proofs.keys import KeyFileError, read_signer
 from connectors.registry import RegistryError, open_registry
 from connectors.sinks.database import DatabaseError, shown_url
+from connectors.sinks.signing import HeadSigner, HeadsTopic
 from connectors.sinks.sink import AuditSink, SinkError, Status
 from pipeline.commands.shared import settings_with
+from pipeline.settings import Settings
 from pipeline.topics import audited
 from schemas.codec import Codec
 
@@ -42,7 +47,9 @@ def audit_sink(database: str | None, broker: str | None, once: bool, give_up_aft
 
     Runs until it is stopped (Ctrl-C, SIGTERM) and says every 10 seconds how far it is. It may be killed at any time:
     the rows and the place in Kafka are written in one transaction. One sink per database. The tables are made when
-    they are missing; rows of payment_events can be neither changed nor deleted.
+    they are missing; rows of payment_events can be neither changed nor deleted. Every row is a leaf of a Merkle tree; with
+    a key (PTR_AUDIT_KEY_FILE, see ptr audit keygen) the trees' heads are signed every few seconds, and go to the topic
+    heads.signed.v1 and to the file PTR_AUDIT_HEADS_FILE: keep them elsewhere.
 
     \b
     Examples:
@@ -53,6 +60,7 @@ def audit_sink(database: str | None, broker: str | None, once: bool, give_up_aft
     """
     chosen = settings_with(database=database, broker=broker)
     stop = Event()
+    signer = _signer_with(chosen)
     before = {number: signal.signal(number, _stopper(stop)) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         sink = AuditSink(
@@ -62,7 +70,8 @@ def audit_sink(database: str | None, broker: str | None, once: bool, give_up_aft
             Codec(open_registry(chosen.schema_registry_url)),
             once=once,
             give_up_after_s=give_up_after_s,
-            say=lambda line: click.echo(line, err=True),
+            signer=signer,
+            say=_say,
             on_status=_StatusLine(),
         )
         # Rows live for one batch and form no cycles: looking for garbage every 700 objects costs a tenth of the time.
@@ -75,10 +84,30 @@ def audit_sink(database: str | None, broker: str | None, once: bool, give_up_aft
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        if signer is not None:
+            signer.close()
     if as_json:
         click.echo(json.dumps({"database": shown_url(chosen.database), **asdict(sink.status)}))
     else:
         click.echo(_words(sink.status))
+
+
+def _say(line: str) -> None:
+    click.echo(line, err=True)
+
+
+def _signer_with(settings: Settings) -> HeadSigner | None:
+    """What signs heads, None without a key."""
+    if not settings.audit_key_file:
+        if settings.audit_heads_file:
+            raise click.ClickException("PTR_AUDIT_HEADS_FILE: without PTR_AUDIT_KEY_FILE no head is signed")
+        return None
+    try:
+        signer = read_signer(Path(settings.audit_key_file))
+        file = HeadsFile(Path(settings.audit_heads_file), _say) if settings.audit_heads_file else None
+    except (KeyFileError, HeadsFileError) as error:
+        raise click.ClickException(str(error)) from None
+    return HeadSigner(signer, settings.audit_heads_every_s, file, HeadsTopic(settings.access, _say))
 
 
 def _stopper(stop: Event) -> signal._HANDLER:

@@ -92,6 +92,7 @@ def test_topics_are_named_by_participle_and_version() -> None:
             r"parties\.([a-z]+)\.v1",
             r"models\.updated\.v1",
             r"fraud\.snoozed\.v1",
+            r"heads\.signed\.v1",
             r"pics\.controlled\.v1",
             r"reviews\.([a-z-]+)\.v1",
             r"exceptions\.granted\.v1",

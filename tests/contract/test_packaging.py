@@ -100,7 +100,9 @@ def test_what_runs_is_the_wheel(installed: Installed) -> None:
 )
 def test_the_wheel_has_what_is_compiled(installed: Installed, module: str, user: str) -> None:
     """Where the checkout has it."""
-    shown = installed.run("python", "-c", f"import {module} as native, {user} as user; print(user.COMPILED, native.__file__)")
+    shown = installed.run(
+        "python", "-c", f"import {module} as native, {user} as user; print(user.COMPILED, native.__file__)"
+    )
     compiled, where = shown.split()
     assert compiled == "True"
     assert Path(where).is_relative_to(installed.bin.parent)

@@ -21,10 +21,12 @@ from typing import Any
 import psycopg
 import pytest
 from click.testing import CliRunner
-from confluent_kafka import KafkaException, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 from yoyo.backends.base import DatabaseBackend
 
+from connectors.proofs.heads import HeadsFile, read_heads
+from connectors.proofs.keys import Signer
 from connectors.sinks import sink as sink_module
 from connectors.sinks.database import (
     STATE_COLUMNS,
@@ -37,8 +39,10 @@ from connectors.sinks.database import (
     open_database,
 )
 from connectors.sinks.rows import EventRow, Mapper, payment_state
+from connectors.sinks.signing import HeadSigner, HeadsTopic
 from connectors.sinks.sink import AuditSink, SinkError
 from connectors.sinks.story import count_check, outcome_counts, story
+from connectors.sinks.verifying import verify_database
 from pipeline import topics
 from pipeline.commands.show import show
 from pipeline.topics import COMPLETED
@@ -383,6 +387,34 @@ def test_a_stream_is_read_exactly(url: str, broker: str) -> None:
     check_exact(url, stream, 400)
     again, _ = run_once(url, broker, names)
     assert (again.status.events, again.status.transactions) == (0, 0)
+
+
+def test_signed_heads_reach_the_file_and_the_topic(url: str, broker: str, tmp_path: Path) -> None:
+    """When the sink ends, the heads in both cover every row; the next sink hands the last ones out again, and signs no more."""
+    stream = a_stream(unique() + "-", 4)
+    names = topics_of(stream)
+    heads_topic, signer, said = unique("heads"), Signer("audit.example.com", bytes(32)), list[str]()
+    make_topics(broker, names)
+    make_topics(broker, [heads_topic], 1)
+    post(broker, stream)
+    for _ in range(2):
+        signing = HeadSigner(
+            signer, 3600, HeadsFile(tmp_path / "heads.txt"), HeadsTopic(broker, said.append, topic=heads_topic)
+        )
+        sink, _ = run_once(url, broker, names, signer=signing)
+        signing.close()
+    assert sink.status.heads == 0
+    kept = read_heads(tmp_path / "heads.txt", signer.public)
+    with closing(open_database(url)) as opened:
+        state = verify_database(opened, kept)
+    assert (state.findings, state.rows, state.unsigned, said) == ([], 28, 0, [])
+    consumer = Consumer({"bootstrap.servers": broker, "group.id": "heads", "auto.offset.reset": "earliest"})
+    with closing(consumer):
+        consumer.assign([TopicPartition(heads_topic, 0, 0)])
+        found = consumer.consume(2 * len(kept), 20)
+    assert sorted({signer.public.open(one.value().decode()) for one in found}) == kept
+    assert all(one.value().startswith(one.key() + b"\n") for one in found)
+    assert len(found) == 2 * len(kept)
 
 
 def test_outcomes_are_read_first_and_change_nothing(

@@ -1,0 +1,159 @@
+"""Proofs from an audit database: a payment's rows under a signed head, and that a tree only grew since a head."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+from typing import Any
+
+from connectors.proofs.appending import leaf_of
+from connectors.proofs.trees import Prover, Tree, TreeDamagedError, TreeId
+from connectors.proofs.verifier import (
+    AVRO,
+    BUNDLE_FORMAT,
+    COLUMNS,
+    SHARD,
+    TENANT,
+    Head,
+    ProofError,
+    parse_note,
+    tree_of,
+    verify_consistency,
+    verify_inclusion,
+)
+from connectors.sinks.database import Database
+from connectors.sinks.leaves import TREE
+
+_TILE = "SELECT hashes FROM audit_tiles WHERE tenant = ? AND shard = ? AND level = ? AND number = ?"
+_HEAD = "SELECT note FROM audit_heads WHERE tenant = ? AND shard = ?"
+
+
+class UnprovenError(Exception):
+    """Something cannot be proven; the text says what and why."""
+
+
+class UnknownPaymentError(UnprovenError):
+    """The audit tables hold no row of the payment."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Growth:
+    """That the tree of ``old`` grew to that of ``new``: the proof of RFC 6962, hashes in base64."""
+
+    origin: str
+    old_size: int
+    old_root: str
+    size: int
+    root: str
+    proof: list[str]
+
+
+def signed_heads(database: Database, tenant: str | None = None) -> list[str]:
+    """The last signed head of each tree, or of each of ``tenant``, as notes."""
+    condition, values = ("", ()) if tenant is None else (" WHERE tenant = ?", (tenant,))
+    rows = database.query(f"SELECT note FROM audit_heads{condition} ORDER BY tenant, shard", values)  # noqa: S608
+    return [note for (note,) in rows]
+
+
+def bundle_of(database: Database, tenant: str, payment_id: str) -> dict[str, Any]:
+    """Every row of the payment with its proof: what the verifier takes, as JSON.
+
+    Raises :class:`UnknownPaymentError`, and :class:`UnprovenError` when a row is under no signed head yet, or rows and tree
+    do not agree.
+    """
+    rows = database.query(
+        f"SELECT {database.stored_columns}, leaf_index FROM payment_events e"  # noqa: S608
+        f' WHERE {database.events_of("e")} ORDER BY sequence, recorded_at_ms, topic, "partition", "offset"',
+        (tenant, payment_id),
+    )
+    if not rows:
+        raise UnknownPaymentError(f"{database.shown} holds no event of payment {payment_id} of {tenant}")
+    shards = sorted({row[SHARD] for row in rows})
+    notes = {shard: _note(database, (tenant, shard)) for shard in shards}
+    heads = {shard: parse_note(note)[0] for shard, note in notes.items()}
+    provers = {shard: prover_of(database, (tenant, shard)) for shard in shards}
+    items = [_item(row, heads[row[SHARD]], provers[row[SHARD]], shards.index(row[SHARD])) for row in rows]
+    return {
+        "format": BUNDLE_FORMAT,
+        "tenant": tenant,
+        "payment_id": payment_id,
+        "columns": COLUMNS,
+        "heads": [notes[shard] for shard in shards],
+        "rows": items,
+    }
+
+
+def _item(row: tuple[Any, ...], head: Head, prover: Prover, head_number: int) -> dict[str, Any]:
+    columns, leaf = list(row[: len(COLUMNS)]), row[len(COLUMNS)]
+    if leaf is None or leaf >= head.size:
+        raise UnprovenError(
+            f"rows of this payment are newer than the last signed head of {head.origin}, at {head.size}: is `ptr audit-sink`"
+            " running with its key? It signs every few seconds"
+        )
+    try:
+        proof = prover.inclusion(leaf, head.size)
+        verify_inclusion(leaf, head.size, leaf_of(columns), proof, head.root)
+    except (ProofError, TreeDamagedError, TypeError, ValueError) as error:
+        raise UnprovenError(
+            f"rows and tree of {columns[TENANT] or 'no tenant'} do not agree ({error}): something was changed. `ptr audit"
+            " verify --database` tells what"
+        ) from None
+    if columns[AVRO] is not None:
+        columns[AVRO] = base64.b64encode(columns[AVRO]).decode()
+    return {"head": head_number, "leaf_index": leaf, "proof": [_text(step) for step in proof], "row": columns}
+
+
+def growth_of(database: Database, old: Head, new: Head) -> Growth:
+    """The proof that the tree of ``old`` became that of ``new`` by appending only. Raises :class:`UnprovenError`."""
+    if new.size < old.size:
+        raise UnprovenError(
+            f"{old.origin}: the old head is at {old.size}, the new one at {new.size}: it is from the future"
+        )
+    prover = prover_of(database, tree_of(old.origin))
+    if prover.size < new.size:
+        raise UnprovenError(
+            f"{old.origin}: the head at {new.size} is from the future: {database.shown} holds {prover.size} rows of it"
+        )
+    try:
+        proof = prover.consistency(old.size, new.size)
+        verify_consistency(old.size, new.size, old.root, new.root, proof)
+    except (ProofError, TreeDamagedError) as error:
+        raise UnprovenError(f"{old.origin}: {error}: the log was rewritten between the two heads") from None
+    return Growth(
+        origin=old.origin,
+        old_size=old.size,
+        old_root=_text(old.root),
+        size=new.size,
+        root=_text(new.root),
+        proof=[_text(step) for step in proof],
+    )
+
+
+def prover_of(database: Database, tree_id: TreeId) -> Prover:
+    """Proofs from the tree tables of ``database``. Raises :class:`UnprovenError` when they are damaged."""
+
+    def read_tile(level: int, number: int) -> bytes:
+        found = database.query(_TILE, (*tree_id, level, number))
+        if not found:
+            raise TreeDamagedError(f"tile {number} of level {level} is missing")
+        return bytes(found[0][0])
+
+    found = database.query(TREE, tree_id)
+    try:
+        return Prover(Tree.load(*found[0]) if found else Tree(), read_tile)
+    except TreeDamagedError as error:
+        raise UnprovenError(f"{database.shown}: {error}: was it changed?") from None
+
+
+def _note(database: Database, tree_id: TreeId) -> str:
+    found = database.query(_HEAD, tree_id)
+    if not found:
+        raise UnprovenError(
+            f"{database.shown} holds no signed head of {tree_id[0] or 'no tenant'}, shard {tree_id[1]}: run `ptr audit-sink`"
+            " with PTR_AUDIT_KEY_FILE (see `ptr audit keygen`)"
+        )
+    return str(found[0][0])
+
+
+def _text(value: bytes) -> str:
+    return base64.b64encode(value).decode()

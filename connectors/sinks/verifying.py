@@ -1,0 +1,360 @@
+"""Checks the rows of a whole audit database against signed heads that were kept elsewhere.
+
+Rows are hashed as they are stored, in the order of their leaves, and three things are compared: the leaf that the tree
+tables hold, the subtrees that they hold, and the roots that were signed. Only the last cannot be changed by whoever owns the
+database, so only it decides whether rows are right; the others tell which row is not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from connectors.proofs.appending import leaf_of
+from connectors.proofs.keys import is_signature
+from connectors.proofs.trees import TILE_WIDTH, Tree, TreeDamagedError, TreeId, hashes_of, subtree_root
+from connectors.proofs.verifier import COLUMNS, EVENT_ID, PAYMENT_ID, TENANT, Head, ProofError, PublicKey, tree_of
+from connectors.sinks.database import Database
+from connectors.sinks.leaves import TREE
+from connectors.sinks.proving import UnprovenError, prover_of
+from connectors.sinks.rows import tells_state
+
+#: Rows that are read at a time: the leaves of one whole tile of level 1.
+PAGE_ROWS = TILE_WIDTH * TILE_WIDTH
+_LEAST = -(1 << 63)
+_OFFSET, _TOPIC, _PARTITION = COLUMNS.index("offset"), COLUMNS.index("topic"), COLUMNS.index("partition")
+_OUTSIDE = (
+    "SELECT {} FROM payment_events e WHERE leaf_index IS NULL OR NOT EXISTS"
+    ' (SELECT * FROM audit_trees t WHERE t.tenant = e.tenant AND t.shard = e."partition") LIMIT 10'
+)
+_TILES = (
+    "SELECT number, hashes FROM audit_tiles WHERE tenant = ? AND shard = ? AND level = ? AND number >= ? AND number < ?"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """Something that is not as it was. The first wrong row is one of the leaves from ``first`` to ``last``.
+
+    They differ where the tree tables were rewritten too: then it is known between which two signed heads the row is.
+    """
+
+    tenant: str
+    shard: int
+    first: int
+    last: int
+    #: In words.
+    what: str
+    #: The row on leaf ``first``, or the last one before it: payment, event, place in Kafka. None where there is none.
+    row: str | None
+    #: Whether rows are wrong; else only the tree tables are, and the signed heads prove the rows right.
+    is_row: bool = True
+
+
+@dataclass(slots=True)
+class State:
+    """How far a check is: it can be stored, and gone on with."""
+
+    rows: int = 0
+    #: Rows that no head covers yet.
+    unsigned: int = 0
+    trees: int = 0
+    #: Trees that are done, as text.
+    done: set[str] = field(default_factory=set)
+    findings: list[Finding] = field(default_factory=list)
+    #: Of the tree that is under way: which, and what was read of it.
+    tree_id: str = ""
+    tree: Tree = field(default_factory=Tree)
+    #: Leaves that a signed head has confirmed.
+    confirmed: int = 0
+
+
+def trees_in(database: Database, heads: Iterable[Head]) -> list[TreeId]:
+    """Every tree that the tree tables or ``heads`` speak of."""
+    stored = database.query("SELECT tenant, shard FROM audit_trees")
+    found = {(tenant, shard) for tenant, shard in stored if _is_text(tenant) and isinstance(shard, int)}
+    return sorted(found | {tree_of(head.origin) for head in heads})
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and value.isprintable()
+
+
+def verify_database(
+    database: Database, heads: list[Head], state: State | None = None, *, said: Callable[[State], None] = lambda _: None
+) -> State:
+    """Check every row against ``heads``, which must be signed, in the order of sizes; ``said`` comes after each page and tree.
+
+    ``state`` goes on from where an earlier check of the same database and heads was.
+    """
+    state = state or State()
+    if not state.done and not state.tree_id:
+        for row in database.query(_OUTSIDE.format(database.stored_columns)):
+            what = "a row is in no tree: it was inserted, or changed"
+            state.findings.append(
+                Finding(tenant=_shown(row[TENANT]), shard=row[_PARTITION], first=0, last=0, what=what, row=name_of(row))
+            )
+    of_tree: dict[TreeId, list[Head]] = {}
+    for head in heads:
+        of_tree.setdefault(tree_of(head.origin), []).append(head)
+    for tree_id in trees_in(database, heads):
+        key = repr(tree_id)
+        if key in state.done:
+            continue
+        if state.tree_id != key:
+            state.tree_id, state.tree, state.confirmed = key, Tree(), 0
+        check = _TreeCheck(database, tree_id, of_tree.get(tree_id, []), state)
+        for _ in check.pages():
+            said(state)
+        state.findings += check.beside + check.findings
+        state.unsigned += max(state.tree.size - state.confirmed, 0) if not check.findings else 0
+        state.trees += 1
+        state.done.add(key)
+        state.tree_id = ""
+        said(state)
+    return state
+
+
+def name_of(row: tuple[Any, ...]) -> str:
+    """How a row is called in a report."""
+    payment = f"payment {_shown(row[PAYMENT_ID])}" if row[PAYMENT_ID] else "no payment"
+    place = f"{_shown(row[_TOPIC])}/{_shown(row[_PARTITION])} at {_shown(row[_OFFSET])}"
+    return f"{payment}, event {_shown(row[EVENT_ID])}, from {place}"
+
+
+def _shown(value: object) -> str:
+    """As it is, or escaped: whoever changed a row may have written anything."""
+    text = str(value)
+    return text if text.isprintable() else ascii(text)
+
+
+class _TreeCheck:
+    """Checks one tree, up to its first wrong row."""
+
+    def __init__(self, database: Database, tree_id: TreeId, heads: list[Head], state: State) -> None:
+        self._database = database
+        self._tree_id = tree_id
+        self._state = state
+        self._heads = [head for head in heads if head.size > state.confirmed]
+        #: The first wrong row.
+        self.findings: list[Finding] = []
+        #: What is wrong with the tree tables, where heads prove the rows right.
+        self.beside: list[Finding] = []
+        #: What the tree tables say otherwise than the rows, since the last confirmed leaf; and the tree that they say.
+        self._suspect: Finding | None = None
+        self._as_stored: Tree | None = None
+        self._first_unconfirmed: str | None = None
+        self._last_row: str | None = None
+        self._stored = Tree()
+
+    def pages(self) -> Iterator[None]:
+        """Check; one step a page."""
+        sql = (
+            f"SELECT {self._database.stored_columns}, leaf_index, {self._database.number_check} FROM payment_events"  # noqa: S608
+            ' WHERE tenant = ? AND "partition" = ? AND leaf_index >= ? ORDER BY leaf_index LIMIT ?'
+        )
+        if not self._load():
+            return
+        while not self.findings:
+            size = self._state.tree.size
+            rows = self._database.query(sql, (*self._tree_id, size or _LEAST, PAGE_ROWS))
+            self._page(rows)
+            if len(rows) < PAGE_ROWS:
+                break
+            if not self.findings:
+                yield
+        if not self.findings:
+            self._end()
+
+    def _load(self) -> bool:
+        found = self._database.query(TREE, self._tree_id)
+        try:
+            self._stored = Tree.load(*found[0]) if found else Tree()
+        except (TreeDamagedError, TypeError) as error:
+            self._found(0, 0, f"the row of the tree is damaged: {error}", None, is_row=False)
+            return False
+        return True
+
+    def _page(self, rows: list[tuple[Any, ...]]) -> None:
+        start = self._state.tree.size
+        leaves, trouble = self._leaves(rows, start)
+        tiles = self._tiles(0, start // TILE_WIDTH, -(-(start + len(leaves)) // TILE_WIDTH))
+        subtrees = self._tiles(1, start // PAGE_ROWS, -(-(start + len(leaves)) // PAGE_ROWS))
+        for at in range(0, len(leaves), TILE_WIDTH):
+            part = leaves[at : at + TILE_WIDTH]
+            self._tile(start + at, part, rows[at : at + len(part)], tiles, subtrees)
+            if self.findings:
+                return
+        if trouble is not None:
+            self._wrong(trouble)
+
+    def _leaves(self, rows: list[tuple[Any, ...]], start: int) -> tuple[list[bytes], Finding | None]:
+        """The hashes of ``rows``, up to the first that is not on the next leaf, or cannot be a row at all."""
+        width, leaves = len(COLUMNS), list[bytes]()
+        for row in rows:
+            columns, leaf, expected = row[:width], row[width], start + len(leaves)
+            if leaf != expected:
+                if isinstance(leaf, int) and leaf < expected:
+                    return leaves, self._finding(leaf, leaf, "two rows are on one leaf", name_of(row))
+                before = name_of(rows[len(leaves) - 1]) if leaves else self._last_row
+                what = "a row is missing: it was removed, or put on another leaf"
+                return leaves, self._finding(expected, expected, what, before)
+            try:
+                hashed = leaf_of(columns)
+            except (TypeError, ValueError, OverflowError):
+                return leaves, self._finding(leaf, leaf, "the row holds what no row holds", name_of(row))
+            number = row[width + 1]
+            if number is not None and (number == 0 or (number > 0) is not tells_state(columns)):
+                what = "the row is under the number of another payment, or has none"
+                return leaves, self._finding(leaf, leaf, what, name_of(row))
+            leaves.append(hashed)
+        return leaves, None
+
+    def _tile(
+        self,
+        start: int,
+        part: list[bytes],
+        rows: list[tuple[Any, ...]],
+        tiles: dict[int, list[bytes]],
+        subtrees: dict[int, list[bytes]],
+    ) -> None:
+        """The leaves of one tile, or the first of it: against the tree tables, and the heads that end in it."""
+        state, number = self._state, start // TILE_WIDTH
+        stored = self._hashes(0, number, tiles)
+        if self._first_unconfirmed is None:
+            self._first_unconfirmed = name_of(rows[0])
+        if self._suspect is None and not self.beside:
+            if part != stored[: len(part)]:
+                at = next((i for i, leaf in enumerate(part) if stored[i : i + 1] != [leaf]), 0)
+                what = "the row is not the one that was hashed"
+                if at >= len(stored):
+                    what = "the row is not in the tree"
+                self._suspect = self._finding(start + at, start + at, what, name_of(rows[at]))
+            elif len(part) == TILE_WIDTH:
+                above = self._hashes(1, number // TILE_WIDTH, subtrees)
+                at = number % TILE_WIDTH
+                if above[at : at + 1] != [subtree_root(part)]:
+                    what = "the rows are not those that were hashed, and their hashes were made anew"
+                    first = max(start, state.confirmed)
+                    self._suspect = self._finding(first, start + len(part) - 1, what, name_of(rows[first - start]))
+            if self._suspect is not None:
+                self._as_stored = state.tree.copy()
+        while self._heads and self._heads[0].size <= start + len(part):
+            head = self._heads.pop(0)
+            covered = head.size - start
+            if state.tree.root(part[:covered]) != head.root:
+                self._contradicted(head, stored[:covered])
+                return
+            state.confirmed = head.size
+            self._first_unconfirmed = name_of(rows[covered]) if covered < len(part) else None
+            self._acquitted(head, self._first_unconfirmed)
+        state.tree.append(part)
+        if self._as_stored is not None:
+            self._as_stored.append(stored[: len(part)])
+        state.rows += len(part)
+        self._last_row = name_of(rows[-1])
+
+    def _contradicted(self, head: Head, stored: list[bytes]) -> None:
+        """The rows do not give the signed root: one from the last confirmed leaf on is wrong."""
+        suspect, confirmed = self._suspect, self._state.confirmed
+        if suspect is not None and suspect.first < head.size:
+            last = min(suspect.last, head.size - 1)
+            # Where the stored leaves give the signed root, they are what was signed, and the row that differs is wrong.
+            exact = self._as_stored is not None and self._as_stored.root(stored) == head.root
+            if exact or suspect.first < suspect.last:
+                self._found(suspect.first, last, suspect.what, suspect.row)
+            else:
+                self._found(confirmed, last, suspect.what, self._first_unconfirmed)
+            return
+        what = (
+            f"rows and tree were rewritten together: the head signed at {head.size} has another root. All rows before the"
+            " first one named are as they were signed"
+        )
+        self._found(confirmed, head.size - 1, what, self._first_unconfirmed)
+
+    def _acquitted(self, head: Head, next_row: str | None) -> None:
+        """A signed head proves the rows before it right; what the tree tables say otherwise there is wrong of them."""
+        suspect = self._suspect
+        if suspect is None or suspect.first >= head.size:
+            return
+        if suspect.last >= head.size:
+            self._suspect = replace(suspect, first=head.size, row=next_row)
+            return
+        what = "the tree tables were changed: the signed heads prove the rows right"
+        self.beside.append(replace(suspect, what=what, is_row=False))
+        self._suspect = self._as_stored = None
+
+    def _wrong(self, trouble: Finding) -> None:
+        """What is wrong by itself, whatever any head says; something before it may have been found earlier."""
+        confirmed = self._state.confirmed
+        if self._suspect is not None:
+            trouble = self._suspect
+        elif confirmed < trouble.first and self._heads and not self._is_stored_as_signed(self._heads[0]):
+            # The rows before it are those of the tree tables, but these are not those that were signed.
+            what = f"rows and tree were rewritten together, and at leaf {trouble.first}: {trouble.what}"
+            row = self._first_unconfirmed
+            trouble = replace(trouble, first=confirmed, last=trouble.first, what=what, row=row)
+        self.findings.append(trouble)
+
+    def _is_stored_as_signed(self, head: Head) -> bool:
+        if self._stored.size < head.size:
+            return False
+        try:
+            return prover_of(self._database, self._tree_id).root(0, head.size) == head.root
+        except (UnprovenError, TreeDamagedError):
+            return False
+
+    def _end(self) -> None:
+        """After the last row."""
+        state, size = self._state, self._state.tree.size
+        if self._heads or self._stored.size > size:
+            signed = self._heads[-1].size if self._heads else 0
+            covered = f"{signed} that a signed head covers" if signed else f"{self._stored.size} that the tree holds"
+            what = (
+                f"rows are missing at the end: there are {size} of {covered}. They were cut off, or this database is older than"
+                " the head (a backup)"
+            )
+            self._wrong(self._finding(size, (signed or self._stored.size) - 1, what, self._last_row))
+        elif self._suspect is not None:
+            self.findings.append(self._suspect)
+        elif not self.beside and (self._stored.size < size or self._stored.root() != state.tree.root()):
+            self._found(0, size - 1, "the tree tables are not those of the rows", None, is_row=False)
+
+    def _tiles(self, level: int, first: int, end: int) -> dict[int, list[bytes]]:
+        found: dict[int, list[bytes]] = {}
+        if first >= self._stored.size // TILE_WIDTH ** (level + 1):
+            return found  # None of them is whole yet.
+        for number, hashes in self._database.query(_TILES, (*self._tree_id, level, first, end)):
+            try:
+                found[number] = hashes_of(hashes)
+            except (TreeDamagedError, TypeError):
+                found[number] = []
+        return found
+
+    def _hashes(self, level: int, number: int, tiles: dict[int, list[bytes]]) -> list[bytes]:
+        """A tile as it is stored, whole or open; empty when there is none."""
+        if number in tiles:
+            return tiles[number]
+        whole = self._stored.size // TILE_WIDTH ** (level + 1)
+        return self._stored.open[level] if number == whole and level < len(self._stored.open) else []
+
+    def _finding(self, first: int, last: int, what: str, row: str | None, *, is_row: bool = True) -> Finding:
+        tenant, shard = self._tree_id
+        return Finding(tenant=tenant, shard=shard, first=first, last=last, what=what, row=row, is_row=is_row)
+
+    def _found(self, first: int, last: int, what: str, row: str | None, *, is_row: bool = True) -> None:
+        self.findings.append(self._finding(first, last, what, row, is_row=is_row))
+
+
+def kept_in(database: Database, key: PublicKey) -> list[Head]:
+    """The last heads of the log of ``key`` in the database itself. Raises :class:`ProofError` for one that was changed."""
+    heads = []
+    for tenant, shard, note in database.query("SELECT tenant, shard, note FROM audit_heads"):
+        if not note.startswith(f"{key.name}/"):
+            continue  # Signed before the key was replaced.
+        head = key.open(note, is_signature)
+        if tree_of(head.origin) != (tenant, shard):
+            raise ProofError(f"audit_heads was changed: the head of {head.origin} is under another tree")
+        heads.append(head)
+    return heads

@@ -1,0 +1,397 @@
+"""Whoever owns the database changes it, in every way and at random places: it is found every time, and the row is named.
+
+Each trial is rolled back. The heads are those that were signed when the rows were written, kept elsewhere.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from typing import Any, NamedTuple
+
+import pytest
+
+from connectors.proofs.appending import leaf_of
+from connectors.proofs.keys import Signer
+from connectors.proofs.trees import TILE_WIDTH, Tree
+from connectors.proofs.verifier import COLUMNS, Head
+from connectors.sinks.database import Batch, Database, open_database
+from connectors.sinks.rows import Columns, Mapper
+from connectors.sinks.signing import HeadSigner
+from connectors.sinks.verifying import Finding, verify_database
+from schemas.codec import Codec
+from tests.benchmark.bench_sink import records_of
+from tests.integration import postgres as pg
+from tests.integration.test_sqlite_audit import states
+
+TRIALS, PARTS = 2_000, 4
+SIGNER = Signer("audit.example.com", bytes(range(32)))
+CODEC = Codec()
+MAPPER = Mapper(CODEC)
+#: Payments in each of two shards of each tenant; seven rows each. The first tree has more than a tile.
+PAYMENTS = {("shop-0", 0): 11, ("shop-0", 1): 2, ("shop-1", 0): 2}
+#: Rows of one transaction, and with it between two heads.
+HEAD_EVERY = 7
+
+
+class Place(NamedTuple):
+    tenant: str
+    shard: int
+    leaf: int
+
+
+class Owner:
+    """Has all rights in the database, and no key."""
+
+    def __init__(self, database: Database, rng: random.Random) -> None:
+        self._connection: Any = database._connection  # type: ignore[attr-defined]
+        self._is_sqlite = database.shown.startswith("sqlite")
+        self._database = database
+        self.rng = rng
+        self.columns = [*COLUMNS, "leaf_index"] + (["payment_number"] if self._is_sqlite else [])
+
+    def run(self, sql: str, values: Sequence[object] = ()) -> Any:
+        return self._connection.execute(sql if self._is_sqlite else sql.replace("?", "%s"), values)
+
+    def disarm(self) -> None:
+        """Without triggers and keys nothing refuses."""
+        if self._is_sqlite:
+            names = self.run("SELECT name FROM sqlite_schema WHERE type = 'trigger'").fetchall()
+            for (name,) in names:
+                self.run(f"DROP TRIGGER {name}")
+            self.run("CREATE TABLE unguarded AS SELECT * FROM payment_events")
+            self.run("DROP TABLE payment_events")
+            self.run("ALTER TABLE unguarded RENAME TO payment_events")
+        else:
+            for table in ("payment_events", "audit_tiles", "audit_trees"):
+                self.run(f"ALTER TABLE {table} DISABLE TRIGGER USER")
+            self.run("ALTER TABLE payment_events DROP CONSTRAINT payment_events_pkey")
+            self.run("DROP INDEX payment_events_leaves")
+            self.run('CREATE INDEX leaves ON payment_events (tenant, "partition", leaf_index)')
+
+    def tidy(self) -> None:
+        """What was rolled back takes room in PostgreSQL, and time."""
+        if not self._is_sqlite:
+            self.run("VACUUM payment_events, payments, audit_trees, audit_tiles, audit_heads")
+
+    def any_place(self) -> Place:
+        tree = self.rng.choice(list(PAYMENTS))
+        return Place(*tree, self.rng.randrange(self.size(*tree)))
+
+    @staticmethod
+    def size(tenant: str, shard: int) -> int:
+        return 7 * PAYMENTS[tenant, shard]
+
+    def cell(self, place: Place, column: str) -> Any:
+        shown = '"payload"::text' if column == "payload" and not self._is_sqlite else f'"{column}"'
+        sql = f'SELECT {shown} FROM payment_events WHERE tenant = ? AND "partition" = ? AND leaf_index = ?'
+        return self.run(sql, place).fetchone()[0]
+
+    def set(self, place: Place, column: str, value: object) -> None:
+        cast = "CAST(? AS TEXT)" if self._is_sqlite and isinstance(value, bytes) and column != "avro" else "?"
+        self.run(
+            f'UPDATE payment_events SET "{column}" = {cast} WHERE tenant = ? AND "partition" = ? AND leaf_index = ?',
+            (value, *place),
+        )
+
+    def insert_like(self, place: Place, leaf: int | None) -> None:
+        """Another event of the payment on ``place``, on ``leaf``."""
+        names = ", ".join(f'"{name}"' for name in self.columns)
+        values = ", ".join({"event_id": "'forged'", "leaf_index": "?"}.get(name, f'"{name}"') for name in self.columns)
+        self.run(
+            f"INSERT INTO payment_events ({names}) SELECT {values} FROM payment_events"
+            ' WHERE tenant = ? AND "partition" = ? AND leaf_index = ?',
+            (leaf, *place),
+        )
+
+    def remove(self, place: Place) -> None:
+        self.run('DELETE FROM payment_events WHERE tenant = ? AND "partition" = ? AND leaf_index = ?', place)
+
+    def shift(self, place: Place, by: int) -> None:
+        """Put the rows from ``place`` on ``by`` leaves further."""
+        self.run(
+            'UPDATE payment_events SET leaf_index = leaf_index + ? WHERE tenant = ? AND "partition" = ? AND leaf_index >= ?',
+            (by, *place),
+        )
+
+    def swap(self, one: Place, other: Place) -> None:
+        self.run(
+            'UPDATE payment_events SET leaf_index = ? - leaf_index WHERE tenant = ? AND "partition" = ?'
+            " AND leaf_index IN (?, ?)",
+            (one.leaf + other.leaf, one.tenant, one.shard, one.leaf, other.leaf),
+        )
+
+    def tree(self, place: Place) -> tuple[int, bytes]:
+        sql = "SELECT size, open_tiles FROM audit_trees WHERE tenant = ? AND shard = ?"
+        size, stored = self.run(sql, place[:2]).fetchone()
+        return size, stored
+
+    def rehash(self, place: Place) -> None:
+        """Write the tree tables anew from the rows, from the leaves to the root."""
+        rows = self._database.query(
+            f'SELECT {self._database.stored_columns} FROM payment_events WHERE tenant = ? AND "partition" = ?'
+            " ORDER BY leaf_index",
+            place[:2],
+        )
+        tree = Tree()
+        tiles = tree.append([leaf_of(row) for row in rows])
+        self.run("DELETE FROM audit_tiles WHERE tenant = ? AND shard = ?", place[:2])
+        for tile in tiles:
+            self.run("INSERT INTO audit_tiles VALUES (?, ?, ?, ?, ?)", (*place[:2], *tile))
+        self.run(
+            "UPDATE audit_trees SET size = ?, open_tiles = ? WHERE tenant = ? AND shard = ?",
+            (tree.size, tree.stored(), *place[:2]),
+        )
+
+    def rehash_leaves(self, places: Sequence[Place]) -> None:
+        """Write only the hashes of these leaves anew, not the subtrees above them."""
+        size, stored = self.tree(places[0])
+        tree = Tree.load(size, stored)
+        for place in places:
+            (row,) = self._database.query(
+                f"SELECT {self._database.stored_columns} FROM payment_events"
+                ' WHERE tenant = ? AND "partition" = ? AND leaf_index = ?',
+                place,
+            )
+            number, at = divmod(place.leaf, TILE_WIDTH)
+            if number == size // TILE_WIDTH:
+                tree.open[0][at] = leaf_of(row)
+                continue
+            which = (*place[:2], 0, number)
+            where = "WHERE tenant = ? AND shard = ? AND level = ? AND number = ?"
+            (hashes,) = self.run(f"SELECT hashes FROM audit_tiles {where}", which).fetchone()
+            changed = hashes[: 32 * at] + leaf_of(row) + hashes[32 * at + 32 :]
+            self.run(f"UPDATE audit_tiles SET hashes = ? {where}", (changed, *which))
+        self.run(
+            "UPDATE audit_trees SET open_tiles = ? WHERE tenant = ? AND shard = ?", (tree.stored(), *places[0][:2])
+        )
+
+    def other_value(self, column: str, value: Any, *, as_text: bool = False) -> Any:
+        """``value`` with one byte changed, or something where nothing was."""
+        rng = self.rng
+        if value is None:
+            return b"\x00" if column == "avro" else 1 if column in ("rule_version", "payment_number") else "{}"
+        if isinstance(value, int):
+            return value ^ 1 << rng.randrange(3 if column == "payment_number" else 16)
+        if isinstance(value, bytes):
+            at = rng.randrange(len(value))
+            return value[:at] + bytes([value[at] ^ 1 << rng.randrange(8)]) + value[at + 1 :]
+        if not value:
+            return "x"
+        if self._is_sqlite and not as_text:
+            data = value.encode()
+            at = rng.randrange(len(data))
+            return data[:at] + bytes([data[at] ^ 1 << rng.randrange(8)]) + data[at + 1 :]
+        while True:
+            at = rng.randrange(len(value))
+            changed = value[:at] + chr(rng.randrange(32, 127)) + value[at + 1 :]
+            if changed != value and (column != "payload" or _is_json(changed)):
+                return changed
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True
+
+
+#: What was done: the first wrong leaf, and whether it must be named alone.
+Done = tuple[Place, bool]
+
+
+def a_byte(owner: Owner) -> Done:
+    place, column = owner.any_place(), owner.rng.choice(owner.columns)
+    value = owner.cell(place, column)
+    changed = owner.other_value(column, value)
+    owner.set(place, column, changed)
+    if column == "leaf_index":
+        return place._replace(leaf=min(place.leaf, changed)), True
+    return place, True
+
+
+def a_row_removed(owner: Owner) -> Done:
+    place = owner.any_place()
+    owner.remove(place)
+    if owner.rng.random() < 0.5:
+        owner.shift(place, -1)
+    return place, place.leaf < owner.size(*place[:2]) - 1
+
+
+def a_row_inserted(owner: Owner) -> Done:
+    place, how = owner.any_place(), owner.rng.randrange(4)
+    size = owner.size(*place[:2])
+    if how == 0:  # on the same leaf
+        owner.insert_like(place, place.leaf)
+        return place, True
+    if how == 1:  # at the end
+        owner.insert_like(place, size)
+        return place._replace(leaf=size), True
+    if how == 2:  # on no leaf
+        owner.insert_like(place, None)
+        return place._replace(leaf=0), True
+    owner.shift(place, 1)
+    owner.insert_like(place._replace(leaf=place.leaf + 1), place.leaf)
+    return place, True
+
+
+def _two(owner: Owner) -> tuple[Place, Place]:
+    place = owner.any_place()
+    other = owner.rng.choice([leaf for leaf in range(owner.size(*place[:2])) if leaf != place.leaf])
+    return place, place._replace(leaf=other)
+
+
+def reordered(owner: Owner) -> Done:
+    one, other = _two(owner)
+    owner.swap(one, other)
+    return min(one, other), True
+
+
+def swapped_with_hashes(owner: Owner) -> Done:
+    one, other = _two(owner)
+    owner.swap(one, other)
+    owner.rehash_leaves([one, other])
+    return min(one, other), False
+
+
+def tail_cut(owner: Owner) -> Done:
+    place = owner.any_place()
+    for leaf in range(place.leaf, owner.size(*place[:2])):
+        owner.remove(place._replace(leaf=leaf))
+    if owner.rng.random() < 0.5:
+        owner.rehash(place)
+        owner.run("DELETE FROM audit_heads")
+    return place, False
+
+
+def rewritten_consistently(owner: Owner) -> Done:
+    """Another column, row or order, and every hash made anew: only the heads that were kept tell."""
+    how = owner.rng.randrange(4)
+    if how == 0:
+        place = owner.any_place()
+        column = owner.rng.choice(["reason", "outcome", "payload", "avro"])
+        owner.set(place, column, owner.other_value(column, owner.cell(place, column), as_text=True))
+    elif how == 1:
+        place = owner.any_place()
+        owner.remove(place)
+        owner.shift(place, -1)
+    elif how == 2:
+        one, other = _two(owner)
+        owner.swap(one, other)
+        place = min(one, other)
+    else:
+        place = owner.any_place()
+        owner.shift(place, 1)
+        owner.insert_like(place._replace(leaf=place.leaf + 1), place.leaf)
+    owner.rehash(place)
+    return place, False
+
+
+KINDS: list[Callable[[Owner], Done]] = [
+    a_byte,
+    a_byte,
+    a_row_removed,
+    a_row_inserted,
+    reordered,
+    swapped_with_hashes,
+    tail_cut,
+    rewritten_consistently,
+]
+
+
+def filled(database: Database) -> list[Head]:
+    """Write the rows; gives the heads that were signed after each transaction."""
+    heads: list[Head] = []
+
+    class Kept:
+        def append(self, notes: list[str]) -> None:
+            heads.extend(SIGNER.public.open(note) for note in notes)
+
+        def close(self) -> None: ...
+
+    signing = HeadSigner(SIGNER, 0, Kept(), None)  # type: ignore[arg-type]
+    offset = 0
+    for (tenant, shard), payments in PAYMENTS.items():
+        for number in range(payments):
+            rows: list[Columns] = []
+            # records_of gives each fifth number to one tenant
+            wanted = 5 * (100 * shard + number) + int(tenant[-1])
+            for topic, record in records_of(wanted, random.Random(f"{tenant}{shard}{number}")):
+                rows.append(MAPPER.columns(topic, shard, offset, 1000 + offset, CODEC.encode(record)))
+                offset += 1
+            assert len(rows) == HEAD_EVERY
+            database.write(Batch(rows, states(rows), {("t", 0): (offset - 7 or None, offset)}))
+            assert signing.sign(database) == 1
+    return sorted(heads)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[pg.Postgres]:
+    if why_not := pg.available():
+        pytest.skip(why_not)
+    with pg.postgres() as running:
+        yield running
+
+
+@pytest.fixture(
+    scope="module",
+    params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)],
+    ids=["SQLite", "PostgreSQL"],
+)
+def victim(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Database, list[Head]]]:
+    """A database without any guard, and the heads that somebody kept."""
+    if request.param == "sqlite":
+        url = f"sqlite:///{tmp_path_factory.mktemp('audit')}/audit.db"
+    else:
+        url = request.getfixturevalue("server").url
+    with closing(open_database(url, create=True)) as database:
+        database.migrate()
+        heads = filled(database)
+        Owner(database, random.Random(0)).disarm()
+        yield database, heads
+
+
+def first_of(findings: list[Finding], place: Place) -> Finding | None:
+    return next((found for found in findings if (found.tenant, found.shard) == (place.tenant, place.shard)), None)
+
+
+def test_what_nobody_touched_is_found_right(victim: tuple[Database, list[Head]]) -> None:
+    database, heads = victim
+    state = verify_database(database, heads)
+    assert state.findings == []
+    assert (state.rows, state.unsigned, state.trees) == (7 * 15, 0, 3)
+
+
+@pytest.mark.parametrize("part", range(PARTS))
+def test_every_change_is_found_and_its_row_named(victim: tuple[Database, list[Head]], part: int) -> None:
+    """The first wrong leaf is among those named: alone where the tree tables were not rewritten, else between two heads."""
+    database, heads = victim
+    rng = random.Random(part)
+    owner = Owner(database, rng)
+    for trial in range(TRIALS // PARTS):
+        if trial % 50 == 0:
+            owner.tidy()
+        kind = KINDS[trial % len(KINDS)]
+        owner.run("BEGIN")
+        try:
+            place, is_exact = kind(owner)
+            findings = verify_database(database, heads).findings
+        finally:
+            owner.run("ROLLBACK")
+        what = f"part {part}, trial {trial}: {kind.__name__} at {place}: {findings}"
+        found = first_of(findings, place)
+        assert found is not None, what
+        assert found.is_row, what
+        assert found.first <= place.leaf <= found.last, what
+        if is_exact:
+            assert found.first == found.last, what
+        elif kind is not tail_cut:
+            assert found.last - found.first < HEAD_EVERY, what
+        else:
+            assert place.leaf in (found.first, found.last), what
+    assert verify_database(database, heads).findings == []
