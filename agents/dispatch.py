@@ -48,6 +48,7 @@ from schemas.records import (
     PaymentScored,
     PaymentUpdated,
 )
+from schemas.trace_context import of_headers
 
 NAME = "dispatch"
 ENDING = "ending"
@@ -159,7 +160,7 @@ class _Publisher:
 def make(context: Context) -> tuple[Stage, ...]:
     """The stages of the table, in flow order."""
     codec, pics = context.codec, context.pics
-    read = codec.carrying_reader(PaymentScored, "sca", until="trace_id")
+    read = codec.carrying_reader(PaymentScored, "sca", until="trace_context")
     decode_ended, decode_answered = codec.decoder(PaymentEnded), codec.decoder(PaymentAnswered)
     decode_notified, decode_operation = codec.decoder(PaymentNotified), codec.decoder(OperationRequested)
     publisher = _Publisher(context)
@@ -227,7 +228,8 @@ def make(context: Context) -> tuple[Stage, ...]:
         if not has_valid_id(operation):
             raise UndecodableError(Error.NO_OPERATION_ID, "operation_id is not a valid id, or holds a card number")
         row = work.rows.get(key)
-        decision = operate(row, operation, received_at_ms=record.timestamp, means=means)
+        trace = of_headers(record.headers)
+        decision = operate(row, operation, received_at_ms=record.timestamp, means=means, trace=trace)
         publisher.carry_out(decision, row, record, key, work)
 
     return (

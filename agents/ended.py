@@ -30,4 +30,5 @@ def ended_of(
         payment_id=event["payment_id"],
         received_at_ms=event["received_at_ms"],
         trace_id=event["trace_id"],
+        trace_context=event["trace_context"],
     )

@@ -23,7 +23,7 @@ CREDITS = "credits"
 def make(context: Context) -> Stage:
     """The stage, bound to its topics and table."""
     codec = context.codec
-    read = codec.carrying_reader(PaymentLocalized, "fee_minor", until="trace_id")
+    read = codec.carrying_reader(PaymentLocalized, "fee_minor", until="trace_context")
     write = codec.carrying_writer(PaymentProfiled, "fee_minor", PaymentLocalized)
     encode_ended = codec.encoder(PaymentEnded)
     target, ended_topic = topics.PROFILED.name, topics.ENDED.name

@@ -186,6 +186,7 @@ def route(
         score=scored["score"],
         pic=pic,
         trace_id=scored["trace_id"],
+        trace_context=scored["trace_context"],
         kind=scored["kind"],
         method=scored["method"],
         token=scored["token"],
@@ -279,9 +280,16 @@ def notified(row: Attempts | None, news: PaymentNotified, *, means: Means) -> Qu
     return Ignore(row)
 
 
-def operate(row: Attempts | None, operation: OperationRequested, *, received_at_ms: int, means: Means) -> Steps:
+def operate(
+    row: Attempts | None,
+    operation: OperationRequested,
+    *,
+    received_at_ms: int,
+    means: Means,
+    trace: tuple[str, str] = ("", ""),
+) -> Steps:
     """What follows from a request to capture, void or refund: :func:`pipeline.stages.life.request`."""
-    return Steps(*life.request(row or Attempts(), operation, received_at_ms, means))
+    return Steps(*life.request(row or Attempts(), operation, received_at_ms, means, trace))
 
 
 def _of_operation(row: Attempts, followed: tuple[Attempts, tuple[Step, ...]] | None) -> Steps | Ignore:
@@ -416,6 +424,7 @@ def completed_fields(tenant: str, payment_id: str, row: Attempts, *, repeat: boo
         attempts=row.attempt,
         repeat=repeat,
         trace_id=row.trace_id,
+        trace_context=row.trace_context,
     )
 
 
@@ -433,6 +442,7 @@ def _end_first(row: Attempts, ended: PaymentEnded, means: Means) -> End | Ignore
         amount_minor=ended.amount_minor,
         currency=ended.currency,
         trace_id=ended.trace_id,
+        trace_context=ended.trace_context,
     )
     return _end(ended.tenant, ended.payment_id, known, outcome, ended.reason, ended.stage, ended.detail, means)
 
@@ -464,6 +474,7 @@ def _refusal(ended: PaymentEnded) -> PaymentCompleted:
         amount_minor=ended.amount_minor,
         currency=ended.currency,
         trace_id=ended.trace_id,
+        trace_context=ended.trace_context,
     )
 
 

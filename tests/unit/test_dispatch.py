@@ -61,6 +61,7 @@ def scored(**fields: Any) -> dict[str, Any]:
         "currency": "EUR",
         "received_at_ms": 1_100,
         "trace_id": "0af7651916cd43dd8448eb211c80319c",
+        "trace_context": "00f067aa0ba902b7-01;rojo=1",
         "terms": None,
         "kind": "payment",
         "method": "card",
@@ -148,6 +149,7 @@ PAID = PaymentCompleted(
     attempts=1,
     repeat=False,
     trace_id="0af7651916cd43dd8448eb211c80319c",
+    trace_context="00f067aa0ba902b7-01;rojo=1",
 )
 
 
@@ -169,7 +171,7 @@ def test_the_queued_event_is_built_from_head_and_carried_bytes() -> None:
     codec = Codec()
     fields = scored() | {"payee_features": [1, 2], "payer_features": [3], "creditor_id": "c1", "terminal_id": "t1"}
     fields |= {"debtor_id": "d1", "country": "DE", "method": "card", "token": "tok_1", "request": b"\x01body"}
-    data, carried = codec.carrying_reader(PaymentScored, "fee_minor", "trace_id")(codec.encode(PaymentScored(**fields)))
+    data, carried = codec.carrying_reader(PaymentScored, "fee_minor", "trace_context")(codec.encode(PaymentScored(**fields)))
     decision = route(None, data, carried, means=MEANS)
     assert isinstance(decision, Queue)
     value = codec.carrying_writer(PaymentQueued, "fee_minor", PaymentScored)(
