@@ -171,7 +171,9 @@ def test_the_queued_event_is_built_from_head_and_carried_bytes() -> None:
     codec = Codec()
     fields = scored() | {"payee_features": [1, 2], "payer_features": [3], "creditor_id": "c1", "terminal_id": "t1"}
     fields |= {"debtor_id": "d1", "country": "DE", "method": "card", "token": "tok_1", "request": b"\x01body"}
-    data, carried = codec.carrying_reader(PaymentScored, "fee_minor", "trace_context")(codec.encode(PaymentScored(**fields)))
+    data, carried = codec.carrying_reader(PaymentScored, "fee_minor", "trace_context")(
+        codec.encode(PaymentScored(**fields))
+    )
     decision = route(None, data, carried, means=MEANS)
     assert isinstance(decision, Queue)
     value = codec.carrying_writer(PaymentQueued, "fee_minor", PaymentScored)(
