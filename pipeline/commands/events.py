@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import signal
 import sys
 from collections.abc import Iterator
@@ -23,12 +22,10 @@ from connectors.registry import RegistryError
 from connectors.sinks.rows import Columns, Mapper, RegistryAwayError
 from pipeline.commands.shared import Since, broker_option, codec_of, json_option, settings_with
 from pipeline.topics import audited
+from schemas.reasons import shown
 
 #: How long a look for new records waits: Ctrl-C is heard after this.
 WAIT_S: Final = 0.2
-#: Words that the pipeline's own reasons are made of. Others may say anything, and come from outside: they are not shown.
-_WORD: Final = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}|")
-_NOT_SHOWN: Final = "(not shown)"
 
 
 @click.group("events")
@@ -56,8 +53,8 @@ class Told:
 
 def told_by(row: Columns) -> Told:
     """What is shown of a row of the audit tables."""
-    words = [word if _WORD.fullmatch(word) else _NOT_SHOWN for word in (row[4], row[5], row[6])]
-    return Told(at_ms=row[12], tenant=row[0], payment_id=row[1], stage=words[0], outcome=words[1], reason=words[2])
+    stage, outcome, reason = (shown(word) for word in row[4:7])
+    return Told(at_ms=row[12], tenant=row[0], payment_id=row[1], stage=stage, outcome=outcome, reason=reason)
 
 
 @events.command("tail")
@@ -86,7 +83,7 @@ def tail(
     chosen = settings_with(broker=broker)
     mapper = Mapper(codec_of(chosen))
     printer = _Printer(as_json)
-    read = shown = 0
+    read = matching = 0
     trouble = ""
     try:
         with (
@@ -109,7 +106,7 @@ def tail(
                     )
                     wanted = (tenant or told.tenant, stage or told.stage, reason or told.reason)
                     if wanted == (told.tenant, told.stage, told.reason):
-                        shown += 1
+                        matching += 1
                         printer(told)
                 sys.stdout.flush()
                 if not messages and log.trouble != trouble:
@@ -120,7 +117,7 @@ def tail(
     except BrokenPipeError:
         # Whoever read has enough, as `head` has. Python would complain of it once more when it ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    click.echo(f"{shown:,} events shown, {read:,} read", err=True)
+    click.echo(f"{matching:,} events shown, {read:,} read", err=True)
 
 
 class _Ended:

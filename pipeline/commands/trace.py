@@ -115,7 +115,9 @@ def _drawn(found: Story, part: Part, width: int, ascii_only: bool) -> Iterator[T
         + trace_id_of(found.tenant, found.payment_id, part.trace_id)
     )
     rows = [(f"+{step.began_ms - part.began_ms:,}", _label(step), f"{step.took_ms:,} ms", step) for step in part.steps]
-    at_width, label_width, took_width = (max((cell_len(row[i]) for row in rows), default=0) for i in range(3))
+    at_width = max((len(at) for at, *_ in rows), default=0)
+    label_width = max((cell_len(label) for _, label, *_ in rows), default=0)
+    took_width = max((len(took) for *_, took, _ in rows), default=0)
     bars = min(max(width - at_width - label_width - took_width - 6, _BARS_MIN), _BARS_MAX)
     # What was told after the end is drawn at the end.
     span_ms = max(took_ms, 1)
