@@ -130,6 +130,7 @@ def write(database: Database, events: list[Timed], *, offset: int = 0) -> list[E
 
 def new_database(folder: Path, *events: Timed) -> Database:
     """A new database with ``events``; close it."""
+    folder.mkdir(parents=True, exist_ok=True)
     database = open_database(f"sqlite:///{folder}/audit.db", create=True)
     database.migrate()
     if events:

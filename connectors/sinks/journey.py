@@ -80,7 +80,7 @@ class Part:
 
 
 def journey(story: Story) -> list[Part]:
-    """The payment, then its operations in the order in which they began; empty when there are no events."""
+    """The payment, then its operations in the order in which they began; each only if there are events of it."""
     way: list[StoryEvent] = []
     beside: list[StoryEvent] = []
     operations: dict[str, list[StoryEvent]] = {}
@@ -90,9 +90,7 @@ def journey(story: Story) -> list[Part]:
             operations.setdefault(operation_id, []).append(event)
         else:
             (way if _is_of_the_way(event) else beside).append(event)
-    if not story.events:
-        return []
-    parts = [_payment(way, beside)]
+    parts = [_payment(way, beside)] if way or beside else []
     made = [_operation(operation_id, events) for operation_id, events in operations.items()]
     return parts + sorted(made, key=lambda part: (part.began_ms, part.part_id))
 

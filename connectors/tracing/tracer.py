@@ -245,6 +245,9 @@ class Tracer:
                         self._database.close()
                 self._database = None
                 break
+            except Exception as error:  # a payment whose story cannot be understood must not end the others' traces
+                self._trouble(f"payment {key[1]} of {key[0]} cannot be traced: {type(error).__name__}")
+                found = []
             if found is None:
                 waiting.looks += 1
                 waiting.due_s = now_s + self._settle_s * 2**waiting.looks
