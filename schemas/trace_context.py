@@ -9,11 +9,11 @@ comes to the same id, also when a record is handled again. So is the trace id of
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from hashlib import blake2b
 from typing import Final, NamedTuple
 
-from schemas.card_numbers import holds_card_number
+from schemas.card_numbers import holds_card_number, may_hold_card_number
 
 TRACEPARENT: Final = "traceparent"
 TRACESTATE: Final = "tracestate"
@@ -23,7 +23,9 @@ STATE_CHARS_MAX: Final = 512
 STATE_MEMBERS_MAX: Final = 32
 
 # Lower case only. Of a later version the beginning is understood as version 00.
-_PARENT: Final = re.compile(r"(?P<version>[0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(?P<more>-.*)?")
+_PARENT: Final = re.compile(rb"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
+_NO_TRACE: Final = b"0" * 32
+_NO_PARENT: Final = b"0" * 16
 _MEMBER: Final = re.compile(
     r"([a-z0-9][a-z0-9_*/-]{0,255}|[a-z0-9][a-z0-9_*/-]{0,240}@[a-z][a-z0-9_*/-]{0,13})"
     r"=[\x20-\x2b\x2d-\x3c\x3e-\x7e]{0,255}[\x21-\x2b\x2d-\x3c\x3e-\x7e]"
@@ -48,37 +50,39 @@ def of_headers(headers: Sequence[tuple[str, bytes]]) -> tuple[str, str]:
     """
     if not headers:
         return "", ""
-    parents = [value for name, value in headers if name.lower() == TRACEPARENT]
-    found = _parent_of(parents[0]) if len(parents) == 1 else None
+    parent, states = None, []
+    for name, value in headers:
+        lower = name.lower()
+        if lower == TRACEPARENT:
+            if parent is not None:
+                return "", ""
+            parent = value
+        elif lower == TRACESTATE:
+            states.append(value)
+    found = None if parent is None else _PARENT.fullmatch(parent.strip(b" \t"))
     if found is None:
         return "", ""
-    trace_id, context = found
-    state = _state_of(value for name, value in headers if name.lower() == TRACESTATE)
-    return trace_id, f"{context};{state}" if state else context
+    version, trace, parent_id, flags, more = found.groups()
+    if version == b"ff" or (version == b"00" and more is not None) or trace == _NO_TRACE or parent_id == _NO_PARENT:
+        return "", ""
+    # Hexadecimal digits with a letter among them are no card number, nor are 32 digits.
+    if parent_id.isdigit() and holds_card_number(parent_id.decode()):
+        return "", ""
+    context = f"{parent_id.decode()}-{int(flags, 16) & _FLAGS:02x}"
+    state = _state_of(states) if states else ""
+    return trace.decode(), f"{context};{state}" if state else context
 
 
-def _parent_of(value: bytes) -> tuple[str, str] | None:
-    found = _PARENT.fullmatch(value.strip(b" \t").decode("latin-1"))
-    if found is None or found["version"] == "ff" or (found["version"] == "00" and found["more"] is not None):
-        return None
-    _, trace_id, parent_id, flags, _ = found.groups()
-    if not trace_id.strip("0") or not parent_id.strip("0"):
-        return None
-    if holds_card_number(trace_id) or holds_card_number(parent_id):
-        return None
-    return trace_id, f"{parent_id}-{int(flags, 16) & _FLAGS:02x}"
-
-
-def _state_of(values: Iterable[bytes]) -> str:
+def _state_of(values: Sequence[bytes]) -> str:
     """One tracestate of several headers, its oldest members left out where it is too long; empty when it is invalid."""
-    text = b",".join(values).decode("latin-1")
-    members = [member for part in text.split(",") if (member := part.strip(" \t"))]
+    joined = b",".join(values)
+    members = [member for part in joined.decode("latin-1").split(",") if (member := part.strip(" \t"))]
     keys = {member.partition("=")[0] for member in members}
     if len(members) > STATE_MEMBERS_MAX or len(keys) < len(members) or not all(map(_MEMBER.fullmatch, members)):
         return ""
     while len(state := ",".join(members)) > STATE_CHARS_MAX:
         members.pop()
-    return "" if holds_card_number(state) else state
+    return "" if may_hold_card_number(joined) and holds_card_number(state) else state
 
 
 def caller_of(trace_context: str) -> Caller:
