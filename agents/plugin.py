@@ -37,6 +37,9 @@ NAME = "plugin"
 RETRY_BATCH_MAX = 200
 #: Intents that are served between two looks whether the PIC is paused: a few seconds of a slow PIC.
 SERVED_BATCH_MAX = 256
+#: The same where it cannot be found out what became of a call: whatever was begun before a crash is a person's to find out,
+#: called or not, so no more is begun than is called at once (64 calls, and often four partitions side by side).
+BEGUN_BATCH_MAX = 16
 #: The words of ``payments.answered.v1`` for those of plugins.
 WORDS: Final = {
     "succeeded": "paid",
@@ -79,10 +82,11 @@ class _Plugin:
 
     async def serve_queue(self, records: Sequence[RawRecord], work: Work) -> None:
         """Calls: each intent once; none while the PIC is paused."""
-        for start in range(0, len(records), SERVED_BATCH_MAX):
+        batch_max = SERVED_BATCH_MAX if self._can_find_out() else BEGUN_BATCH_MAX
+        for start in range(0, len(records), batch_max):
             # Before any row says that an intent is handled: those that are abandoned here were not.
             await work.wait_while(self._paused)
-            await self._serve(records[start : start + SERVED_BATCH_MAX], work)
+            await self._serve(records[start : start + batch_max], work)
 
     async def _serve(self, records: Sequence[RawRecord], work: Work) -> None:
         begun = await self._begin(records, work)
@@ -112,8 +116,7 @@ class _Plugin:
         Only where it cannot be found out what became of a call: what waits behind those need not be a person's work, and a
         publication for each batch is less than that. Elsewhere, and after an older program, it may have served all.
         """
-        abilities = self._pic.abilities
-        if abilities.looks_up or abilities.deduplicates:
+        if self._can_find_out():
             return records[-1].offset
         row: intents.IntentsRow = work.rows.get(intents.BEGUN)
         served: intents.IntentsRow = work.rows.get(intents.KEY)
@@ -126,6 +129,10 @@ class _Plugin:
             work.rows.save(intents.BEGUN, row)
             await work.record()
         return last if unknown else begun
+
+    def _can_find_out(self) -> bool:
+        """Whether the PIC can tell what became of a call, in one way or the other."""
+        return self._pic.abilities.looks_up or self._pic.abilities.deduplicates
 
     async def _find_out(self, perhaps: list[PaymentQueued], work: Work) -> None:
         """Answer what an earlier owner may have served, without a call."""
@@ -206,8 +213,7 @@ class _Plugin:
         calls, began_s = [_call_of(queued) for queued in fresh], time.time()
         answers = await self._pic.perform(calls)
         batch = _times_since(began_s)
-        abilities = self._pic.abilities
-        pending = "pending" if abilities.looks_up or abilities.deduplicates else UNKNOWABLE
+        pending = "pending" if self._can_find_out() else UNKNOWABLE
         words = {**WORDS, "unsent": unsent, "pending": pending}
         for queued, call, answer in zip(fresh, calls, answers, strict=True):
             times = _times_of(call, batch)

@@ -28,6 +28,7 @@ COMMANDS = {
     "rules": ("rules", "rules", "Check, test and explain business rules."),
     "lists": ("lists", "lists", "Import sanctions lists, show and compare them."),
     "fraud": ("fraud", "fraud", "Train fraud models, publish them, give them roles."),
+    "report": ("report", "report", "Settlement, fees, declines, queues, latency and fraud from the audit tables."),
     "pic": ("pic", "pic", "List, check and begin plugins for payment integrations."),
     "topics": ("topics", "topics", "Make the pipeline's topics."),
     "kafka": ("kafka", "kafka", "Run Apache Kafka here, for development."),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final, Literal
 
 #: One or two unknown answers are the weather; this many in a row are an outage.
-UNKNOWN_IN_A_ROW_MAX: Final = 10
+UNKNOWN_IN_A_ROW_MAX: Final = 5
 #: How long nothing is called: long enough to be a relief, short against the retry delays.
 OPEN_S: Final = 10.0
 #: The longest that it grows to. A probe that is not answered holds up the intents of its batch for a whole time-out.

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from connectors.pic.ledger import SqliteLedger
 from pipeline import topics
-from pipeline.bench.recount import read_all
+from pipeline.bench.recount import asked_later, read_all
 from pipeline.bench.traffic import CALM, Traffic
 from pipeline.rig import FRAUD, FRONT, Rig, RigError
 from pipeline.settings import BrokerAccess
@@ -23,6 +23,8 @@ OTHER: Final = "simulator-2"
 TAKES_S: Final = 0.05
 RATE: Final = 90.0
 SETTLE_TIMEOUT_S: Final = 300.0
+#: Silence that waits for payments to move lasts no longer.
+SILENT_S_MAX: Final = 180.0
 
 TENANTS: Final = (
     TenantRules(tenant="first", pic=SILENT, currencies=["EUR"], fraud=CALM),
@@ -44,9 +46,14 @@ def measure(
     silent_s: float,
     before_s: float = 60.0,
     warm_up_s: float = 30.0,
+    until_moved: int = 0,
+    patience_s: float = 420.0,
     say: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
     """Steady payments of three tenants; ``simulator-1`` is silent for ``silent_s`` after ``warm_up_s`` and ``before_s``.
+
+    The silence goes on, however long ``silent_s`` is, until ``until_moved`` payments were paid elsewhere meanwhile. A payment
+    whose next ask comes with a delay of more than ``patience_s`` is counted (``asked_later``), and not waited for.
 
     Times are the broker's, from a request to its outcome. ``either`` may go to ``simulator-2`` too; only where
     ``simulator-1`` was surely not called, so those that were are counted apart (``either_maybe_called``).
@@ -75,10 +82,14 @@ def measure(
             from_s, called_before = time.time(), _called(trace)
             say(f"{SILENT} answers nothing, for {silent_s:g} s")
             time.sleep(silent_s)
+            deadline = time.monotonic() + SILENT_S_MAX
+            while until_moved and time.monotonic() < deadline and _moved(rig, from_s) < until_moved:
+                rig.check()
+                time.sleep(1.0)
             to_s, called = time.time(), _called(trace)
             silent.unlink()
         say("it answers again; waiting for the outcomes")
-        outcomes = _settled(rig, traffic)
+        outcomes, later = _settled(rig, traffic, patience_s)
         rig.stop()
     charges = _charges(folder)
     figures: dict[str, Any] = {"payments": traffic.payments, "silent_s": round(to_s - from_s)}
@@ -91,26 +102,47 @@ def measure(
     figures["second_p99_during_to_before"] = round(ratio, 2)
     either = [event for event, _ in during if event.tenant == "either"]
     may = [event for event in either if f"either|{event.payment_id}" not in called - called_before]
-    moved = [event for event in may if event.outcome == "paid" and event.pic == OTHER]
+    moved = [event for event in may if _has_moved(event)]
     figures["either_maybe_called"] = len(either) - len(may)
     figures["either_may_fail_over"] = len(may)
     figures["either_failed_over"] = len(moved)
     figures["either_failed_over_percent"] = round(100 * len(moved) / max(len(may), 1), 2)
     figures["not_paid"] = sum(event.outcome != "paid" for event, _ in outcomes)
-    figures["without_outcome"] = traffic.payments - len({(event.tenant, event.payment_id) for event, _ in outcomes})
+    ended = {f"{event.tenant}|{event.payment_id}" for event, _ in outcomes}
+    later -= ended
+    figures["asked_later"] = len(later)
+    figures["without_outcome"] = traffic.payments - len(ended | later)
     figures["charged_more_than_once"] = sum(count > 1 for count in charges.values())
-    figures["charged_not_at_all"] = traffic.payments - sum(count > 0 for count in charges.values())
+    figures["charged_not_at_all"] = sum(not charges.get(payment) for payment in ended)
     return figures
 
 
-def _settled(rig: Rig, traffic: Traffic) -> list[tuple[PaymentCompleted, int]]:
-    """Outcomes, with the milliseconds that each took, when all are there."""
-    deadline = time.monotonic() + SETTLE_TIMEOUT_S
-    while rig.count(topics.COMPLETED.name) < traffic.payments:
+def _has_moved(event: PaymentCompleted) -> bool:
+    return event.outcome == "paid" and event.pic == OTHER
+
+
+def _moved(rig: Rig, from_s: float) -> int:
+    """Payments that came since ``from_s``, could go to either PIC and were paid by the other one."""
+    outcomes = [
+        event for event, _ in _outcomes(rig) if event.tenant == "either" and event.received_at_ms / 1000 >= from_s
+    ]
+    return sum(_has_moved(event) for event in outcomes)
+
+
+def _settled(rig: Rig, traffic: Traffic, patience_s: float) -> tuple[list[tuple[PaymentCompleted, int]], set[str]]:
+    """Outcomes, with the milliseconds that each took, when all are there but for those that are asked about later."""
+    deadline = time.monotonic() + patience_s + SETTLE_TIMEOUT_S
+    later: set[str] = set()
+    while (left := traffic.payments - rig.count(topics.COMPLETED.name)) > 0:
         rig.check()
-        if time.monotonic() > deadline:
-            raise RigError(f"{rig.count(topics.COMPLETED.name)} outcomes of {traffic.payments}")
-        time.sleep(0.5)
+        later = asked_later(rig.access, (SILENT, OTHER), patience_s)
+        if len(later) >= left or time.monotonic() > deadline:
+            break
+        time.sleep(1.0)
+    return _outcomes(rig), later
+
+
+def _outcomes(rig: Rig) -> list[tuple[PaymentCompleted, int]]:
     decode = Codec().decoder(PaymentCompleted)
     found = []
     for message in read_all(rig.access, topics.COMPLETED.name):

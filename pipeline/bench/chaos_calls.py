@@ -18,7 +18,7 @@ from typing import ClassVar, Final
 from connectors.pic.distant import STEPS
 from connectors.pic.ledger import Entry, SqliteLedger
 from pipeline import topics
-from pipeline.bench.recount import few, read_all
+from pipeline.bench.recount import asked_later, few, read_all
 from pipeline.bench.traffic import CALM, Traffic
 from pipeline.rig import FRAUD, FRONT, Rig, Worker
 from pipeline.settings import BrokerAccess
@@ -44,8 +44,10 @@ REPEAT_EVERY: Final = 20
 PAUSE_S: Final = (0.2, 1.2)
 #: A step that does not come within this is not waited for.
 STEP_TIMEOUT_S: Final = 15.0
-#: Beyond the delay of the fourth ask.
-SETTLE_TIMEOUT_S: Final = 420.0
+#: Whoever is asked about with a longer delay is not waited for.
+PATIENCE_S: Final = 420.0
+#: Beyond patience, for the asks themselves.
+SETTLE_TIMEOUT_S: Final = 120.0
 TRACE_PAUSE_S: Final = 0.0005
 
 
@@ -66,6 +68,8 @@ class AtPic:
     waiting: int = 0
     waiting_charged: int = 0
     waiting_never_called: int = 0
+    #: Payments without an outcome that will be asked about, later than there is patience here.
+    asked_later: int = 0
 
 
 @dataclass
@@ -105,9 +109,13 @@ def run(
     kills: int,
     seed: int,
     partitions: int = 4,
+    patience_s: float = PATIENCE_S,
     say: Callable[[str], None] = lambda line: None,
 ) -> Report:
-    """Kill the worker ``kills`` times while payments of all three PICs flow, wait until all came to rest, and recount."""
+    """Kill the worker ``kills`` times while payments of all three PICs flow, wait until all came to rest, and recount.
+
+    A payment that waits for an ask with a delay of more than ``patience_s`` is counted, and not waited for.
+    """
     report = Report(seed)
     started = time.monotonic()
     with Rig(broker, folder, _environment(folder, seed), partitions=partitions) as rig:
@@ -121,13 +129,15 @@ def run(
         ):
             for number in range(1, kills + 1):
                 say(f"kill -9 number {number}: {killer.kill()}")
+                # Another draw of lost answers: the same ones would be lost again after each start.
+                worker.environment |= _seeds(f"{seed}.{number}")
                 worker.start()
                 rig.wait_ready()
         report.payments = traffic.payments
         say(f"{traffic.payments} payments are posted; waiting until they come to rest")
-        _settle(rig, traffic)
+        later = _settle(rig, traffic, patience_s)
         rig.stop()
-        _recount(rig, traffic, killer.interrupted, report)
+        _recount(rig, traffic, killer.interrupted, report, later)
     report.seconds = time.monotonic() - started
     return report
 
@@ -141,10 +151,13 @@ def _environment(folder: Path, seed: int) -> dict[str, str]:
             f"{prefix}LEDGER": str(folder / f"{pic}.db"),
             f"{prefix}TAKES_S": str(TAKES_S),
             f"{prefix}LOSES": str(LOSES),
-            f"{prefix}SEED": str(seed),
             f"{prefix}TRACE": str(folder / f"{pic}.trace"),
         }
-    return found
+    return found | _seeds(str(seed))
+
+
+def _seeds(seed: str) -> dict[str, str]:
+    return {f"PTR_PIC_{pic.upper().replace('-', '_')}_SEED": seed for pic in CAN}
 
 
 def _token(number: int) -> str:
@@ -157,13 +170,16 @@ class _Trace:
     def __init__(self, path: Path) -> None:
         path.touch()
         self._file = path.open()
+        #: A line whose end was not there yet.
+        self._begun = ""
         #: The last step of each call since :meth:`forget`.
         self.steps: dict[str, str] = {}
 
     def read(self) -> list[str]:
         """The steps that came since the last time."""
         steps = []
-        for line in self._file.read().splitlines():
+        *lines, self._begun = (self._begun + self._file.read()).split("\n")
+        for line in lines:
             step, attempt = line.split(" ", 1)
             self.steps[attempt] = step
             steps.append(step)
@@ -260,23 +276,26 @@ def _waiting(rig: Rig) -> set[str]:
     return {message.key().decode() for message in read_all(rig.access, topics.PARKED.name)}
 
 
-def _settle(rig: Rig, traffic: Traffic) -> None:
-    """Return when every payment has its outcome, or waits for a person at the PIC that can do neither."""
+def _settle(rig: Rig, traffic: Traffic, patience_s: float) -> set[str]:
+    """Wait until every payment has its outcome, or waits for a person at the PIC that can do neither, or is asked about later
+    than there is patience: gives those."""
     posted = list(_posted(traffic))
-    deadline = time.monotonic() + SETTLE_TIMEOUT_S
-    while time.monotonic() < deadline:
+    deadline = time.monotonic() + patience_s + SETTLE_TIMEOUT_S
+    while True:
         rig.check()
         ended = _outcomes(rig)
         left = [payment for payment in posted if payment.name not in ended]
-        if all(payment.pic == NEITHER for payment in left):
-            waiting = _waiting(rig)
-            if all(payment.name in waiting for payment in left):
-                return
+        later = asked_later(rig.access, CAN, patience_s) if left else set()
+        waiting = _waiting(rig) if left else set()
+        missing = [each for each in left if each.name not in (waiting if each.pic == NEITHER else later)]
+        if not missing or time.monotonic() > deadline:  # The recount tells what is missing.
+            return later & {payment.name for payment in left}
         time.sleep(2.0)
-    # The recount tells what is missing.
 
 
-def _recount(rig: Rig, traffic: Traffic, interrupted: list[tuple[str, str, str, int]], report: Report) -> None:
+def _recount(
+    rig: Rig, traffic: Traffic, interrupted: list[tuple[str, str, str, int]], report: Report, later: set[str]
+) -> None:
     posted = list(_posted(traffic))
     ended, waiting = _outcomes(rig), _waiting(rig)
     known = _entries(rig.folder)
@@ -287,13 +306,15 @@ def _recount(rig: Rig, traffic: Traffic, interrupted: list[tuple[str, str, str, 
     for payment in posted:
         at = report.pics[payment.pic]
         mine = known.get(payment.name, [])
-        for mistake in _judged(payment, mine, ended.get(payment.name, set()), payment.name in waiting):
+        waits = payment.name in (waiting if payment.pic == NEITHER else later)
+        for mistake in _judged(payment, mine, ended.get(payment.name, set()), waits):
             mistakes.setdefault(f"{payment.pic}: {mistake}", []).append(payment.name)
         charges = sum(entry.charges for entry in mine)
         outcome = ended.get(payment.name)
         at.payments += 1
         at.paid += outcome == {"paid"}
         at.declined += outcome == {"declined"}
+        at.asked_later += outcome is None and payment.pic != NEITHER and waits
         at.waiting += outcome is None
         at.waiting_charged += outcome is None and charges > 0
         at.waiting_never_called += outcome is None and payment.name not in called
@@ -319,10 +340,8 @@ def _judged(payment: _Posted, entries: list[Entry], outcome: set[str], waits: bo
         yield "paid, and the PIC knows nothing of it"
     if outcome and outcome != {"paid"} and (charges or not payment.declined):
         yield f"ended as {', '.join(sorted(outcome))}"
-    if not outcome and payment.pic != NEITHER:
-        yield "no outcome"
-    if not outcome and payment.pic == NEITHER and not waits:
-        yield "neither an outcome nor waiting for a person"
+    if not outcome and not waits:
+        yield f"neither an outcome nor {'waiting for a person' if payment.pic == NEITHER else 'asked about later'}"
 
 
 def _entries(folder: Path) -> dict[str, list[Entry]]:

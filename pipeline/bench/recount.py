@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +21,7 @@ from pipeline.settings import BrokerAccess, client_config
 from pipeline.stages.profiles import HOUR_MS, Profile
 from schemas.codec import Codec
 from schemas.identity import attempt_id, payee_key, payer_key
-from schemas.records import PaymentCompleted, PaymentScreened, ReviewDecided
+from schemas.records import PaymentCompleted, PaymentQueued, PaymentScreened, ReviewDecided
 
 Buckets = Counter[tuple[bytes, int]]
 
@@ -43,6 +44,21 @@ def read_all(broker: BrokerAccess | str, topic: str) -> Iterator[Any]:
 def _positions(consumer: Any, ends: dict[int, int], topic: str) -> list[TopicPartition]:
     wanted = [TopicPartition(topic, partition) for partition in ends]
     return [TopicPartition(topic, p.partition, max(p.offset, 0)) for p in consumer.position(wanted)]
+
+
+def asked_later(broker: BrokerAccess | str, pics: Iterable[str], beyond_s: float) -> set[str]:
+    """Payments (``TENANT|PAYMENT``) that wait at one of ``pics`` for an ask whose time has not come, with a delay of more than
+    ``beyond_s``: no news of them is expected before."""
+    decode, now_ms, found = Codec().decoder(PaymentQueued), time.time() * 1000, set[str]()
+    for pic in pics:
+        for delay_s, topic in zip(topics.RETRY_DELAYS_S, topics.retries(pic), strict=True):
+            if delay_s <= beyond_s:
+                continue
+            for message in read_all(broker, topic.name):
+                queued = decode(message.value())
+                if queued.not_before_ms > now_ms:
+                    found.add(f"{queued.tenant}|{queued.payment_id}")
+    return found
 
 
 def newest_rows(broker: BrokerAccess | str, changelog: str) -> dict[bytes, bytes]:

@@ -51,6 +51,9 @@ HELD_PAUSE_S = 0.02
 ALARMS_INTERVAL_S = 0.5
 #: A rebalance or a stop waits this long for the cycle under way.
 DRAIN_TIMEOUT_S = 6.0
+#: Small batches of one partition are handled together up to this many records where partitions are handled side by side: one
+#: after the other each would wait for its own answers, and no other group's records would be answered meanwhile.
+TOGETHER_RECORDS_MAX = 256
 #: How often a handler that waits looks whether it still has to.
 WAIT_PAUSE_S = 0.2
 #: Between two steps of background work when nothing else is to do: it takes a fraction of a core, never all of it.
@@ -292,10 +295,14 @@ class Runner:
                 await self._rest()
             self._idle.clear()
             taken = self._take()
-            if taken or self._before or self.group.background is not None:
+            if taken or self._before or self._may_work_in_background():
                 await self.step(taken, record=self._due())
             if taken and _records_of(taken) < SMALL_CYCLE_RECORDS:
                 await asyncio.sleep(SMALL_CYCLE_PAUSE_S)
+
+    def _may_work_in_background(self) -> bool:
+        # Without partitions there is no lease either: a worker may wait longer than a session for its first ones.
+        return self.group.background is not None and bool(self.partitions_owned) and not self.draining
 
     def _due(self) -> bool:
         """Whether the rows of earlier cycles are to be recorded now."""
@@ -313,7 +320,7 @@ class Runner:
         elif self.draining:
             return
         waits_s = [] if not self._before else [self._before_at + ROWS_LINGER_S - time.monotonic()]
-        if self.group.background is not None and not self.draining:
+        if self._may_work_in_background():
             waits_s.append(BACKGROUND_PAUSE_S if self._in_background else BACKGROUND_LOOK_S)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(min(waits_s, default=None)):
@@ -396,20 +403,23 @@ class Runner:
         """Decide ``taken`` and add to ``done`` each batch that is. What is not begun when partitions are to be given away
         is left to their next owner: raises :class:`Abandoned`."""
         if not self.group.side_by_side:
-            await self._decide_in_turn(taken, done)
+            await self._decide_in_turn([[batch] for batch in taken], done)
             return
         by_partition: dict[int, list[Batch]] = {}
         for batch in taken:
             by_partition.setdefault(batch.partition, []).append(batch)
         # All of them end before anything is said of one.
         ended = await asyncio.gather(
-            *(self._decide_in_turn(batches, done) for batches in by_partition.values()), return_exceptions=True
+            *(self._decide_in_turn(_together(batches), done) for batches in by_partition.values()),
+            return_exceptions=True,
         )
         for error in sorted((each for each in ended if each is not None), key=lambda each: isinstance(each, Abandoned)):
             raise error
 
-    async def _decide_in_turn(self, taken: Sequence[Batch], done: list[Batch | _Step]) -> None:
-        for batch in taken:
+    async def _decide_in_turn(self, taken: Iterable[Sequence[Batch]], done: list[Batch | _Step]) -> None:
+        for batches in taken:
+            batch = batches[0]
+            records = batch.records if len(batches) == 1 else [record for each in batches for record in each.records]
             await asyncio.sleep(0)  # Other groups' cycles and the web get their turn.
             if self.draining:
                 raise Abandoned
@@ -421,15 +431,13 @@ class Runner:
                 work.rows = self.rows(batch.partition)
             started, cpu = time.perf_counter(), time.thread_time()
             if stage.handle_batch is not None:
-                await stage.handle_batch(batch.records, work)
+                await stage.handle_batch(records, work)
             else:
                 assert stage.handle is not None
-                for record in batch.records:
+                for record in records:
                     work.attempt(stage.handle, record)
-            self.metrics.handled(
-                stage.name, len(batch.records), time.perf_counter() - started, time.thread_time() - cpu
-            )
-            done.append(batch)
+            self.metrics.handled(stage.name, len(records), time.perf_counter() - started, time.thread_time() - cpu)
+            done += batches
 
     async def _step_background(self) -> list[_Step]:
         """A step of background work in each partition."""
@@ -492,6 +500,7 @@ class Runner:
             self._checkpoint_at = 0.0
             await self._idle.wait()
         self._rows.clear()
+        self.partitions_owned = ()
 
     def resume(
         self,
@@ -515,6 +524,18 @@ class Runner:
 
 def _records_of(batches: Iterable[Batch | _Step]) -> int:
     return sum(len(batch.records) for batch in batches)
+
+
+def _together(batches: Iterable[Batch]) -> list[list[Batch]]:
+    """One partition's batches, in their order: small ones that follow each other in one topic together."""
+    found: list[list[Batch]] = []
+    for batch in batches:
+        last = found[-1] if found else []
+        if last and last[0].topic == batch.topic and _records_of([*last, batch]) <= TOGETHER_RECORDS_MAX:
+            last.append(batch)
+        else:
+            found.append([batch])
+    return found
 
 
 def _where(error: BaseException) -> str:

@@ -115,7 +115,8 @@ class Group:
     #: Records may wait in it on purpose or long for an answer: few are read ahead, the rest stay in Kafka, and lag is no sign
     #: of a stall while a handler waits or goes on. Such groups without a table share one producer.
     waits: bool = False
-    #: Its partitions are handled side by side, for it waits for others most of the time; their times add up in the metrics.
+    #: Its partitions are handled side by side, and small batches of one partition together, for it waits for others most of the
+    #: time; times of partitions add up in the metrics.
     side_by_side: bool = False
     #: A source of which, after partitions were assigned, all that was there is handled before the group's other sources of
     #: the same partition: what these say rests on it.

@@ -9,37 +9,19 @@ from typing import Any, Final
 from pipeline.reports import charts
 from pipeline.reports.charts import Series
 from pipeline.reports.fraud import ALERTS
+from pipeline.reports.page import DARK, LIGHT, MIDDLE, RED, document, table
 from pipeline.stages.drift import PSI_LARGE, PSI_NOTABLE
 from pipeline.stages.fraud_library import LIBRARY
 from schemas.money import UnknownCurrencyError, format_amount
 
-#: Dark, middle, light: told apart in print too (Okabe and Ito's colours for the colour-blind).
-_DARK, _MIDDLE, _LIGHT, _RED = "#0072b2", "#56b4e9", "#cccccc", "#d55e00"
 #: Features in the chart of drift; the table has all.
 _DRIFT_SHOWN: Final = 12
-
-_STYLE: Final = """
-body{font:15px/1.45 system-ui,sans-serif;color:#1a1a1a;background:#fff;max-width:960px;margin:2rem auto;padding:0 1rem}
-h1{font-size:1.5rem;margin-bottom:.2rem}h2{font-size:1.15rem;margin:2rem 0 .5rem;border-bottom:1px solid #ccc}
-p{margin:.4rem 0}.note{color:#444}.figures{display:flex;flex-wrap:wrap;gap:1rem 2.2rem;margin:1rem 0}
-.figures div{min-width:6.5rem}.figures b{display:block;font-size:1.45rem;font-weight:600}
-.scroll{overflow-x:auto}table{border-collapse:collapse;font-size:13px;width:100%}
-th,td{padding:.25rem .5rem;border-bottom:1px solid #ddd;text-align:right;white-space:nowrap;vertical-align:top}
-th:first-child,td:first-child{text-align:left}thead th{border-bottom:2px solid #888}
-svg{width:100%;height:auto;margin:.5rem 0}svg text{font:11px system-ui,sans-serif;fill:#1a1a1a}
-svg .title{font-size:13px;font-weight:600}.grid{stroke:#ddd}.mark{stroke:#1a1a1a;stroke-dasharray:4 3}
-@media print{body{margin:0;max-width:none}h2,svg{break-after:avoid}svg,tr,.figures{break-inside:avoid}
-*{-webkit-print-color-adjust:exact;print-color-adjust:exact}.scroll{overflow:visible}table{font-size:10px}}
-"""
 
 
 def html_of(data: Mapping[str, Any]) -> str:
     """The whole page. ``data`` is FraudReport's, with ``about`` (what it is of, by name) beside it."""
     total = data["total"]
     parts = [
-        "<!doctype html><html lang=en><head><meta charset=utf-8><meta name=viewport content='width=device-width'>",
-        f"<title>Fraud report</title><style>{_STYLE}</style></head><body><h1>Fraud report</h1>",
-        f"<p class=note>{escape(about_of(data))}</p>",
         _figures(total),
         "<h2>By week</h2>",
         _week_charts(data["weeks"]),
@@ -57,9 +39,9 @@ def html_of(data: Mapping[str, Any]) -> str:
         "of which something is known; its floor takes all others for genuine. Recall is the share of alerts among all known "
         "fraud. Fraud is known from chargebacks and refunds with a reason of fraud, and from reviews; a payment that went "
         "through and of which nothing was heard for seven days is genuine. Average precision and AUC say how well a score "
-        "ranks fraud above the rest. Weeks begin on Monday, UTC.</p></body></html>",
+        "ranks fraud above the rest. Weeks begin on Monday, UTC.</p>",
     ]
-    return "\n".join(parts)
+    return document("Fraud report", about_of(data), parts)
 
 
 def about_of(data: Mapping[str, Any]) -> str:
@@ -172,15 +154,15 @@ def _figures(total: Mapping[str, Any]) -> str:
 def _week_charts(weeks: Sequence[Mapping[str, Any]]) -> str:
     labels = [each["week"] for each in weeks]
     alerts = [
-        Series("caught fraud", _DARK, [each["caught"] for each in weeks]),
-        Series("false alarms", _MIDDLE, [each["false_alarms"] for each in weeks]),
-        Series("unknown", _LIGHT, [each["unknown"] for each in weeks]),
-        Series("missed fraud", _RED, [each["missed"] for each in weeks]),
+        Series("caught fraud", DARK, [each["caught"] for each in weeks]),
+        Series("false alarms", MIDDLE, [each["false_alarms"] for each in weeks]),
+        Series("unknown", LIGHT, [each["unknown"] for each in weeks]),
+        Series("missed fraud", RED, [each["missed"] for each in weeks]),
     ]
     quality = [
-        Series("precision", _MIDDLE, [each["precision"] for each in weeks]),
-        Series("recall", _DARK, [each["recall"] for each in weeks]),
-        Series("average precision", _RED, [each["average_precision"] for each in weeks]),
+        Series("precision", MIDDLE, [each["precision"] for each in weeks]),
+        Series("recall", DARK, [each["recall"] for each in weeks]),
+        Series("average precision", RED, [each["average_precision"] for each in weeks]),
     ]
     return charts.stacked_bars("Alerts and missed fraud", labels, alerts) + charts.lines("Quality", labels, quality)
 
@@ -192,14 +174,14 @@ def _score_chart(scores: Mapping[str, Sequence[int]]) -> str:
         whole = sum(scores[name])
         return [count / whole if whole else None for count in scores[name]]
 
-    series = [Series("fraud", _RED, shares("fraud")), Series("genuine", _DARK, shares("genuine"))]
+    series = [Series("fraud", RED, shares("fraud")), Series("genuine", DARK, shares("genuine"))]
     return charts.lines("Scores: the share of fraud, and of genuine payments, in each twentieth", labels, series)
 
 
 def _rule_chart(rules: Sequence[Mapping[str, Any]]) -> str:
     known = [each for each in rules if each["precision"] is not None]
     names, values = [each["rule"] for each in known], [each["precision"] for each in known]
-    return charts.rows("Precision of each rule that fired", names, values, _DARK, 1.0) if known else ""
+    return charts.rows("Precision of each rule that fired", names, values, DARK, 1.0) if known else ""
 
 
 def _drift(data: Mapping[str, Any]) -> str:
@@ -211,23 +193,13 @@ def _drift(data: Mapping[str, Any]) -> str:
     note = f"<p class=note>{escape(data['about']['drift'])}</p>"
     return (
         note
-        + charts.rows("Population stability index", names, values, _DARK, 2 * PSI_LARGE, marks)
+        + charts.rows("Population stability index", names, values, DARK, 2 * PSI_LARGE, marks)
         + _table(*drift_rows(data))
     )
 
 
 def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    if not rows:
-        return "<p>Nothing to show.</p>"
-    head = "".join(f"<th>{escape(text)}</th>" for text in headings)
-    body = "".join("<tr>" + "".join(_cell(text) for text in row) + "</tr>" for row in rows)
-    return f"<div class=scroll><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
-
-
-def _cell(text: str) -> str:
-    rule = LIBRARY.get(text)
-    about = f' title="{escape(rule.about)}"' if rule else ""
-    return f"<td{about}>{escape(text)}</td>"
+    return table(headings, rows, {name: rule.about for name, rule in LIBRARY.items()})
 
 
 def _share(value: float | None) -> str:

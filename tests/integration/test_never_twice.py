@@ -75,10 +75,11 @@ def test_kills_around_calls_charge_nobody_twice(kafka: LocalKafka, tmp_path: Pat
     seed = int(os.environ.get("PTR_CHAOS_SEED") or random.SystemRandom().randrange(1_000_000))
     print(f"PTR_CHAOS_SEED={seed}")
     empty(kafka.address)
-    report = chaos_calls.run(kafka.address, tmp_path, kills=9, seed=seed, say=print)
+    report = chaos_calls.run(kafka.address, tmp_path, kills=9, seed=seed, patience_s=60.0, say=print)
     print("\n".join(report.words()))
     assert report.mistakes == [], f"PTR_CHAOS_SEED={seed}"
     assert sum(report.kills.values()) == 9
+    assert sum(at.asked_later for at in report.pics.values()) <= 0.01 * report.payments, report
     repeats, asks, neither = (report.pics[pic] for pic in chaos_calls.CAN)
     # The kills did hit: every step, and each PIC in the way that it has to find out.
     for step in STEPS:
@@ -93,13 +94,22 @@ def test_a_silent_pic_holds_up_nobody_else(kafka: LocalKafka, tmp_path: Path) ->
     """Payments of another PIC get their outcomes meanwhile, those that may fail over do, and all are charged once in the end.
     Counts only: `ptr bench bulkhead` has the times."""
     empty(kafka.address)
-    found = bulkhead.measure(kafka.address, tmp_path, silent_s=20.0, before_s=5.0, warm_up_s=5.0, say=print)
+    found = bulkhead.measure(
+        kafka.address,
+        tmp_path,
+        silent_s=10.0,
+        before_s=5.0,
+        warm_up_s=5.0,
+        until_moved=200,
+        patience_s=60.0,
+        say=print,
+    )
     print(found)
     assert (found["without_outcome"], found["not_paid"]) == (0, 0)
     assert (found["charged_more_than_once"], found["charged_not_at_all"]) == (0, 0)
-    assert found["second_during"]["counted"] > 300
-    assert found["either_may_fail_over"] > 100
-    assert found["either_failed_over"] >= 0.99 * found["either_may_fail_over"]
+    assert found["second_during"]["counted"] > 200
+    assert found["either_failed_over"] >= 200
+    assert found["asked_later"] <= 0.1 * found["payments"]
 
 
 def test_a_long_queue_is_called_once_each(kafka: LocalKafka, tmp_path: Path) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import msgspec
 import pytest
 
+from agents.plugin import BEGUN_BATCH_MAX
 from connectors.pic.simulator import Simulator
 from pipeline import topics
 from schemas.identity import payment_key
@@ -75,3 +77,27 @@ def test_it_is_written_down_before_the_call(shell: Shell) -> None:
     finally:
         Neither.perform = perform  # type: ignore[method-assign]
     assert known == [1]
+
+
+def test_no_more_is_written_down_than_is_called_next(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What stands behind that in one batch was surely not called by whoever dies in the call."""
+    called: list[int] = []
+
+    async def perform(self: Simulator, calls: Any) -> Any:
+        called.append(len(calls))
+        if len(called) == 1:
+            return await Simulator.perform(self, calls)
+        raise ConnectionAbortedError
+
+    monkeypatch.setattr(Neither, "perform", perform)
+    for number in range(3 * BEGUN_BATCH_MAX):
+        give(shell, f"p{number}", number)
+    with pytest.raises(ConnectionAbortedError):
+        shell.run()
+    monkeypatch.setattr(Neither, "perform", Simulator.perform)
+    shell.again()
+    assert called == [BEGUN_BATCH_MAX] * 2
+    told = Counter(outcome for _, outcome in outcomes(shell))
+    assert told["unknowable"] <= 2 * BEGUN_BATCH_MAX
+    assert told["paid"] >= BEGUN_BATCH_MAX
+    assert sum(told.values()) == 3 * BEGUN_BATCH_MAX

@@ -23,8 +23,8 @@ from pipeline.commands.events import tail, told_by
 from schemas.codec import Codec
 from schemas.identity import payment_key
 from schemas.records import ChargebackReceived, ListEvidence, PaymentCompleted, PaymentScreened, Record
-from tests.audited import CODEC, said
 from tests.stream.broker import WAIT_S, put, wait_until
+from tests.timed import CODEC, said
 
 TOPICS = [topics.SCREENED.name, topics.COMPLETED.name]
 EVIDENCE = ListEvidence(

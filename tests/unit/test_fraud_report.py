@@ -17,10 +17,8 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from connectors.sinks.database import Batch, Database, open_database
+from connectors.sinks.database import Database, open_database
 from connectors.sinks.judged import judged_payments
-from connectors.sinks.rows import Columns, Mapper, state_of
-from pipeline import topics
 from pipeline.commands.fraud import fraud
 from pipeline.reports.fraud import DriftTally, FraudReport, Ranking, week_of
 from pipeline.reports.fraud_page import html_of
@@ -28,10 +26,9 @@ from pipeline.stages.drift import psi
 from pipeline.stages.features import PAYEE_FEATURES, PAYER_FEATURES
 from pipeline.stages.labels import Source, Truth
 from pipeline.training.figures import average_precision, roc_auc
-from schemas.codec import Codec
 from schemas.records import ChargebackReceived, PaymentCompleted, PaymentScored, Record, ReviewAnswered, RuleHit
+from tests import audited
 
-CODEC = Codec()
 DAY_MS = 86_400_000
 #: Monday, 2026-06-01.
 MONDAY_MS = 20_605 * DAY_MS
@@ -115,25 +112,9 @@ def a_review(of: PaymentScored, result: str, **named: Any) -> ReviewAnswered:
     return ReviewAnswered(**(fields | named))
 
 
-TOPICS = {
-    PaymentScored: topics.SCORED.name,
-    ReviewAnswered: topics.REVIEWS_ANSWERED.name,
-    ChargebackReceived: topics.CHARGEBACKS.name,
-    PaymentCompleted: topics.COMPLETED.name,
-}
-
-
 def write(database: Database, events: list[Record], first_offset: int = 0) -> None:
     """As the audit sink does."""
-    batch, mapper = Batch(), Mapper(CODEC)
-    by_payment: dict[tuple[str, str], list[Columns]] = defaultdict(list)
-    for offset, event in enumerate(events, first_offset):
-        row = mapper.columns(TOPICS[type(event)], 0, offset, AS_OF_MS, CODEC.encode(event))
-        batch.events.append(row)
-        by_payment[row[:2]].append(row)
-    states = (state_of(told, mapper.record_of) for told in by_payment.values())
-    batch.states = [state for state in states if state is not None]
-    database.write(batch)
+    audited.write(database, events, first_offset, recorded_at_ms=lambda event: AS_OF_MS)
 
 
 @pytest.fixture

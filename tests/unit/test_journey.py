@@ -24,7 +24,7 @@ from schemas.records import (
     ReviewAnswered,
     ReviewOpened,
 )
-from tests.audited import RECEIVED_MS, TRACE, Timed, called, new_database, paid_after_a_retry, said
+from tests.timed import RECEIVED_MS, TRACE, Timed, called, new_database, paid_after_a_retry, said
 
 
 def parts_of(folder: Path, *events: Timed) -> list[Part]:

@@ -11,8 +11,8 @@ import pytest
 from connectors.tracing.exporter import OtlpExporter
 from connectors.tracing.spans import Span
 from schemas.trace_context import span_id
-from tests.audited import RECEIVED_MS, TRACE, paid_after_a_retry
 from tests.collector import a_collector, attributes_of
+from tests.timed import RECEIVED_MS, TRACE, paid_after_a_retry
 from tests.unit.test_spans import spans_in
 
 #: Numbers of OpenTelemetry's protocol (trace.proto): SpanKind and StatusCode.

@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from connectors.controls import book as book_module
 from connectors.controls.book import ControlBook, fault
 from connectors.pic.base import Abilities, Answer, Call
+from connectors.pic.breaker import UNKNOWN_IN_A_ROW_MAX
 from connectors.pic.calls import OneByOne
 from connectors.pic.ledger import MemoryLedger
 from connectors.pic.simulator import Simulator
@@ -151,7 +152,7 @@ def test_calls_are_counted_by_outcome_and_in_flight_while_they_last() -> None:
 
 
 def test_an_open_breaker_is_told() -> None:
-    """Open after ten unknown answers in a row, half open when its time is over."""
+    """Open after five unknown answers in a row, half open when its time is over."""
 
     async def run() -> None:
         registry, now_s = CollectorRegistry(), [0.0]
@@ -162,7 +163,7 @@ def test_an_open_breaker_is_told() -> None:
         for at_s in (0.0, 9.9, 10.0):
             now_s[0] = at_s
             if not states:
-                await pic.perform([a_call(f"p{n}", "raise") for n in range(10)])
+                await pic.perform([a_call(f"p{n}", "raise") for n in range(UNKNOWN_IN_A_ROW_MAX)])
             states.append(dict(calls_of([page_of(registry)])["scripted"].breakers))
         assert states == [{"open": 1}, {"open": 1}, {"half open": 1}]
         now_s[0] = 11.0

@@ -14,7 +14,7 @@ from pipeline.engine import runner as runner_module
 from pipeline.engine.lease import Lease, LeaseLostError
 from pipeline.engine.metrics import GroupMetrics, Metrics
 from pipeline.engine.rows import Row
-from pipeline.engine.runner import WAIT_PAUSE_S, Runner
+from pipeline.engine.runner import TOGETHER_RECORDS_MAX, WAIT_PAUSE_S, Runner
 from pipeline.engine.stage import Abandoned, Group, HandleBatch, RawRecord, Stage, Table, Work
 from schemas.codec import Codec, UndecodableError
 from schemas.reasons import Error
@@ -327,6 +327,39 @@ def test_background_work_goes_on_without_records_and_stops_for_a_drain() -> None
     assert journal.lines.index("produce out step3") < journal.lines.index("produce changes progress")
 
 
+@pytest.mark.parametrize("drained", [False, True], ids=["not assigned yet", "given away"])
+def test_background_work_without_partitions_needs_no_lease(drained: bool) -> None:
+    """A worker may wait for its partitions longer than a session lasts: nothing of its own is at stake then."""
+    journal, failures, now = Journal(), list[str](), [0.0]
+    lease = Lease(10.0, clock=lambda: now[0])
+
+    class Steps:
+        async def step(self, work: Work) -> bool:
+            return False
+
+    async def run() -> None:
+        runner = a_runner(count, journal, failures=failures, lease=lease)
+        runner.group = replace(runner.group, background=Steps())
+        runner.start()
+        await asyncio.sleep(0)
+        if drained:
+            runner.resume({}, partitions=[0])
+            await runner.drain()
+        now[0] = 60.0
+        runner._wake.set()
+        await asyncio.sleep(0.05)
+        assert lease.lost()
+        assert failures == []
+        lease.begin()
+        runner.resume({}, partitions=[0])
+        await asyncio.sleep(0.05)
+        assert runner._task is not None
+        assert not runner._task.done()
+        runner._task.cancel()
+
+    asyncio.run(run())
+
+
 def test_the_first_source_is_handled_before_the_others_of_its_partition() -> None:
     """What was there of it when the partition was assigned; after that, as things come. Other partitions do not wait."""
     handled: list[tuple[str, int, int]] = []
@@ -401,7 +434,7 @@ def test_a_partition_is_given_away_while_it_waits_for_its_first_source() -> None
 
 
 def test_partitions_side_by_side_and_each_in_its_order() -> None:
-    """Two partitions wait at once, each with rows of its own; a partition's second batch begins when its first has ended."""
+    """Two partitions wait at once, each with rows of its own; what is too much for one batch begins when that has ended."""
     journal, began = Journal(), list[str]()
     both = asyncio.Event()
 
@@ -417,20 +450,41 @@ def test_partitions_side_by_side_and_each_in_its_order() -> None:
 
     runner = a_runner(count, journal, handle_batch=wait, side_by_side=True)
     batches = [
-        Batch(journal.lines, [replace(record, partition=partition) for record in records(offset)], partition=partition)
+        Batch(
+            journal.lines, [replace(record, partition=partition) for record in records(*offsets)], partition=partition
+        )
         for partition in (0, 1)
-        for offset in (0, 1)
+        for offsets in (range(TOGETHER_RECORDS_MAX), (TOGETHER_RECORDS_MAX,))
     ]
     asyncio.run(runner.step(batches, record=True))
     assert sorted(began[:2]) == ["0:0", "1:0"]
-    assert sorted(began[2:]) == ["0:1", "1:1"]
+    assert sorted(began[2:]) == [f"0:{TOGETHER_RECORDS_MAX}", f"1:{TOGETHER_RECORDS_MAX}"]
     assert journal.lines[-1] == "delivered"
+
+
+def test_small_batches_of_a_partition_wait_together() -> None:
+    """Three of them cost one wait, in their order, and each is acknowledged."""
+    journal, handled = Journal(), list[list[int]]()
+
+    async def handle(records: Sequence[RawRecord], work: Work) -> None:
+        handled.append([record.offset for record in records])
+
+    async def life(side_by_side: bool) -> None:
+        runner = a_runner(count, journal, handle_batch=handle, side_by_side=side_by_side, table=False)
+        await runner.step([Batch(journal.lines, records(*offsets)) for offsets in ([0, 1], [2], [3, 4])], record=True)
+
+    asyncio.run(life(side_by_side=True))
+    assert handled == [[0, 1, 2, 3, 4]]
+    assert [line for line in journal.lines if line.startswith("ack")] == ["ack 1", "ack 2", "ack 4"]
+    handled.clear()
+    asyncio.run(life(side_by_side=False))
+    assert handled == [[0, 1], [2], [3, 4]]
 
 
 @pytest.mark.parametrize("side_by_side", [False, True])
 def test_a_long_cycle_ends_with_its_batch_when_partitions_go(side_by_side: bool) -> None:
     """What is done is recorded and acknowledged, what is not begun is left to the next owner."""
-    journal = Journal()
+    journal, size = Journal(), TOGETHER_RECORDS_MAX
 
     async def slow(records: Sequence[RawRecord], work: Work) -> None:
         await asyncio.sleep(0.05)
@@ -440,14 +494,16 @@ def test_a_long_cycle_ends_with_its_batch_when_partitions_go(side_by_side: bool)
 
     async def life() -> None:
         runner.start()
-        for offset in range(10):
-            runner.add(Batch(journal.lines, records(offset), previous=offset - 1 if offset else None))
+        for first in range(0, 10 * size, size):
+            runner.add(
+                Batch(journal.lines, records(*range(first, first + size)), previous=first - 1 if first else None)
+            )
         await asyncio.sleep(0.12)
         await runner.drain()
 
     asyncio.run(life())
     acknowledged = [line for line in journal.lines if line.startswith("ack")]
-    assert acknowledged == [f"ack {offset}" for offset in range(len(acknowledged))]
+    assert acknowledged == [f"ack {(number + 1) * size - 1}" for number in range(len(acknowledged))]
     assert 1 <= len(acknowledged) <= 4
     assert not runner.busy
 

@@ -27,7 +27,7 @@ from schemas.records import (
     ReviewOpened,
 )
 from schemas.trace_context import span_id, trace_id_of
-from tests.audited import (
+from tests.timed import (
     RECEIVED_MS,
     TRACE,
     Timed,

@@ -1,4 +1,4 @@
-"""The fraud report is the same from PostgreSQL as from SQLite."""
+"""Reports are the same from PostgreSQL as from SQLite."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from connectors.sinks.database import open_database
+from pipeline.commands.report_making import REPORTS
 from tests.integration import postgres as pg
+from tests.unit import test_report
 from tests.unit.test_fraud_report import report_of, some_events, write
 
 pytestmark = pytest.mark.postgres
@@ -20,7 +22,8 @@ def test_the_report_does_not_depend_on_the_database(tmp_path: Path, monkeypatch:
         pytest.skip(reason)
     monkeypatch.setattr("connectors.sinks.judged.PAGE_PAYMENTS", 100)
     events = some_events(11, 600)
-    reports = []
+    others = test_report.some_events(12, 200)
+    reports, sheets = [], []
     with pg.postgres() as running:
         for url in (f"sqlite:///{tmp_path}/audit.db", running.url):
             with closing(open_database(url, create=True)) as database:
@@ -28,5 +31,9 @@ def test_the_report_does_not_depend_on_the_database(tmp_path: Path, monkeypatch:
                 database.migrate()
                 write(database, events)
                 reports.append((report_of(database, tenant=""), report_of(database)))
+                test_report.write(database, others)
+                sheets.append([test_report.sheet_of(database, name, "other") for name in REPORTS])
     assert reports[0] == reports[1]
+    assert sheets[0] == sheets[1]
+    assert all(sheet.rows for sheet in sheets[0])
     assert reports[0][0]["total"]["payments"] == 600

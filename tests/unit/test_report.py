@@ -1,0 +1,392 @@
+"""Reports from the audit tables: every figure is recounted from the events by another way."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import random
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree as ET
+from zoneinfo import ZoneInfo
+
+import pyarrow.parquet as pq
+import pytest
+from click.testing import CliRunner, Result
+from hypothesis import given
+from hypothesis import strategies as st
+
+from connectors.sinks import report_events
+from connectors.sinks.database import Database, open_database
+from pipeline.commands.report import report
+from pipeline.commands.report_making import REPORTS
+from pipeline.reports.events import Days, UnknownZoneError
+from pipeline.reports.sheet import Sheet
+from pipeline.reports.sheet_files import csv_of
+from pipeline.reports.sheet_page import UnknownLanguageError, Writing
+from pipeline.reports.spread import STEP, Spread
+from schemas.records import ChargebackReceived, PaymentAnswered, PaymentCompleted, PaymentQueued, PaymentUpdated, Record
+from tests import audited
+from tests.stream.events import a_fact
+
+HOUR_MS = 3_600_000
+BEGIN_MS = int(datetime(2026, 6, 1, tzinfo=UTC).timestamp() * 1000)
+DAYS = 5
+UNTIL_MS = BEGIN_MS + DAYS * 24 * HOUR_MS
+TENANTS, CURRENCIES, PICS = ("acme", "other"), ("EUR", "JPY"), ("one", "two")
+
+
+def some_events(seed: int, payments: int) -> list[tuple[Record, int]]:
+    """Events and when they were recorded, of payments of all kinds, in no order; some before and after the days."""
+    rng = random.Random(seed)
+    events: list[tuple[Record, int]] = []
+    for number in range(payments):
+        at_ms = BEGIN_MS + rng.randrange(-24 * HOUR_MS, (DAYS + 1) * 24 * HOUR_MS)
+        amount, pic = rng.randrange(1, 100_000), rng.choice(PICS)
+        about: dict[str, Any] = {
+            "tenant": rng.choice(TENANTS),
+            "payment_id": f"p{number}",
+            "currency": rng.choice(CURRENCIES),
+            "pic": pic,
+        }
+        outcome = rng.choice(["paid", "paid", "authorized", "declined", "blocked", "refused"])
+        asked = outcome in ("paid", "authorized", "declined")
+        for ask in range(rng.randrange(1, 4) if asked else 0):
+            waited_ms = rng.randrange(1, 5_000)
+            events.append((a_fact(PaymentQueued, ask=ask, **about), at_ms - waited_ms))
+            said = rng.choice(["paid", "pending", "declined", "unsent"])
+            answer = a_fact(PaymentAnswered, ask=ask, outcome=said, called=True, answered_at_ms=at_ms, **about)
+            events.append((answer, at_ms))
+        ended = a_completed(
+            number,
+            at_ms,
+            tenant=about["tenant"],
+            outcome=outcome,
+            reason="" if outcome in ("paid", "authorized") else rng.choice(["no_funds", "limit"]),
+            stage="plugin" if asked else "screening",
+            received_at_ms=at_ms - rng.randrange(1, 100_000),
+            amount_minor=amount,
+            currency=about["currency"],
+            fee_minor=rng.randrange(300),
+            pic=pic if asked else "",
+        )
+        events.append((ended, at_ms))
+        for name, kind in (("a", "capture"), ("b", "refund"), ("c", "void")):
+            if rng.random() < 0.4:
+                done = rng.choice(["succeeded", "failed"])
+                events.append((updated(about, name, kind, rng.randrange(1, amount + 1), done), at_ms + HOUR_MS))
+        if rng.random() < 0.2:
+            kind = rng.choice(["chargeback", "refund"])
+            disputed = ChargebackReceived(
+                tenant=about["tenant"],
+                payment_id=about["payment_id"],
+                creditor_id="c1",
+                amount_minor=amount,
+                currency=about["currency"],
+                paid_at_ms=at_ms,
+                charged_back_at_ms=at_ms + HOUR_MS,
+                kind=kind,
+            )
+            events.append((disputed, at_ms + 20 * HOUR_MS))
+    rng.shuffle(events)
+    return events
+
+
+def a_completed(number: int, at_ms: int, **named: Any) -> PaymentCompleted:
+    """A payment's outcome: paid at the first PIC."""
+    fields: dict[str, Any] = {"tenant": "acme", "outcome": "paid", "stage": "settlement", "pic": "one"} | named
+    return PaymentCompleted(
+        event_id=f"{fields['tenant']}|p{number}|completed",
+        payment_id=f"p{number}",
+        rule_version=1,
+        requested_at_ms=at_ms,
+        **({"received_at_ms": at_ms} | fields),
+    )
+
+
+def updated(about: dict[str, Any], name: str, kind: str, amount_minor: int, outcome: str) -> PaymentUpdated:
+    """An operation came to its end."""
+    return PaymentUpdated(
+        event_id=f"{about['tenant']}|{about['payment_id']}|{name}",
+        operation_id=name,
+        kind=kind,
+        outcome=outcome,
+        amount_minor=amount_minor,
+        status="succeeded",
+        occurred_at_ms=0,
+        **about,
+    )
+
+
+def write(database: Database, events: list[tuple[Record, int]]) -> None:
+    """As the audit sink does."""
+    at_ms = {id(event): recorded_at_ms for event, recorded_at_ms in events}
+    audited.write(database, [event for event, _ in events], recorded_at_ms=lambda event: at_ms[id(event)])
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    """An empty audit database."""
+    opened = open_database(f"sqlite:///{tmp_path}/audit.db", create=True)
+    opened.lock()
+    opened.migrate()
+    yield opened
+    opened.close()
+
+
+def sheet_of(database: Database, name: str, tenant: str = "", zone: str = "UTC") -> Sheet:
+    """One report of the days."""
+    make, stages, _ = REPORTS[name]
+    tally = make(Days(zone))
+    between = {"tenant": tenant, "from_ms": BEGIN_MS, "until_ms": UNTIL_MS}
+    read = (
+        report_events.asks(database, **between) if stages is None else report_events.events(database, stages, **between)
+    )  # type: ignore[arg-type]
+    for event in read:
+        tally.add(event)
+    return tally.sheet()
+
+
+def within(events: list[tuple[Record, int]], kind: type[Any], tenant: str = "") -> list[tuple[Any, int]]:
+    """Events of one kind in the days."""
+    return [
+        (event, at_ms)
+        for event, at_ms in events
+        if isinstance(event, kind)
+        and BEGIN_MS <= at_ms < UNTIL_MS
+        and event.tenant in ((tenant,) if tenant else TENANTS)
+    ]
+
+
+def day_of(at_ms: int, zone: str = "UTC") -> str:
+    return datetime.fromtimestamp(at_ms / 1000, ZoneInfo(zone)).date().isoformat()
+
+
+def money_of(events: list[tuple[Record, int]], tenant: str, zone: str) -> dict[tuple[str, ...], Counter[str]]:
+    """Settlement by brute force."""
+    found: dict[tuple[str, ...], Counter[str]] = defaultdict(Counter)
+    for event, at_ms in within(events, PaymentCompleted, tenant):
+        at = found[event.tenant, day_of(at_ms, zone), event.currency, event.pic]
+        at["fees_minor"] += event.fee_minor * (event.outcome in ("paid", "authorized"))
+        at["paid_minor"] += event.amount_minor * (event.outcome == "paid")
+        at["payments"] += event.outcome == "paid"
+    for event, at_ms in within(events, PaymentUpdated, tenant):
+        done = event.outcome == "succeeded"
+        at = found[event.tenant, day_of(at_ms, zone), event.currency, event.pic]
+        for kind, name in (("capture", "captured_minor"), ("refund", "refunded_minor")):
+            at[name] += event.amount_minor * (done and event.kind == kind)
+    for event, at_ms in within(events, ChargebackReceived, tenant):
+        at = found[event.tenant, day_of(at_ms, zone), event.currency, ""]
+        at["charged_back_minor" if event.kind == "chargeback" else "refunded_minor"] += event.amount_minor
+    return {key: counter for key, counter in found.items() if +counter}
+
+
+SUMS = ("payments", "paid_minor", "captured_minor", "refunded_minor", "charged_back_minor", "fees_minor")
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_settlement_is_what_the_events_say(database: Database, seed: int) -> None:
+    """Each row, each total, and net; of one tenant and of all, in two time zones."""
+    events = some_events(seed, 60)
+    write(database, events)
+    tenant, zone = ("", "UTC") if seed % 2 else ("acme", "Asia/Tokyo")
+    sheet = sheet_of(database, "settlement", tenant, zone)
+    expected = money_of(events, tenant, zone)
+    rows = {
+        tuple(each[key] for key in ("tenant", "day", "currency", "pic")): each for each in sheet.records(sheet.rows)
+    }
+    busy = {key for key, row in rows.items() if any(row[name] for name in SUMS)}
+    assert busy == expected.keys()
+    for key, row in rows.items():
+        assert {name: row[name] for name in SUMS} == {name: expected.get(key, Counter())[name] for name in SUMS}
+        came = row["paid_minor"] + row["captured_minor"]
+        assert row["net_minor"] == came - row["refunded_minor"] - row["charged_back_minor"] - row["fees_minor"]
+    for total in sheet.records(sheet.totals):
+        same = [row for key, row in rows.items() if key[2] == total["currency"]]
+        for name in (*SUMS, "net_minor", "captures", "refunds", "chargebacks"):
+            assert total[name] == sum(row[name] for row in same)
+
+
+def test_totals_agree_with_the_state_of_payments(database: Database) -> None:
+    """To the smallest unit, by the other table: what `payments` says of amounts and fees."""
+    events = [each for each in some_events(7, 200) if BEGIN_MS <= each[1] < UNTIL_MS]
+    write(database, events)
+    stated = database.query(
+        "SELECT currency, SUM(CASE WHEN outcome = 'paid' THEN amount_minor ELSE 0 END), SUM(fee_minor), COUNT(*)"
+        " FROM payments WHERE outcome IN ('paid', 'authorized') GROUP BY currency ORDER BY currency"
+    )
+    settled = sheet_of(database, "settlement")
+    told = {row["currency"]: row for row in settled.records(settled.totals)}
+    fees = sheet_of(database, "fees")
+    charged = {row["currency"]: row for row in fees.records(fees.totals)}
+    assert [row[0] for row in stated] == sorted(told) == sorted(charged)
+    for currency, paid_minor, fees_minor, payments in stated:
+        assert told[currency]["paid_minor"] == paid_minor
+        assert told[currency]["fees_minor"] == charged[currency]["fees_minor"] == fees_minor
+        assert charged[currency]["payments"] == payments
+
+
+@pytest.mark.parametrize("tenant", ["", "acme"])
+def test_declines_latency_and_queues_are_what_the_events_say(database: Database, tenant: str) -> None:
+    """Counts of each key, shares of a tenant's payments, and percentiles within a bucket."""
+    events = some_events(3, 300)
+    write(database, events)
+    completed = within(events, PaymentCompleted, tenant)
+    declines = sheet_of(database, "declines", tenant)
+    expected = Counter(
+        (e.tenant, e.outcome, e.stage, e.reason, e.pic, e.currency)
+        for e, _ in completed
+        if e.outcome not in ("paid", "authorized")
+    )
+    assert {row[:6]: row[6] for row in declines.rows} == expected
+    payments = Counter(e.tenant for e, _ in completed)
+    for row in declines.records(declines.rows):
+        assert row["share"] == row["payments"] / payments[row["tenant"]]
+
+    latency = sheet_of(database, "latency", tenant)
+    waits = sorted(at_ms - e.received_at_ms for e, at_ms in completed)
+    [total] = latency.records(latency.totals)
+    assert (total["payments"], total["max_ms"]) == (len(waits), waits[-1])
+    assert total["p50_ms"] == pytest.approx(waits[-(-len(waits) // 2) - 1], rel=STEP)
+
+    queues = sheet_of(database, "queues", tenant)
+    answered = within(events, PaymentAnswered, tenant)
+    queued_ms = {(e.payment_id, e.ask): at_ms for e, at_ms in events if isinstance(e, PaymentQueued)}
+    assert sum(row["asks"] for row in queues.records(queues.rows)) == len(answered)
+    for row in queues.records(queues.rows):
+        here = [e for e, at_ms in answered if (e.pic, day_of(at_ms)) == (row["pic"], row["day"])]
+        assert (row["asks"], row["further_asks"]) == (len(here), sum(e.ask > 0 for e in here))
+        assert row["pending"] == sum(e.outcome == "pending" for e in here)
+        assert row["max_ms"] == max(at_ms - queued_ms[e.payment_id, e.ask] for e, at_ms in answered if e in here)
+        assert 0 < row["p50_ms"] <= row["max_ms"]
+
+
+def test_of_another_tenant_nothing_is_told(database: Database) -> None:
+    """Not in any report."""
+    write(database, [each for each in some_events(5, 100) if each[0].tenant == "other"])  # type: ignore[attr-defined]
+    for name in REPORTS:
+        assert sheet_of(database, name, "acme").rows == [], name
+        assert sheet_of(database, name, "other").rows != [], name
+
+
+@given(st.lists(st.integers(0, 10**9), min_size=1, max_size=200), st.floats(0.01, 1.0))
+def test_percentiles_are_within_a_bucket(times_ms: list[int], share: float) -> None:
+    """Of any times; merged from two halves it is the same."""
+    whole, left, right = Spread(), Spread(), Spread()
+    for number, ms in enumerate(times_ms):
+        whole.add(ms)
+        (left if number % 2 else right).add(ms)
+    left.merge(right)
+    exact = sorted(times_ms)[max(-(-share * len(times_ms) // 1) - 1, 0).__int__()]
+    assert whole.at(share) == left.at(share) == pytest.approx(exact, rel=STEP, abs=1)
+    assert (left.count, left.max_ms) == (len(times_ms), max(times_ms))
+
+
+def test_days_of_a_zone_begin_when_they_do_there() -> None:
+    """Also on the day that has 23 hours, and where a quarter of an hour matters."""
+    for zone, day in (("Europe/Vienna", "2026-03-29"), ("Asia/Kathmandu", "2026-06-01"), ("UTC", "2026-06-01")):
+        days = Days(zone)
+        begin_ms = days.begin_ms(day)
+        assert (days.of(begin_ms), days.of(begin_ms - 1)) == (day, day_of(begin_ms - 1, zone))
+        assert days.of(begin_ms - 1) < day
+    with pytest.raises(UnknownZoneError):
+        Days("Europe/Nowhere")
+
+
+def test_amounts_are_written_as_the_locale_does() -> None:
+    """With the currency's decimals."""
+    columns = {column.name: column for column in REPORTS["settlement"][0](Days()).sheet().columns}
+    for locale, currency, written in (
+        ("", "EUR", "1,234,567.89"),
+        ("de-DE", "EUR", "1.234.567,89"),
+        ("de-CH", "CHF", "1’234’567.89"),
+        ("ja_JP", "JPY", "123,456,789"),
+        ("en-GB", "KWD", "123,456.789"),
+    ):
+        assert Writing(locale).cell(columns["net_minor"], 123_456_789, currency) == written, locale
+    assert Writing("de-DE").cell(columns["day"], "2026-11-27", None) == "27.11.26"
+    assert Writing().cell(columns["net_minor"], 0, "EUR") == "0.00"
+    with pytest.raises(UnknownLanguageError):
+        Writing("xx-klingon")
+
+
+def test_a_text_is_no_formula_for_a_spreadsheet() -> None:
+    """Reasons and ids come from outside."""
+    sheet = REPORTS["declines"][0](Days()).sheet()
+    sheet = Sheet("x", "X", sheet.columns[:2], [("=cmd|' /C calc'!A0", "@SUM(1)")])
+    assert list(csv.reader(io.StringIO(csv_of(sheet))))[1] == ["'=cmd|' /C calc'!A0", "'@SUM(1)"]
+
+
+# -- the command ------------------------------------------------------------------------------------------------------
+
+
+def ptr(database: Database, *words: str) -> Result:
+    """``ptr report ...`` of the days."""
+    given = ["--database", database.shown, "--from", "2026-06-01", "--to", "2026-06-06"]
+    return CliRunner().invoke(report, [*words, *given])
+
+
+def test_every_format_says_the_same(database: Database, tmp_path: Path) -> None:
+    """Rows of JSON, CSV and Parquet are equal; the page is well formed, holds each day and every total, and no script."""
+    events = some_events(9, 120)
+    write(database, events)
+    for name in REPORTS:
+        sheet = sheet_of(database, name)
+        made = ptr(database, name, "--format", "json")
+        assert made.exit_code == 0, made.output
+        data = json.loads(made.stdout)
+        assert data["rows"] == json.loads(json.dumps(sheet.records(sheet.rows)))
+        read = list(csv.DictReader(io.StringIO(ptr(database, name, "--format", "csv").stdout)))
+        assert [[row[c.name] for c in sheet.columns] for row in read] == [
+            ["" if value is None else str(value) for value in row] for row in sheet.rows
+        ]
+        file = tmp_path / f"{name}.parquet"
+        assert ptr(database, name, "--format", "parquet", "--output", str(file)).exit_code == 0
+        assert pq.read_table(file).to_pylist() == sheet.records(sheet.rows)
+        page = ptr(database, name, "--format", "html", "--locale", "de-AT").stdout
+        assert "<script" not in page
+        assert page.count("<svg") >= 1
+        body = page[page.index("<h1>") : page.index("</body>")]
+        root = ET.fromstring(f"<body>{body}</body>")
+        assert len(root.findall(".//tbody/tr")) == len(sheet.rows)
+        assert len(root.findall(".//tfoot/tr")) == len(sheet.totals)
+        assert sheet.notes[:30] in ptr(database, name).stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["--tenant", "Not A Tenant"], "--tenant"),
+        (["--from", "2026-13-01"], "no day"),
+        (["--from", "2026-06-02", "--to", "2026-06-02"], "--from must be before"),
+        (["--timezone", "../../etc/passwd"], "no time zone"),
+        (["--locale", "klingon"], "no locale"),
+    ],
+)
+def test_a_mistake_is_told_in_a_line(database: Database, words: list[str], named: str) -> None:
+    """And nothing is read."""
+    done = CliRunner().invoke(report, ["settlement", "--database", database.shown, *words])
+    assert done.exit_code == 2
+    assert named in done.output
+    assert "Traceback" not in done.output
+
+
+def test_no_database_and_no_place_to_write_are_told(database: Database, tmp_path: Path) -> None:
+    """With what is missing, and exit code 1."""
+    absent = CliRunner().invoke(report, ["fees", "--database", f"sqlite:///{tmp_path}/none.db"])
+    assert (absent.exit_code, "Traceback" in absent.output) == (1, False)
+    nowhere = ptr(database, "fees", "--output", str(tmp_path / "no" / "where.txt"))
+    assert nowhere.exit_code == 1
+    assert "cannot be written" in nowhere.output
+
+
+def test_an_empty_time_is_said(database: Database) -> None:
+    """In every format, without a failure."""
+    for name in REPORTS:
+        assert "Nothing was recorded then." in ptr(database, name).stdout
+        assert "Nothing to show." in ptr(database, name, "--format", "html").stdout
+        assert json.loads(ptr(database, name, "--format", "json").stdout)["rows"] == []
