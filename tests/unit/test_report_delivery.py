@@ -50,11 +50,8 @@ class Mailbox(MessageHandler):
     def handle_message(self, message: Message) -> None:
         self.messages.append(message)
 
-    async def handle_RCPT(self, server: Any, session: Any, envelope: Any, address: str, options: Any) -> str:
-        if self.refuses:
-            return self.refuses
-        envelope.rcpt_tos.append(address)
-        return "250 OK"
+    async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:
+        return self.refuses or await super().handle_DATA(server, session, envelope)
 
 
 class OnAFreePort(Controller):
