@@ -49,6 +49,7 @@ from schemas.records import (
     PaymentScored,
     PaymentUpdated,
 )
+from schemas.trace_context import of_headers
 
 NAME = "dispatch"
 ENDING = "ending"
@@ -228,7 +229,8 @@ def make(context: Context) -> tuple[Stage, ...]:
         if not has_valid_id(operation):
             raise UndecodableError(Error.NO_OPERATION_ID, "operation_id is not a valid id, or holds a card number")
         row = work.rows.get(key)
-        decision = operate(row, operation, received_at_ms=record.timestamp, means=means)
+        trace = of_headers(record.headers)
+        decision = operate(row, operation, received_at_ms=record.timestamp, means=means, trace=trace)
         publisher.carry_out(decision, row, record, key, work)
 
     return (

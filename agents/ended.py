@@ -10,7 +10,16 @@ from schemas.reasons import Outcome
 from schemas.records import PaymentEnded
 
 #: What :func:`ended_of` reads of the event.
-READS: Final = ("requested_at_ms", "amount_minor", "currency", "tenant", "payment_id", "received_at_ms", "trace_id")
+READS: Final = (
+    "requested_at_ms",
+    "amount_minor",
+    "currency",
+    "tenant",
+    "payment_id",
+    "received_at_ms",
+    "trace_id",
+    "trace_context",
+)
 
 
 def ended_of(
@@ -33,4 +42,5 @@ def ended_of(
         payment_id=event["payment_id"],
         received_at_ms=event["received_at_ms"],
         trace_id=event["trace_id"],
+        trace_context=event["trace_context"],
     )

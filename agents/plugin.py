@@ -21,7 +21,7 @@ from functools import partial
 from typing import Final, cast
 
 from agents.context import Context
-from connectors.pic.base import UNKNOWN, Answer, Call, Kind
+from connectors.pic.base import UNKNOWN, Answer, Call, CallTimes, Kind
 from connectors.pic.calls import Pic
 from pipeline import topics
 from pipeline.engine.fence import repeated
@@ -50,6 +50,8 @@ WORDS: Final = {
 }
 #: What a crash leaves unknown; ``here``: it is no reason to go to another PIC.
 _INTERRUPTED: Final = Answer("pending", "interrupted", retry="here")
+#: Of what was answered without asking anybody.
+_NO_TIMES: Final = CallTimes()
 
 
 def groups(context: Context) -> list[Group]:
@@ -197,22 +199,36 @@ class _Plugin:
         if not perhaps:
             return []
         await work.hold()
-        found = await self._pic.look_up([_call_of(queued) for queued in perhaps])
-        for queued, answer in zip(perhaps, found, strict=True):
+        asked, began_s = [_call_of(queued) for queued in perhaps], time.time()
+        found = await self._pic.look_up(asked)
+        batch = _times_since(began_s)
+        for queued, call, answer in zip(perhaps, asked, found, strict=True):
             if answer is not None:
-                self._answer(queued, answer, work, called=False)
+                self._answer(queued, answer, work, called=False, times=_times_of(call, batch))
         return [queued for queued, answer in zip(perhaps, found, strict=True) if answer is None]
 
     async def _call(self, fresh: Sequence[PaymentQueued], work: Work, *, unsent: str) -> None:
         # Nothing outside can be fenced: ask only while this worker surely owns the partition.
         await work.hold()
-        answers = await self._pic.perform([_call_of(queued) for queued in fresh])
+        calls, began_s = [_call_of(queued) for queued in fresh], time.time()
+        answers = await self._pic.perform(calls)
+        batch = _times_since(began_s)
         pending = "pending" if self._can_find_out() else UNKNOWABLE
         words = {**WORDS, "unsent": unsent, "pending": pending}
-        for queued, answer in zip(fresh, answers, strict=True):
-            self._answer(queued, answer, work, called=True, word=words[answer.outcome])
+        for queued, call, answer in zip(fresh, calls, answers, strict=True):
+            times = _times_of(call, batch)
+            self._answer(queued, answer, work, called=True, times=times, word=words[answer.outcome])
 
-    def _answer(self, queued: PaymentQueued, answer: Answer, work: Work, *, called: bool, word: str = "") -> None:
+    def _answer(
+        self,
+        queued: PaymentQueued,
+        answer: Answer,
+        work: Work,
+        *,
+        called: bool,
+        times: CallTimes = _NO_TIMES,
+        word: str = "",
+    ) -> None:
         event = {
             "attempt": queued.attempt,
             "ask": queued.ask,
@@ -230,6 +246,8 @@ class _Plugin:
             "retry": answer.retry if answer.outcome == "declined" or answer is _INTERRUPTED else "never",
             "retry_after_ms": int(answer.retry_after_s * 1000),
             "action_url": answer.action_url,
+            "called_at_ms": times.called_at_ms,
+            "call_ms": times.call_ms,
         }
         work.emit(topics.ANSWERED.name, self._encode(event), payment_key(queued.tenant, queued.payment_id))
 
@@ -267,5 +285,19 @@ def _call_of(queued: PaymentQueued) -> Call:
         terms=queued.terms,
         sca=queued.sca,
         sca_basis=queued.sca_basis,
+        ask=queued.ask,
+        trace_id=queued.trace_id,
+        trace_context=queued.trace_context,
+        times=CallTimes(),
         request=queued.request,
     )
+
+
+def _times_since(began_s: float) -> CallTimes:
+    ended_s = time.time()
+    return CallTimes(int(began_s * 1000), max(int((ended_s - began_s) * 1000), 0))
+
+
+def _times_of(call: Call, batch: CallTimes) -> CallTimes:
+    """The call's own times, or those of its batch where the PIC takes whole batches."""
+    return call.times if call.times is not None and call.times.called_at_ms else batch

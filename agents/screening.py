@@ -22,6 +22,7 @@ from schemas.identity import ID_PATTERN, TENANT_PATTERN, partition_of, party_key
 from schemas.limits import VALUE_BYTES_MAX
 from schemas.reasons import Error, Outcome, Reason
 from schemas.records import Party, PartySeen, PaymentEnded, PaymentRequested, PaymentScreened
+from schemas.trace_context import of_headers
 from tables.payments import PaymentRow
 
 NAME = "screening"
@@ -103,6 +104,7 @@ def make(context: Context) -> Stage:
         )
         body = value[header_length:] if value.startswith(header) else encode_request(request)
         outcome, reason, evidence = _words(answer)
+        trace_id, trace_context = of_headers(record.headers)
         screened = {
             "sender_partition": record.partition,
             "sender_offset": record.offset,
@@ -125,7 +127,8 @@ def make(context: Context) -> Stage:
             "kind": request.kind,
             "debtor_country": request.debtor.country,
             "received_at_ms": received_at_ms,
-            "trace_id": _trace_id(record),
+            "trace_id": trace_id,
+            "trace_context": trace_context,
             "request": body,
         }
         if not isinstance(answer, Blocked):
@@ -188,6 +191,7 @@ def _ended(
 ) -> PaymentEnded:
     # A refused request may hold anything: of its texts only a currency code that looks like one is shown.
     shown = request.currency if currency is None else currency
+    trace_id, trace_context = of_headers(record.headers)
     return PaymentEnded(
         sender_partition=record.partition,
         sender_offset=record.offset,
@@ -204,7 +208,8 @@ def _ended(
         tenant=request.tenant,
         payment_id=request.payment_id,
         received_at_ms=record.timestamp,
-        trace_id=_trace_id(record),
+        trace_id=trace_id,
+        trace_context=trace_context,
     )
 
 
@@ -228,13 +233,3 @@ def _words(answer: Clear | Referred | Blocked) -> tuple[str, str, Any]:
             return Outcome.REFERRED.value, reason.value, evidence
         case Blocked(reason, evidence):
             return Outcome.BLOCKED.value, reason.value, evidence
-
-
-def _trace_id(record: RawRecord) -> str:
-    """The trace id of a W3C ``traceparent`` header (https://www.w3.org/TR/trace-context/#traceparent-header), or nothing."""
-    for name, value in record.headers:
-        if name == "traceparent":
-            parts = value.split(b"-", 3)
-            if len(parts) == 4 and len(parts[1]) == 32 and parts[1].isalnum() and parts[1].isascii():
-                return parts[1].decode().lower()
-    return ""

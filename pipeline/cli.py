@@ -17,6 +17,8 @@ COMMANDS = {
     "audit": ("audit_proofs", "audit", "Prove what the audit tables hold, and check it."),
     "submit": ("submit", "submit", "Post PTRs from a file."),
     "show": ("show", "show", "Tell the story of a payment."),
+    "trace": ("trace", "trace", "Draw where a payment's time went."),
+    "events": ("events", "events", "Follow events live."),
     "operations": ("operations", "operations", "Capture, void or refund a payment."),
     "reviews": ("reviews", "reviews", "Show payments that wait for a person, and decide them."),
     "reconcile": ("reconcile", "reconcile", "Compare a PIC's statement with our attempts."),

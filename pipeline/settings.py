@@ -210,6 +210,10 @@ class Settings:
     pic_timeout_s: float = 5.0
     #: Longest time the fraud model may take for one batch; after it the tenant's ``model_failure`` applies.
     fraud_model_timeout_s: float = 1.0
+    #: Spans, where a collector is configured: of which share of the payments they are made, and from when on one is slow, of
+    #: which they are always made.
+    trace_share: float = 0.01
+    trace_slow_s: float = 1.0
     log_level: str = "warning"
 
     SECRETS: ClassVar[frozenset[str]] = frozenset({"web_token", "database", "schema_registry_url"})
@@ -307,6 +311,8 @@ _READ = {
     "audit_heads_every_s": _between(0, 3600),
     "pic_timeout_s": _between(0.01, 300),
     "fraud_model_timeout_s": _between(0.01, 60),
+    "trace_share": _between(0, 1),
+    "trace_slow_s": _between(0.001, 86_400),
 }
 
 

@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
+from typing import Final
+
+_WORD: Final = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
+#: What stands for a text that may say anything.
+NOT_SHOWN: Final = "(not shown)"
+
+
+def shown(word: str) -> str:
+    """``word`` if it is one of the kind that this project's reasons and outcomes are; others come from outside and may say
+    anything, of persons too: :data:`NOT_SHOWN`."""
+    return word if not word or _WORD.fullmatch(word) else NOT_SHOWN
 
 
 class Outcome(StrEnum):

@@ -101,6 +101,7 @@ class PaymentScreened(Record, frozen=True, kw_only=True):
     debtor_country: str = ""
     received_at_ms: int
     trace_id: str = ""
+    trace_context: str = ""
     request: bytes
 
 
@@ -182,6 +183,7 @@ class PaymentLocalized(Record, frozen=True, kw_only=True):
     debtor_country: str = ""
     received_at_ms: int
     trace_id: str = ""
+    trace_context: str = ""
     request: bytes
 
 
@@ -215,6 +217,7 @@ class PaymentProfiled(Record, frozen=True, kw_only=True):
     debtor_country: str = ""
     received_at_ms: int
     trace_id: str = ""
+    trace_context: str = ""
     request: bytes
 
 
@@ -279,6 +282,7 @@ class PaymentScored(Record, frozen=True, kw_only=True):
     debtor_country: str = ""
     received_at_ms: int
     trace_id: str = ""
+    trace_context: str = ""
     request: bytes
 
 
@@ -315,6 +319,7 @@ class PaymentQueued(Record, frozen=True, kw_only=True):
     debtor_country: str = ""
     received_at_ms: int
     trace_id: str = ""
+    trace_context: str = ""
     request: bytes
 
 
@@ -336,6 +341,8 @@ class PaymentAnswered(Record, frozen=True, kw_only=True):
     retry: str = "never"
     retry_after_ms: int = 0
     action_url: str = ""
+    called_at_ms: int = 0
+    call_ms: int = 0
 
 
 class PaymentEnded(Record, frozen=True, kw_only=True):
@@ -357,6 +364,7 @@ class PaymentEnded(Record, frozen=True, kw_only=True):
     payment_id: str
     received_at_ms: int
     trace_id: str = ""
+    trace_context: str = ""
 
 
 class PaymentCompleted(Record, frozen=True, kw_only=True):
@@ -381,6 +389,7 @@ class PaymentCompleted(Record, frozen=True, kw_only=True):
     attempts: int = 0
     repeat: bool = False
     trace_id: str = ""
+    trace_context: str = ""
 
 
 class OperationRequested(Record, frozen=True, kw_only=True):
@@ -439,6 +448,7 @@ class PaymentUpdated(Record, frozen=True, kw_only=True):
     occurred_at_ms: int
     repeat: bool = False
     trace_id: str = ""
+    trace_context: str = ""
 
 
 class PaymentParked(Record, frozen=True, kw_only=True):
@@ -458,6 +468,7 @@ class PaymentParked(Record, frozen=True, kw_only=True):
     pic_reference: str = ""
     parked_at_ms: int
     trace_id: str = ""
+    trace_context: str = ""
 
 
 class PaymentCredited(Record, frozen=True, kw_only=True):
@@ -630,6 +641,7 @@ class ReviewOpened(Record, frozen=True, kw_only=True):
     at_expiry: str
     repeat: bool = False
     trace_id: str = ""
+    trace_context: str = ""
 
 
 class ReviewDecided(Record, frozen=True, kw_only=True):

@@ -16,8 +16,10 @@ from typing import Final, Literal
 import msgspec
 
 from schemas.codec import decode_request
+from schemas.identity import parse_attempt_id
 from schemas.reasons import Reason
 from schemas.records import PaymentRequested, PaymentTerms
+from schemas.trace_context import call_step, headers_for
 
 #: ``payment`` authorizes and captures at once.
 Kind = Literal["payment", "authorize", "capture", "void", "refund"]
@@ -47,6 +49,13 @@ class NotificationError(ValueError):
         self.reason = reason
 
 
+class CallTimes(msgspec.Struct):
+    """When a call was made, epoch milliseconds, and how long the PIC took; both 0 while it was not."""
+
+    called_at_ms: int = 0
+    call_ms: int = 0
+
+
 class Call(msgspec.Struct, frozen=True, kw_only=True):
     """One thing to do. ``attempt_id`` is the idempotency key: the same key is the same call, done once."""
 
@@ -70,8 +79,21 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     #: Strong customer authentication: ``required``, ``exempt`` (``sca_basis`` names the article), ``out_of_scope``, or empty.
     sca: str = ""
     sca_basis: str = ""
+    #: The how-manieth ask about the attempt this is, from 0.
+    ask: int = 0
+    #: The caller's trace, as events carry it (:mod:`schemas.trace_context`); :meth:`trace_headers` makes headers of it.
+    trace_id: str = ""
+    trace_context: str = ""
+    #: Where whoever makes the call notes when; None: nobody wants to know.
+    times: CallTimes | None = None
     #: The whole PTR, for a plugin that needs more of it: :meth:`ptr`. Most need nothing more, so it is not decoded.
     request: bytes = b""
+
+    def trace_headers(self) -> dict[str, str]:
+        """``traceparent`` and perhaps ``tracestate``, for a PIC that passes them on or logs them; nothing of them is secret."""
+        name = parse_attempt_id(self.attempt_id)
+        step = call_step(name.operation_id, name.attempt, self.ask)
+        return headers_for(self.tenant, self.payment_id, step, trace_id=self.trace_id, trace_context=self.trace_context)
 
     def ptr(self) -> PaymentRequested:
         """The PTR as it was accepted."""

@@ -181,6 +181,9 @@ class OneByOne:
             finally:
                 self.in_flight -= 1
             ended_s = self._clock_s()
+            if call.times is not None:
+                call.times.call_ms = int((ended_s - began_s) * 1000)
+                call.times.called_at_ms = int(time.time() * 1000) - call.times.call_ms
             if self._took is not None:
                 self._took(ended_s - began_s)
             self.breaker.record(ended_s, known=known)

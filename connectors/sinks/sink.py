@@ -113,6 +113,7 @@ class AuditSink:
         signer: HeadSigner | None = None,
         say: Callable[[str], None] = lambda line: None,
         on_status: Callable[[Status], None] | None = None,
+        on_written: Callable[[Batch, float], None] | None = None,
         status_every_s: float = 10.0,
     ) -> None:
         self.status = Status()
@@ -126,6 +127,8 @@ class AuditSink:
         self._signer = signer
         self._say = say
         self._on_status = on_status
+        #: Told of each batch that is in the database, and of the seconds that writing it took.
+        self._on_written = on_written
         self._status_every_s = status_every_s
         self._database: Database | None = None
         #: Of the outcomes, and of all other topics.
@@ -265,6 +268,8 @@ class AuditSink:
         status.repeated += len(batch.events) - inserted
         status.unreadable += work.unreadable
         status.transactions += 1
+        if self._on_written is not None:
+            self._on_written(batch, time.monotonic() - started)
         return True
 
     def _start_over(self) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import gc
 import json
+import os
 import signal
 import time
 from dataclasses import asdict
 from pathlib import Path
 from threading import Event
 from types import FrameType
+from typing import TYPE_CHECKING
 
 import click
 
@@ -19,10 +21,14 @@ from connectors.registry import RegistryError, open_registry
 from connectors.sinks.database import DatabaseError, shown_url
 from connectors.sinks.signing import HeadSigner, HeadsTopic
 from connectors.sinks.sink import AuditSink, SinkError, Status
+from connectors.tracing import is_configured
 from pipeline.commands.shared import settings_with
 from pipeline.settings import Settings
 from pipeline.topics import audited
 from schemas.codec import Codec
+
+if TYPE_CHECKING:
+    from connectors.tracing.tracer import Tracer
 
 
 @click.command("audit-sink")
@@ -61,6 +67,7 @@ def audit_sink(database: str | None, broker: str | None, once: bool, give_up_aft
     chosen = settings_with(database=database, broker=broker)
     stop = Event()
     signer = _signer_with(chosen)
+    tracer = _tracer(chosen) if is_configured(os.environ) else None
     before = {number: signal.signal(number, _stopper(stop)) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         sink = AuditSink(
@@ -72,7 +79,8 @@ def audit_sink(database: str | None, broker: str | None, once: bool, give_up_aft
             give_up_after_s=give_up_after_s,
             signer=signer,
             say=_say,
-            on_status=_StatusLine(),
+            on_status=_StatusLine(tracer),
+            on_written=tracer.written if tracer else None,
         )
         # Rows live for one batch and form no cycles: looking for garbage every 700 objects costs a tenth of the time.
         gc.freeze()
@@ -82,14 +90,27 @@ def audit_sink(database: str | None, broker: str | None, once: bool, give_up_aft
     except (SinkError, DatabaseError, RegistryError) as error:
         raise click.ClickException(str(error)) from None
     finally:
+        if tracer is not None:
+            tracer.close()
         for number, handler in before.items():
             signal.signal(number, handler)
         if signer is not None:
             signer.close()
     if as_json:
-        click.echo(json.dumps({"database": shown_url(chosen.database), **asdict(sink.status)}))
+        traced = {"tracing": asdict(tracer.counts)} if tracer else {}
+        click.echo(json.dumps({"database": shown_url(chosen.database), **asdict(sink.status), **traced}))
     else:
-        click.echo(_words(sink.status))
+        click.echo(_words(sink.status, tracer))
+
+
+def _tracer(chosen: Settings) -> Tracer:
+    """Imported only here: OpenTelemetry's packages take half a second and 30 MB."""
+    from connectors.tracing.exporter import OtlpExporter
+    from connectors.tracing.sampling import Sampling
+    from connectors.tracing.tracer import Tracer
+
+    sampling = Sampling(share=chosen.trace_share, slow_ms=int(chosen.trace_slow_s * 1000))
+    return Tracer(chosen.database, OtlpExporter(), sampling, say=_say)
 
 
 def _say(line: str) -> None:
@@ -120,7 +141,8 @@ def _stopper(stop: Event) -> signal._HANDLER:
 class _StatusLine:
     """Says how far the sink is, with the rate since the last time."""
 
-    def __init__(self) -> None:
+    def __init__(self, tracer: Tracer | None) -> None:
+        self._tracer = tracer
         self._at = time.monotonic()
         self._events = 0
 
@@ -128,10 +150,10 @@ class _StatusLine:
         now = time.monotonic()
         rate = (status.events - self._events) / max(now - self._at, 0.001)
         self._at, self._events = now, status.events
-        click.echo(f"{_words(status)}, {rate:,.0f} events/s", err=True)
+        click.echo(f"{_words(status, self._tracer)}, {rate:,.0f} events/s", err=True)
 
 
-def _words(status: Status) -> str:
+def _words(status: Status, tracer: Tracer | None) -> str:
     words = [f"{status.events:,} events"]
     if status.repeated:
         words.append(f"{status.repeated:,} repeated")
@@ -140,6 +162,10 @@ def _words(status: Status) -> str:
     if status.expired:
         words.append(f"{status.expired:,} EXPIRED UNREAD")
     words.append(f"{status.transactions:,} transactions")
+    if tracer is not None:
+        words.append(f"{tracer.counts.sampled:,} payments traced")
+        words += [f"{tracer.counts.skipped:,} NOT TRACED"] if tracer.counts.skipped else []
+        words += [f"{tracer.counts.lost:,} SPANS LOST"] if tracer.counts.lost else []
     if status.lag is not None:
         words.append(f"{status.lag:,} waiting")
     return ", ".join(words)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import heapq
 import json
 import re
-import time
 from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -17,31 +16,12 @@ from rich.table import Table
 
 from connectors.broker.letters import Letter, LetterLog, LetterPoster, LettersError, refusal
 from connectors.registry import RegistryError
-from pipeline.commands.shared import broker_option, codec_of, json_option, settings_with
+from pipeline.commands.shared import Since, broker_option, codec_of, json_option, settings_with
 from pipeline.topics import all_topics
 from schemas.reasons import Error
 
 LIMIT = 50
-_UNIT_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _ERRORS = click.Choice([error.value for error in Error])
-
-
-class _Since(click.ParamType):
-    """``30m``, ``2h``, ``7d`` before now, or a time in ISO 8601; UTC where it names no zone. Epoch milliseconds."""
-
-    name = "time"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        if isinstance(value, int):
-            return value
-        text = str(value)
-        if ago := re.fullmatch(r"(\d{1,6})([smhd])", text):
-            return int((time.time() - int(ago[1]) * _UNIT_S[ago[2]]) * 1000)
-        try:
-            at = datetime.fromisoformat(text)
-        except ValueError:
-            self.fail(f"{text!r} is neither 30m, 2h or 7d (before now) nor a time such as 2026-01-31T12:00", param, ctx)
-        return int((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1000)
 
 
 class _Name(click.ParamType):
@@ -72,7 +52,7 @@ def dead_letters() -> None:
 @dead_letters.command("list")
 @broker_option
 @click.option("--error", type=_ERRORS, help="Only letters with this error.")
-@click.option("--since", type=_Since(), metavar="TIME", help="Only letters since then: 30m, 2h, 7d, or ISO 8601 (UTC).")
+@click.option("--since", type=Since(), metavar="TIME", help="Only letters since then: 30m, 2h, 7d, or ISO 8601 (UTC).")
 @click.option("--limit", type=click.IntRange(1, 100_000), default=LIMIT, show_default=True, help="The newest so many.")
 @json_option
 def list_letters(broker: str | None, error: str | None, since: int | None, limit: int, as_json: bool) -> None:

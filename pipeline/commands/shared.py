@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import getpass
+import re
+import time
 from datetime import UTC, datetime
 from typing import Any, BinaryIO
 
@@ -21,12 +23,32 @@ from schemas.tenant_rules import TenantRules
 #: A character takes at most four bytes in UTF-8.
 FILE_BYTES_MAX = 4 * FILE_CHARS_MAX
 
+_AGO_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
 broker_option = click.option(
     "--broker",
     metavar="HOST:PORT[,HOST:PORT]",
     help="Kafka bootstrap servers (default: PTR_BROKER, or 127.0.0.1:9092).",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+class Since(click.ParamType):
+    """``30m``, ``2h``, ``7d`` before now, or a time in ISO 8601; UTC where it names no zone. Epoch milliseconds."""
+
+    name = "time"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        text = str(value)
+        if ago := re.fullmatch(r"(\d{1,6})([smhd])", text):
+            return int((time.time() - int(ago[1]) * _AGO_S[ago[2]]) * 1000)
+        try:
+            at = datetime.fromisoformat(text)
+        except ValueError:
+            self.fail(f"{text!r} is neither 30m, 2h or 7d (before now) nor a time such as 2026-01-31T12:00", param, ctx)
+        return int((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1000)
 
 
 def settings_with(**options: object) -> Settings:

@@ -9,15 +9,15 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from connectors.sinks.database import DatabaseError, open_database, shown_url
-from connectors.sinks.story import Story, story
-from pipeline.commands.shared import settings_with, shown_amount
+from connectors.sinks.story import Story
+from pipeline.commands.shared import shown_amount
+from pipeline.commands.stories import database_option, found_story
 
 
 @click.command("show")
 @click.argument("tenant")
 @click.argument("payment")
-@click.option("--database", metavar="URL", help="Audit database (default: PTR_DATABASE, or sqlite:///var/audit.db).")
+@database_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, with every event's whole record.")
 def show(tenant: str, payment: str, database: str | None, as_json: bool) -> None:
     """Tell what became of PAYMENT of TENANT, event by event, from the audit tables.
@@ -29,38 +29,13 @@ def show(tenant: str, payment: str, database: str | None, as_json: bool) -> None
       ptr show aurora pay_000001
       ptr show aurora pay_000001 --json
     """
-    chosen = settings_with(database=database)
-    try:
-        opened = open_database(chosen.database)
-        try:
-            found = story(opened, tenant, payment)
-            others = [] if found.found else _others(opened.query, payment)
-        finally:
-            opened.close()
-    except DatabaseError as error:
-        raise click.ClickException(str(error)) from None
-    if not found.found:
-        raise click.ClickException(_not_there(tenant, payment, shown_url(chosen.database), others))
+    found = found_story(tenant, payment, database)
     if as_json:
         click.echo(json.dumps(_data(found), ensure_ascii=False))
         return
     console = Console(markup=False, highlight=False)
     console.print(_header(found), soft_wrap=True)
     console.print(_table(found))
-
-
-def _others(query: object, payment: str) -> list[str]:
-    rows = query("SELECT tenant FROM payments WHERE payment_id = ? ORDER BY tenant LIMIT 5", (payment,))  # type: ignore[operator]
-    return [row[0] for row in rows]
-
-
-def _not_there(tenant: str, payment: str, database: str, others: list[str]) -> str:
-    if others:
-        return f"{database} has no payment {payment} of {tenant}; {', '.join(others)} has one with this id."
-    return (
-        f"{database} has no payment {payment} of {tenant}. Is the id right, letter by letter? A payment that was posted"
-        " a moment ago is there once the sink has read it: see what `ptr audit-sink` says is waiting."
-    )
 
 
 def _data(found: Story) -> dict[str, object]:

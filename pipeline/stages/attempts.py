@@ -26,6 +26,7 @@ class Operation(msgspec.Struct, array_like=True, frozen=True, kw_only=True):
     currency: str
     requested_at_ms: int
     received_at_ms: int
+    #: Of whoever asked for it; empty: it belongs to the payment's trace.
     trace_id: str = ""
     #: "" while it waits for its turn, then as of a payment.
     state: str = ""
@@ -38,6 +39,7 @@ class Operation(msgspec.Struct, array_like=True, frozen=True, kw_only=True):
     detail: str = ""
     pic_reference: str = ""
     ended_at_ms: int = 0
+    trace_context: str = ""
 
 
 class Life(msgspec.Struct, array_like=True, frozen=True, kw_only=True):
@@ -99,6 +101,8 @@ class Attempts(msgspec.Struct, array_like=True):
     #: Where the payer is to go, while that is waited for.
     action_url: str = ""
     life: Life | None = None
+    #: As in events.
+    trace_context: str = ""
 
 
 #: Answers that are kept at most for asks to come: more than a crash can leave behind.

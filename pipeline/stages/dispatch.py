@@ -154,7 +154,7 @@ class Ignore(msgspec.Struct, frozen=True, gc=False):
 ROUTE_READS: Final = (
     *("rule_version", "outcome", "reason", "score", "score_reasons", "effects", "fee_minor", "pic", "terms"),
     *("requested_at_ms", "amount_minor", "tenant", "payment_id", "currency", "method", "token", "kind"),
-    *("received_at_ms", "trace_id"),
+    *("received_at_ms", "trace_id", "trace_context"),
 )
 
 
@@ -185,6 +185,7 @@ def route(
         score=scored["score"],
         pic=pic,
         trace_id=scored["trace_id"],
+        trace_context=scored["trace_context"],
         kind=scored["kind"],
         method=scored["method"],
         token=scored["token"],
@@ -291,9 +292,16 @@ def notified(row: Attempts | None, news: PaymentNotified, *, means: Means) -> Qu
     return Ignore(row)
 
 
-def operate(row: Attempts | None, operation: OperationRequested, *, received_at_ms: int, means: Means) -> Steps:
+def operate(
+    row: Attempts | None,
+    operation: OperationRequested,
+    *,
+    received_at_ms: int,
+    means: Means,
+    trace: tuple[str, str] = ("", ""),
+) -> Steps:
     """What follows from a request to capture, void or refund: :func:`pipeline.stages.life.request`."""
-    return Steps(*life.request(row or Attempts(), operation, received_at_ms, means))
+    return Steps(*life.request(row or Attempts(), operation, received_at_ms, means, trace))
 
 
 def _of_operation(row: Attempts, followed: tuple[Attempts, tuple[Step, ...]] | None) -> Steps | Ignore:
@@ -431,6 +439,7 @@ def completed_fields(tenant: str, payment_id: str, row: Attempts, *, repeat: boo
         attempts=row.attempt,
         repeat=repeat,
         trace_id=row.trace_id,
+        trace_context=row.trace_context,
     )
 
 
@@ -448,6 +457,7 @@ def _end_first(row: Attempts, ended: PaymentEnded, means: Means) -> End | Ignore
         amount_minor=ended.amount_minor,
         currency=ended.currency,
         trace_id=ended.trace_id,
+        trace_context=ended.trace_context,
     )
     return _end(ended.tenant, ended.payment_id, known, outcome, ended.reason, ended.stage, ended.detail, means)
 
@@ -479,6 +489,7 @@ def _refusal(ended: PaymentEnded) -> PaymentCompleted:
         amount_minor=ended.amount_minor,
         currency=ended.currency,
         trace_id=ended.trace_id,
+        trace_context=ended.trace_context,
     )
 
 

@@ -152,8 +152,14 @@ def _moved(life: Life, status: Status, **amounts: int) -> Life:
 _Followed = tuple[Attempts, tuple[Step, ...]]
 
 
-def request(row: Attempts, operation: OperationRequested, received_at_ms: int, means: Means) -> _Followed:
-    """A client asks for an operation.
+def request(
+    row: Attempts,
+    operation: OperationRequested,
+    received_at_ms: int,
+    means: Means,
+    trace: tuple[str, str] = ("", ""),
+) -> _Followed:
+    """A client asks for an operation; ``trace``: trace id and context of whoever asks, both empty without.
 
     The same id with the same content is the same operation: answered again once it has ended. With other content it is
     refused. An operation of a payment that has no outcome yet, or is not known yet, waits for it.
@@ -167,6 +173,8 @@ def request(row: Attempts, operation: OperationRequested, received_at_ms: int, m
         currency=operation.currency,
         requested_at_ms=operation.requested_at_ms,
         received_at_ms=received_at_ms,
+        trace_id=trace[0],
+        trace_context=trace[1],
     )
     known = next((one for one in life.operations if one.operation_id == operation.operation_id), None)
     if known is not None:
@@ -372,7 +380,8 @@ def _intent(
         token=row.token,
         kind=operation.kind,
         received_at_ms=operation.received_at_ms,
-        trace_id=operation.trace_id,
+        trace_id=operation.trace_id or row.trace_id,
+        trace_context=operation.trace_context,
         request=b"",
     )
 
@@ -406,6 +415,7 @@ def updated(
         attempts=row.attempt,
         occurred_at_ms=occurred_at_ms,
         trace_id=row.trace_id,
+        trace_context=row.trace_context,
     )
 
 
@@ -427,7 +437,8 @@ def _ended(tenant: str, payment_id: str, row: Attempts, operation: Operation, *,
             attempts=operation.attempt,
             occurred_at_ms=operation.ended_at_ms,
             repeat=repeat,
-            trace_id=operation.trace_id,
+            trace_id=operation.trace_id or row.trace_id,
+            trace_context=operation.trace_context,
         )
     )
 
@@ -485,7 +496,8 @@ def parked(
             currency=row.currency,
             pic_reference=told.pic_reference or (operation.pic_reference if operation else row.pic_reference),
             parked_at_ms=told.answered_at_ms,
-            trace_id=operation.trace_id if operation else row.trace_id,
+            trace_id=(operation.trace_id if operation else "") or row.trace_id,
+            trace_context=operation.trace_context if operation else row.trace_context,
         )
     )
 

@@ -252,6 +252,7 @@ def opened_event(review: Review, event: Referred, *, repeat: bool = False) -> Re
         at_expiry=review.at_expiry,
         repeat=repeat,
         trace_id=event.trace_id,
+        trace_context=event.trace_context,
     )
 
 
@@ -293,6 +294,7 @@ def ended_event(event: Referred, reason: Reason, *, partition: int, offset: int)
         payment_id=event.payment_id,
         received_at_ms=event.received_at_ms,
         trace_id=event.trace_id,
+        trace_context=event.trace_context,
     )
 
 

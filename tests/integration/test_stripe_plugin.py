@@ -75,6 +75,11 @@ def test_every_request_has_the_version_and_every_post_its_key() -> None:
             await pic.look_up([call])
             assert {each["Stripe-Version"] for each in stand.heard} == {API_VERSION}
             assert [each.get("Idempotency-Key") for each in stand.heard] == [call.attempt_id, None, None]
+            assert [each.get("traceparent") for each in stand.heard] == [
+                call.trace_headers()["traceparent"],
+                None,
+                None,
+            ]
             await pic.close()
 
     run(test)

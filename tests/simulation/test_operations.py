@@ -98,6 +98,7 @@ class Operations(RuleBasedStateMachine):
             "effects": [],
             "pic": "a",
             "trace_id": "",
+            "trace_context": "",
             "kind": kind,
             "method": "card",
             "token": "tok",

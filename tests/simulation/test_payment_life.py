@@ -251,6 +251,7 @@ class PaymentLife(RuleBasedStateMachine):
             "received_at_ms": 2,
             "amount_minor": 3,
             "currency": "EUR",
+            "trace_context": "",
         }
         instrument: dict[str, Any] = {"terms": None, "kind": "payment", "method": "card", "token": "tok_1"}
         if kind == "scored":

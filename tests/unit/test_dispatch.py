@@ -62,6 +62,7 @@ def scored(**fields: Any) -> dict[str, Any]:
         "currency": "EUR",
         "received_at_ms": 1_100,
         "trace_id": "0af7651916cd43dd8448eb211c80319c",
+        "trace_context": "00f067aa0ba902b7-01;rojo=1",
         "terms": None,
         "kind": "payment",
         "method": "card",
@@ -149,6 +150,7 @@ PAID = PaymentCompleted(
     attempts=1,
     repeat=False,
     trace_id="0af7651916cd43dd8448eb211c80319c",
+    trace_context="00f067aa0ba902b7-01;rojo=1",
 )
 
 

@@ -174,6 +174,7 @@ class Stripe(Plugin):
         headers = {
             "Idempotency-Key": idempotency_key(call.attempt_id),
             "Content-Type": "application/x-www-form-urlencoded",
+            **call.trace_headers(),
         }
         return decided(call, *await self._ask("POST", request.path, urlencode(request.fields).encode(), headers))
 

@@ -1,0 +1,44 @@
+"""One payment's story, found in the audit tables for a command, or an error in words."""
+
+from __future__ import annotations
+
+import click
+
+from connectors.sinks.database import Database, DatabaseError, open_database, shown_url
+from connectors.sinks.story import Story, story
+from pipeline.commands.shared import settings_with
+
+database_option = click.option(
+    "--database", metavar="URL", help="Audit database (default: PTR_DATABASE, or sqlite:///var/audit.db)."
+)
+
+
+def found_story(tenant: str, payment: str, database: str | None) -> Story:
+    """The story of ``payment`` of ``tenant``. Raises ``click.ClickException`` when there is none."""
+    chosen = settings_with(database=database)
+    try:
+        opened = open_database(chosen.database)
+        try:
+            found = story(opened, tenant, payment)
+            others = [] if found.found else _others(opened, payment)
+        finally:
+            opened.close()
+    except DatabaseError as error:
+        raise click.ClickException(str(error)) from None
+    if not found.found:
+        raise click.ClickException(_not_there(tenant, payment, shown_url(chosen.database), others))
+    return found
+
+
+def _others(database: Database, payment: str) -> list[str]:
+    rows = database.query("SELECT tenant FROM payments WHERE payment_id = ? ORDER BY tenant LIMIT 5", (payment,))
+    return [row[0] for row in rows]
+
+
+def _not_there(tenant: str, payment: str, database: str, others: list[str]) -> str:
+    if others:
+        return f"{database} has no payment {payment} of {tenant}; {', '.join(others)} has one with this id."
+    return (
+        f"{database} has no payment {payment} of {tenant}. Is the id right, letter by letter? A payment that was posted"
+        " a moment ago is there once the sink has read it: see what `ptr audit-sink` says is waiting."
+    )
