@@ -71,6 +71,7 @@ def report(
       ptr fraud report --tenant aurora --from 2026-10-01 --to 2026-11-01
       ptr fraud report --format html --output fraud.html
       ptr fraud report --format json --no-drift
+      ptr report fraud                              the same
     """
     if tenant and not TENANT_PATTERN.match(tenant):
         raise click.UsageError("--tenant is not a tenant's id")

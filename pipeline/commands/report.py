@@ -46,9 +46,13 @@ def report() -> None:
 def _command(name: str) -> click.Command:
     *_, about = REPORTS[name]
 
-    @click.command(
-        name, help=about, epilog=f"Example: ptr report {name} --tenant aurora --format html --output {name}.html"
-    )
+    examples = f"""\b
+    Examples:
+      ptr report {name} --tenant aurora --from 2026-11-01 --to 2026-12-01
+      ptr report {name} --format html --locale de-AT --timezone Europe/Vienna --output {name}.html
+      ptr report {name} --format json"""
+
+    @click.command(name, help=f"{about}\n\n{examples}")
     @click.option("--database", metavar="URL", help="Audit database (default: PTR_DATABASE).")
     @click.option("--tenant", default="", help="Only this tenant (default: all).")
     @click.option("--from", "from_", metavar="YYYY-MM-DD", help=f"First day (default: {WINDOW_DAYS} days before --to).")
