@@ -35,6 +35,11 @@ from tables import intents
 NAME = "plugin"
 #: Look-ups of one retry topic that are asked for together.
 RETRY_BATCH_MAX = 200
+#: For so long what is due waits while the PIC is left alone: answers that are not asked for do not make the next delay longer.
+#: No longer: in an outage of days a person is to be told after the asks that are meant for that.
+LEFT_ALONE_MAX_S = 600.0
+#: Between two that find out whether the PIC answers again, where that happens behind its queue.
+PROBE_PAUSE_S = 1.0
 #: Intents that are served between two looks whether the PIC is paused: a few seconds of a slow PIC.
 SERVED_BATCH_MAX = 256
 #: The same where it cannot be found out what became of a call: whatever was begun before a crash is a person's to find out,
@@ -168,11 +173,25 @@ class _Plugin:
             if queued is None:
                 continue
             if due and (queued.not_before_ms > time.time() * 1000 or len(due) >= RETRY_BATCH_MAX):
-                await self._ask(due, work)
+                await self._ask_when_it_answers(due, work)
                 due = []
             await work.until(queued.not_before_ms)
             due.append((queued, record))
-        await self._ask(due, work)
+        await self._ask_when_it_answers(due, work)
+
+    async def _ask_when_it_answers(self, due: Sequence[tuple[PaymentQueued, RawRecord]], work: Work) -> None:
+        """All at once; of a PIC that is left alone, one by one until it answers again."""
+        while due:
+            until_ms = due[0][0].not_before_ms + LEFT_ALONE_MAX_S * 1000
+            await work.wait_while(lambda until_ms=until_ms: self._is_left_alone(until_ms))  # type: ignore[misc]
+            answers = self._pic.next_call() != "half_open" or time.time() * 1000 >= until_ms
+            now, due = (due, ()) if answers else (due[:1], due[1:])
+            await self._ask(now, work)
+            if due:
+                await work.until(int((time.time() + PROBE_PAUSE_S) * 1000))
+
+    def _is_left_alone(self, until_ms: float) -> bool:
+        return self._pic.next_call() == "open" and time.time() * 1000 < until_ms
 
     async def _ask(self, due: Sequence[tuple[PaymentQueued, RawRecord]], work: Work) -> None:
         """Look up where that is possible and needed; what is to be called goes to the queue as it is."""

@@ -47,6 +47,13 @@ class Breaker:
             return "closed"
         return "half_open" if self._probing or now_s >= self._probe_at_s else "open"
 
+    def next_call(self, now_s: float) -> State:
+        """What would become of a call made now: open, it would not leave (one that finds out is under way, too); half open, it
+        would find out whether the PIC answers again; closed, it would leave."""
+        if self._probe_at_s is None:
+            return "closed"
+        return "half_open" if now_s >= self._probe_at_s else "open"
+
     def allows(self, now_s: float) -> bool:
         """Whether a call may be made now. A yes while open is the probe: the next one is a no."""
         if self._probe_at_s is None:

@@ -62,6 +62,9 @@ class Pic(Protocol):
         An answer is never ``unsent``. Raises only :class:`LeaseLostError`.
         """
 
+    def next_call(self) -> State:
+        """What would become of a call made now (:meth:`connectors.pic.breaker.Breaker.next_call`)."""
+
     def parse_notification(self, notice: Notice) -> list[Notified]:
         """What a notification tells. Raises only :class:`connectors.pic.base.NotificationError`."""
 
@@ -116,6 +119,10 @@ class OneByOne:
     def breaker_state(self) -> State:
         """What the breaker does now."""
         return self.breaker.state(self._clock_s())
+
+    def next_call(self) -> State:
+        """See :class:`Pic`."""
+        return self.breaker.next_call(self._clock_s())
 
     async def perform(self, calls: Sequence[Call]) -> list[Answer]:
         """See :class:`Pic`."""

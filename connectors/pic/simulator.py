@@ -15,6 +15,7 @@ import msgspec
 
 from connectors.pic import simulator_notices
 from connectors.pic.base import KINDS, UNKNOWN, Abilities, Answer, Call, Notice, Notified, Plugin
+from connectors.pic.breaker import State
 from connectors.pic.distant import DistantSimulator, line_of
 from connectors.pic.ledger import Entry, Ledger, MemoryLedger, SqliteLedger
 from connectors.pic.options import PicOptions, PicSettingError
@@ -61,6 +62,10 @@ class Simulator:
         self.abilities = _with_notifications(abilities, notification_secret)
         # A file may make us wait for its lock: not in the event loop.
         self._in_thread = not isinstance(ledger, MemoryLedger)
+
+    def next_call(self) -> State:
+        """It always answers."""
+        return "closed"
 
     async def perform(self, calls: Sequence[Call]) -> list[Answer]:
         """Do what is asked; the PIC has it before a slow answer is waited for."""

@@ -49,6 +49,10 @@ class WatchedPic:
         """The PIC's."""
         return self._pic.abilities
 
+    def next_call(self) -> State:
+        """The PIC's."""
+        return self._pic.next_call()
+
     async def perform(self, calls: Sequence[Call]) -> list[Answer]:
         """The PIC's."""
         answers = await self._timed(self._pic.perform, calls)

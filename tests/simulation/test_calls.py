@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from agents.context import Context
 from connectors.lists.book import ListBook
 from connectors.pic.base import KINDS, UNKNOWN, Abilities, Answer, Call, Notice, Notified
+from connectors.pic.breaker import State
 from connectors.tenants.book import TenantBook
 from pipeline import topics
 from pipeline.app import flow
@@ -59,6 +60,9 @@ class CountingPic:
     def __init__(self, name: str, abilities: Abilities, bank: Bank) -> None:
         self.name, self.abilities, self.bank = name, abilities, bank
         self.said: dict[str, Answer] = {}
+
+    def next_call(self) -> State:
+        return "closed"
 
     async def perform(self, calls: Sequence[Call]) -> list[Answer]:
         return [self._do(call) for call in calls]

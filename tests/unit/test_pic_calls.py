@@ -238,6 +238,18 @@ def test_each_failed_probe_doubles_the_time_and_an_answer_ends_that() -> None:
     assert [breaker.allows(65.9), breaker.allows(66.0)] == [False, True]
 
 
+def test_what_would_become_of_the_next_call_is_known() -> None:
+    """It leaves, it would not leave, it finds out; and while one finds out, none leaves."""
+    breaker = Breaker(1, 5.0)
+    assert breaker.next_call(0.0) == "closed"
+    breaker.record(0.0, known=False)
+    assert [breaker.next_call(t) for t in (0.0, 4.9, 5.0)] == ["open", "open", "half_open"]
+    assert breaker.allows(5.0)
+    assert breaker.next_call(5.1) == "open"
+    breaker.record(5.2, known=True)
+    assert breaker.next_call(5.2) == "closed"
+
+
 def test_only_unknown_answers_in_a_row_open_the_breaker() -> None:
     """A known answer in between starts the count again."""
     breaker = Breaker(2, 5.0)
