@@ -1,6 +1,7 @@
 """Checks proofs of audit rows. Imports only Python's standard library: copy this one file to check a bundle elsewhere.
 
     python verifier.py BUNDLE.json KEY.pub
+    python verifier.py BUNDLES.jsonl KEY.pub     a bundle a line
 
 Rows are leaves of Merkle trees as in RFC 6962, one tree per tenant and shard. A head is a signed note of the C2SP
 checkpoint format (c2sp.org/tlog-checkpoint): origin, size, root, and an Ed25519 signature. Whoever kept a head can check
@@ -15,7 +16,7 @@ import hashlib
 import json
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -414,19 +415,42 @@ def _verified_row(
     return row
 
 
+def verify_file(name: str, file: Iterable[bytes], key: PublicKey) -> Iterator[Verified]:
+    """Check the bundle in a file, or each of one called ``*.jsonl``, a bundle a line; as each is asked for.
+
+    Raises :class:`ProofError`, which names the line, also when there is none.
+    """
+    if not name.endswith(".jsonl"):
+        yield verify_bundle(b"".join(file), key)
+        return
+    number = 0
+    for number, line in enumerate(file, 1):
+        try:
+            yield verify_bundle(line, key)
+        except ProofError as error:
+            raise ProofError(f"line {number}: {error}") from None
+    if not number:
+        raise ProofError("the file holds no bundle")
+
+
 def main(arguments: Sequence[str]) -> int:
     """Check the bundle ``arguments[0]`` with the public key in the file ``arguments[1]``; 0 when it holds."""
     if len(arguments) != 2:
         print(__doc__, file=sys.stderr)
         return 2
+    heads: set[Head] = set()
+    bundles = rows = 0
     try:
-        with open(arguments[1], encoding="utf-8") as key_file, open(arguments[0], "rb") as bundle_file:
-            found = verify_bundle(bundle_file.read(), PublicKey.parse(key_file.read()))
+        with open(arguments[1], encoding="utf-8") as key_file, open(arguments[0], "rb") as file:
+            key = PublicKey.parse(key_file.read())
+            for found in verify_file(arguments[0], file, key):
+                bundles, rows = bundles + 1, rows + len(found.rows)
+                heads.update(found.heads)
     except (ProofError, OSError, UnicodeDecodeError) as error:
         print(f"NOT PROVEN: {error}", file=sys.stderr)
         return 1
-    print(f"{len(found.rows)} rows of payment {found.payment_id} of {found.tenant} are in the log:")
-    for head in found.heads:
+    print(f"{rows} rows in {bundles} bundles are in the log:")
+    for head in sorted(heads):
         print(f"  {head.origin} at {head.size}")
     return 0
 

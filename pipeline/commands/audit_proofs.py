@@ -5,22 +5,24 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import click
 import msgspec
 
 from connectors.proofs.heads import HeadsFileError, read_heads
 from connectors.proofs.keys import KeyFileError, make_key, public_path, read_public
-from connectors.proofs.verifier import Head, ProofError, PublicKey, parse_note, tree_of, verify_bundle
+from connectors.proofs.verifier import Head, ProofError, PublicKey, parse_note, tree_of, verify_file
 from connectors.sinks.database import Database, DatabaseError, open_database
+from connectors.sinks.exporting import Exported
+from connectors.sinks.exporting import export as write_archive
 from connectors.sinks.proving import UnprovenError, bundle_of, growth_of, signed_heads
 from connectors.sinks.verifying import Finding, State, kept_in, verify_database
-from pipeline.commands.shared import json_option, print_json, settings_with
+from pipeline.commands.shared import day_ms, json_option, print_json, settings_with
 from pipeline.settings import Settings
 
 #: How often progress is told and stored.
@@ -52,6 +54,7 @@ def audit() -> None:
       ptr audit keygen secrets/audit.key --name audit.example.com
       ptr audit head --tenant acme
       ptr audit prove acme order-1001 > order-1001.json
+      ptr audit export acme november.zip --from 2026-11-01 --to 2026-12-01
       ptr audit verify order-1001.json --key audit.key.pub
       ptr audit verify --database sqlite:///var/audit.db --heads kept/heads.txt --key audit.key.pub
       ptr audit consistency kept/january.txt kept/heads.txt
@@ -150,6 +153,74 @@ def prove(tenant: str, payment: str, database: str | None, as_json: bool) -> Non
 
 
 @audit.command()
+@click.argument("tenant")
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--from", "from_", required=True, metavar="YYYY-MM-DD", help="First day of requests, UTC.")
+@click.option("--to", required=True, metavar="YYYY-MM-DD", help="The day after the last.")
+@database_option
+@key_option
+@json_option
+def export(
+    tenant: str, file: Path, from_: str, to: str, database: str | None, key_file: Path | None, as_json: bool
+) -> None:
+    """Write an auditor's archive of the payments of TENANT to FILE (.zip).
+
+    In it: all rows with their proofs, signed heads, the public key, every version of the tenant's rules, which models scored,
+    the file that checks it with Python alone, and a page that says how. It holds whole rows, personal data too. FILE must
+    not be there yet; a file that could not be finished is removed.
+
+    \b
+    Examples:
+      ptr audit export acme november.zip --from 2026-11-01 --to 2026-12-01
+    """
+    from_ms, until_ms = day_ms(from_), day_ms(to)
+    if from_ms >= until_ms:
+        raise click.UsageError("--from must be before --to")
+    settings = settings_with(database=database)
+    with _errors():
+        key = _key(key_file, settings)
+        with _opened(settings) as opened:
+            exported = _written(
+                file,
+                lambda: write_archive(
+                    opened, tenant, from_ms=from_ms, until_ms=until_ms, key=key, file=file, said=_ExportProgress()
+                ),
+            )
+    if as_json:
+        counts = {"payments": exported.payments, "rows": exported.rows, "rules": exported.rules}
+        print_json({"file": str(file), **counts, "models": sorted(exported.models), "heads": exported.heads})
+    else:
+        click.echo(
+            f"{file} holds {exported.payments:,} payments, {exported.rows:,} rows, {exported.rules} versions of rules"
+        )
+
+
+def _written(file: Path, write: Callable[[], Exported]) -> Exported:
+    """What ``write`` gives; what it left behind when it fails is removed."""
+    try:
+        return write()
+    except FileExistsError:
+        raise click.ClickException(f"{file} is there already: name another, or remove it") from None
+    except BaseException as error:
+        file.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise click.ClickException(f"{file} cannot be written: {error.strerror}") from None
+        raise
+
+
+class _ExportProgress:
+    """Says now and then how far it is."""
+
+    def __init__(self) -> None:
+        self._at = time.monotonic()
+
+    def __call__(self, exported: Exported) -> None:
+        if time.monotonic() - self._at >= PROGRESS_S:
+            self._at = time.monotonic()
+            click.echo(f"{exported.payments:,} payments, {exported.rows:,} rows", err=True)
+
+
+@audit.command()
 @click.argument("bundle", required=False, type=click.File("rb"))
 @click.option("--database", metavar="URL", help="Check a whole database: sqlite:///FILE or postgresql://USER@HOST/DB.")
 @click.option(
@@ -174,7 +245,7 @@ def verify(
     resume_file: Path | None,
     as_json: bool,
 ) -> None:
-    """Check a BUNDLE, or with --database every row of a database.
+    """Check a BUNDLE (or bundles.jsonl of an archive, a bundle a line), or with --database every row of a database.
 
     A database is checked against heads that were kept elsewhere. What was changed, removed, inserted or moved since they were
     signed is found, and the first wrong row of each tree is named. Ends with 1 when something is wrong.
@@ -191,7 +262,7 @@ def verify(
     with _errors():
         key = _key(key_file, settings)
         if bundle is not None:
-            _verify_bundle(bundle.read(), key, heads_file, as_json)
+            _verify_bundles(bundle, key, heads_file, as_json)
             return
         chosen = heads_file or (Path(settings.audit_heads_file) if settings.audit_heads_file else None)
         if chosen is None:
@@ -201,10 +272,16 @@ def verify(
             _verify_database(opened, heads, key, resume_file, as_json)
 
 
-def _verify_bundle(content: bytes, key: PublicKey, heads_file: Path | None, as_json: bool) -> None:
-    found = verify_bundle(content, key)
+def _verify_bundles(file: BinaryIO, key: PublicKey, heads_file: Path | None, as_json: bool) -> None:
     kept = {} if heads_file is None else {(one.origin, one.size): one.root for one in read_heads(heads_file, key)}
-    for one in found.heads if heads_file is not None else []:
+    heads: set[Head] = set()
+    payments: list[tuple[str, str]] = []
+    bundles = rows = 0
+    for found in verify_file(str(getattr(file, "name", "")), file, key):
+        bundles, rows = bundles + 1, rows + len(found.rows)
+        payments = [(found.tenant, found.payment_id)] if bundles == 1 else []
+        heads.update(found.heads)
+    for one in sorted(heads) if heads_file is not None else []:
         newest = max((size for origin, size in kept if origin == one.origin), default=0)
         if one.size > newest:
             raise ProofError(
@@ -213,18 +290,15 @@ def _verify_bundle(content: bytes, key: PublicKey, heads_file: Path | None, as_j
         if kept.get((one.origin, one.size)) != one.root:
             raise ProofError(f"the head of {one.origin} at {one.size} is not among those in {heads_file}")
     if as_json:
+        of_one = [{"tenant": tenant, "payment_id": payment} for tenant, payment in payments]
         print_json(
-            {
-                "proven": True,
-                "tenant": found.tenant,
-                "payment_id": found.payment_id,
-                "rows": len(found.rows),
-                "heads": [_shown(one) for one in found.heads],
-            }
+            {"proven": True, "bundles": bundles, "rows": rows, "heads": [_shown(one) for one in sorted(heads)]}
+            | (of_one[0] if of_one else {})
         )
         return
-    click.echo(f"{len(found.rows)} rows of payment {found.payment_id} of {found.tenant} are in the log:")
-    for one in found.heads:
+    of = f"payment {payments[0][1]} of {payments[0][0]}" if payments else f"{bundles:,} bundles"
+    click.echo(f"{rows:,} rows of {of} are in the log:")
+    for one in sorted(heads):
         click.echo(f"  {one.origin} at {one.size}")
 
 
