@@ -46,7 +46,9 @@ HEAD = """# Records
 Written from the schemas in `schemas/avro/` by `docs/render_schemas.py`; do not edit. Which topic holds which record is
 in [reference/topics.md](reference/topics.md). Amounts are in minor units of the currency, times in epoch milliseconds.
 A field with a default may be left out by a writer. Every version of every schema is kept in `schemas/history/` and
-stays readable, both ways.
+stays readable, both ways. What a text says of a person is in the column *personal* (`schemas/personal.py`): subject
+(whose the record is), name, birth, place, instrument, text (words from outside that may say anything), carries (another
+record), staff (who decided).
 
 | record | what it is |
 |---|---|
@@ -72,11 +74,12 @@ def type_of(avro: Any, nested: dict[str, dict[str, Any]]) -> str:
 
 def table(fields: list[dict[str, Any]], nested: dict[str, dict[str, Any]]) -> list[str]:
     """The fields as a Markdown table."""
-    lines = ["| field | type | default | meaning |", "|---|---|---|---|"]
+    lines = ["| field | type | default | personal | meaning |", "|---|---|---|---|---|"]
     for field in fields:
         default = f"`{json.dumps(field['default'])}`" if "default" in field else ""
         meaning = field.get("doc", "").replace("|", "\\|")
-        lines.append(f"| `{field['name']}` | {type_of(field['type'], nested)} | {default} | {meaning} |")
+        personal = "" if (said := field.get("personal", "no")) == "no" else said
+        lines.append(f"| `{field['name']}` | {type_of(field['type'], nested)} | {default} | {personal} | {meaning} |")
     return lines
 
 

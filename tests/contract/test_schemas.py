@@ -23,8 +23,9 @@ from schemas.codec import (
     schema_file_name,
     schema_of,
 )
+from schemas.personal import personal_fields
 from schemas.reasons import Error
-from schemas.records import RECORDS, Record
+from schemas.records import RECORDS, PaymentRequested, Record
 from tests.contract.samples import SAMPLES
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -151,6 +152,53 @@ def test_every_field_is_explained(record: type[Record]) -> None:
     schema = schema_of(record)
     assert schema["doc"]
     assert [field["name"] for field in schema["fields"] if not field.get("doc")] == []
+
+
+@by_record
+def test_every_text_says_whether_it_is_personal(record: type[Record]) -> None:
+    """In every record, nested ones too, in the newest kept version as in the current one."""
+    assert personal_fields(schema_of(record)) == personal_fields(earlier_schemas(record)[-1])
+
+
+def test_a_new_text_that_does_not_say_is_found() -> None:
+    """At the top, in a record inside, in an array and in a map; and a word that is none."""
+    texts: list[Any] = [
+        "string",
+        "bytes",
+        ["null", "string"],
+        {"type": "array", "items": "string"},
+        {"type": "map", "values": "string"},
+        {"type": "array", "items": {"type": "record", "name": "Inner", "fields": [{"name": "x", "type": "string"}]}},
+    ]
+    schema = schema_of(PaymentRequested)
+    for avro_type in texts:
+        new = {"name": "new", "type": avro_type}
+        with pytest.raises(ValueError, match=r"PaymentRequested\.new"):
+            personal_fields(schema | {"fields": [*schema["fields"], new]})
+    with pytest.raises(ValueError, match="is one of no, subject"):
+        personal_fields(
+            schema | {"fields": [*schema["fields"], {"name": "new", "type": "string", "personal": "maybe"}]}
+        )
+    assert personal_fields(schema | {"fields": [*schema["fields"], {"name": "new", "type": "long"}]})
+
+
+def test_the_person_in_a_request_is_marked() -> None:
+    """What a payment says of its parties, by hand: nobody may mark a name as none of anybody's."""
+    marked = personal_fields(schema_of(PaymentRequested))
+    for party in ("debtor", "creditor"):
+        assert {path.split(".")[1]: word for path, word in marked.items() if path.startswith(f"{party}.")} == {
+            "id": "subject",
+            "name": "name",
+            "country": "place",
+            "birth_date": "birth",
+            "registration": "name",
+        }
+    assert marked["instrument.token"] == "instrument"
+    assert (marked["metadata"], marked["order_reference"], marked["locality.postcode"]) == ("text", "text", "place")
+    for record in RECORDS:
+        for path, word in personal_fields(schema_of(record)).items():
+            if path.rsplit(".", 1)[-1] in ("debtor_id", "creditor_id", "party_id"):
+                assert word == "subject", f"{record.__name__}.{path}"
 
 
 # -- compatibility ----------------------------------------------------------------------------------------------------
