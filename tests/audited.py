@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 
-from connectors.sinks.database import Batch, Database
+from connectors.sinks.database import Batch, Database, open_database
 from connectors.sinks.rows import Columns, Mapper, state_of
 from pipeline import topics
 from schemas.codec import Codec
@@ -34,6 +35,15 @@ TOPICS = {
 def topic_of(event: Record) -> str:
     """Where ``event`` is published."""
     return topics.queue(event.pic).name if isinstance(event, PaymentQueued) else TOPICS[type(event)]
+
+
+@contextmanager
+def a_database(url: str) -> Iterator[Database]:
+    """A new audit database, up to date and locked as its sink does."""
+    with closing(open_database(url, create=True)) as opened:
+        opened.lock()
+        opened.migrate()
+        yield opened
 
 
 def write(

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from connectors.sinks.database import open_database
 from pipeline.commands.report_making import REPORTS
 from tests.integration import postgres as pg
 from tests.unit import test_report
@@ -26,9 +24,7 @@ def test_the_report_does_not_depend_on_the_database(tmp_path: Path, monkeypatch:
     reports, sheets = [], []
     with pg.postgres() as running:
         for url in (f"sqlite:///{tmp_path}/audit.db", running.url):
-            with closing(open_database(url, create=True)) as database:
-                database.lock()
-                database.migrate()
+            with audited.a_database(url) as database:
                 write(database, events)
                 reports.append((report_of(database, tenant=""), report_of(database)))
                 test_report.write(database, others)

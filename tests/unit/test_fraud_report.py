@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from connectors.sinks.database import Database, open_database
+from connectors.sinks.database import Database
 from connectors.sinks.judged import judged_payments
 from pipeline.commands.fraud import fraud
 from pipeline.reports.fraud import DriftTally, FraudReport, Ranking, week_of
@@ -120,11 +120,8 @@ def write(database: Database, events: list[Record], first_offset: int = 0) -> No
 @pytest.fixture
 def database(tmp_path: Path) -> Iterator[Database]:
     """An empty audit database."""
-    opened = open_database(f"sqlite:///{tmp_path}/audit.db", create=True)
-    opened.lock()
-    opened.migrate()
-    yield opened
-    opened.close()
+    with audited.a_database(f"sqlite:///{tmp_path}/audit.db") as opened:
+        yield opened
 
 
 def some_events(seed: int, payments: int) -> list[Record]:

@@ -21,7 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connectors.sinks import report_events
-from connectors.sinks.database import Database, open_database
+from connectors.sinks.database import Database
 from pipeline.commands.report import report
 from pipeline.commands.report_making import REPORTS
 from pipeline.reports.events import Days, UnknownZoneError
@@ -131,11 +131,8 @@ def write(database: Database, events: list[tuple[Record, int]]) -> None:
 @pytest.fixture
 def database(tmp_path: Path) -> Iterator[Database]:
     """An empty audit database."""
-    opened = open_database(f"sqlite:///{tmp_path}/audit.db", create=True)
-    opened.lock()
-    opened.migrate()
-    yield opened
-    opened.close()
+    with audited.a_database(f"sqlite:///{tmp_path}/audit.db") as opened:
+        yield opened
 
 
 def sheet_of(database: Database, name: str, tenant: str = "", zone: str = "UTC") -> Sheet:

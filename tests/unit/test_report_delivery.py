@@ -24,9 +24,9 @@ from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connectors.sinks.database import open_database
 from pipeline.commands.report import report
 from pipeline.reports.schedule import Scheduled, ScheduleError, last_due, next_due, parse
+from tests import audited
 from tests.integration.secure import make_certificates
 from tests.unit.test_report import a_completed, write
 
@@ -77,12 +77,9 @@ def mail_server(**options: Any) -> Iterator[tuple[Mailbox, int]]:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """With an audit database that has one payment, paid yesterday."""
-    database = open_database(f"sqlite:///{tmp_path}/audit.db", create=True)
-    database.lock()
-    database.migrate()
     yesterday_ms = int((time.time() // 86_400 * 86_400 - 3_600) * 1000)
-    write(database, [(a_completed(1, yesterday_ms, amount_minor=1_234, currency="EUR"), yesterday_ms)])
-    database.close()
+    with audited.a_database(f"sqlite:///{tmp_path}/audit.db") as database:
+        write(database, [(a_completed(1, yesterday_ms, amount_minor=1_234, currency="EUR"), yesterday_ms)])
     return tmp_path
 
 
