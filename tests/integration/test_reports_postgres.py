@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.commands.report_making import REPORTS
+from tests import audited
 from tests.integration import postgres as pg
 from tests.unit import test_report
 from tests.unit.test_fraud_report import report_of, some_events, write
