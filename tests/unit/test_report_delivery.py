@@ -30,10 +30,12 @@ from tests import audited
 from tests.integration.secure import make_certificates
 from tests.unit.test_report import a_completed, write
 
+#: Due at midnight: whatever the time of day, yesterday's is the last one.
 SETTLEMENT: dict[str, Any] = {
     "name": "acme-day",
     "report": "settlement",
     "every": "day",
+    "at": "00:00",
     "tenant": "acme",
     "format": "csv",
 }
