@@ -5,11 +5,12 @@ from __future__ import annotations
 import smtplib
 import ssl
 from collections.abc import Sequence
-from dataclasses import dataclass
 from email.message import EmailMessage
 from email.utils import formatdate
 from pathlib import Path
 from typing import Final
+
+from pipeline.reports.schedule import MailServer
 
 TIMEOUT_S: Final = 30.0
 _TYPES: Final = {
@@ -22,17 +23,6 @@ _TYPES: Final = {
 
 class MailError(Exception):
     """The mail was not taken, as far as is known; the text has no password."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Server:
-    """Who takes mail. ``security`` is starttls, tls or none."""
-
-    host: str
-    port: int
-    security: str
-    user: str = ""
-    password_file: str = ""
 
 
 def with_file(
@@ -49,7 +39,7 @@ def with_file(
     return message
 
 
-def send(server: Server, message: EmailMessage) -> None:
+def send(server: MailServer, message: EmailMessage) -> None:
     """Give ``message`` to ``server``; whoever is refused is an error too. Raises :class:`MailError`."""
     try:
         context = ssl.create_default_context()

@@ -161,11 +161,4 @@ def _mail(schedule: Schedule, scheduled: Scheduled, period: Period, path: Path) 
         content=path.read_bytes(),
         message_id=f"<{path.name}@{domain}>",
     )
-    taker = mail.Server(
-        host=server.host,
-        port=server.port,
-        security=server.security,
-        user=server.user,
-        password_file=server.password_file,
-    )
-    mail.send(taker, message)
+    mail.send(server, message)
