@@ -38,6 +38,8 @@ cdef enum:
     WEEK_HOURS = 168
     MONTH_HOURS = 720
     HOUR_MS = 3600000
+    #: Hours of some weeks, and logarithms: half a megabyte.
+    NUMBERS_MAX = 8192
 
 
 #: Where each band of ages ends, in hours: 1h, 1d, 7d, then the day, the week and the 30 days of the delayed windows, of which
@@ -288,10 +290,10 @@ cdef int64_t last_use(dict last_hours, str name, int64_t never) except? -1:
     return never if last is NULL else PyLong_AsLongLong(<object> last)
 
 
-cdef int use(dict last_hours, str name, int64_t hour, Py_ssize_t limit) except -1:
+cdef int use(dict last_hours, str name, int64_t hour, object hour_number, Py_ssize_t limit) except -1:
     """``name`` was used in ``hour``. Now and then the oldest beyond ``limit`` are forgotten."""
     if last_use(last_hours, name, -1) < hour:
-        last_hours[name] = hour
+        last_hours[name] = hour_number
         if len(last_hours) > limit + limit // 4:
             newest = sorted(zip(last_hours.values(), last_hours))[-limit:]
             last_hours.clear()
@@ -327,6 +329,7 @@ cdef class Counter:
     cdef int64_t small_max, log_steps, earlier_min, z_max
     cdef double deviation_min
     cdef object payer_facts, z_milli
+    cdef dict numbers
 
     def __init__(
         self,
@@ -346,6 +349,18 @@ cdef class Counter:
         self.small_max, self.log_steps, self.earlier_min = small_max, log_steps, earlier_min
         self.deviation_min, self.z_max = deviation_min, z_max
         self.payer_facts, self.z_milli = payer_facts, z_milli
+        self.numbers = {}
+
+    cdef object one_of(self, object number):
+        """The same object for equal numbers: hours and logarithms are in all rows, and few are near the processor at a time
+        when each row has its own."""
+        cdef PyObject *known = PyDict_GetItemWithError(self.numbers, number)
+        if known is not NULL:
+            return <object> known
+        if len(self.numbers) >= NUMBERS_MAX:
+            self.numbers.clear()
+        self.numbers[number] = number
+        return number
 
     def add_payer_payment(
         self, profile, at_ms, amount_minor, str terminal not None, str card not None, str country not None, str home not None, keep_hours
@@ -391,13 +406,14 @@ cdef class Counter:
             new = last_use(terminals, terminal, month) <= month
         if country and countries and last_use(countries, country, month) <= month:
             country_new = latest(countries) > month
+        hour_number = self.one_of(hour)
         if hour > newest or not begun:
-            hours.append(hour)
+            hours.append(hour_number)
             counts.append(1)
             amounts.append(amount_minor)
             smalls.append(1 if small else 0)
-            logs.append(logarithm)
-            squares.append(logarithm * logarithm)
+            logs.append(self.one_of(logarithm))
+            squares.append(self.one_of(logarithm * logarithm))
             if begun:
                 forget(columns, hour - keep)
                 midnight = hour - hour % DAY_HOURS
@@ -415,11 +431,11 @@ cdef class Counter:
         if now > last_ms or (now == last_ms and country > last_country):
             profile.last_ms, profile.last_country = at_ms, country
         if terminal:
-            use(terminals, terminal, hour, self.terminals_max)
+            use(terminals, terminal, hour, hour_number, self.terminals_max)
         if country:
-            use(countries, country, hour, self.countries_max)
+            use(countries, country, hour, hour_number, self.countries_max)
         if card:
-            use(cards, card, hour, self.cards_max)
+            use(cards, card, hour, hour_number, self.cards_max)
         row = (hours, counts, amounts, smalls, logs, squares, terminals, cards, hour, self.terminals_max, self.cards_max)
         try:
             facts, logs_30d, squares_30d = payer_facts(*row)
@@ -483,8 +499,9 @@ cdef class Counter:
         if now < 0 or keep <= 0 or newest < 0 or hour < newest or not complete(columns) or profile.terminals:
             return None
         small = amount <= self.small_max
+        hour_number = self.one_of(hour)
         if hour > newest or not begun:
-            hours.append(hour)
+            hours.append(hour_number)
             counts.append(1)
             amounts.append(amount_minor)
             smalls.append(1 if small else 0)
@@ -504,5 +521,5 @@ cdef class Counter:
             if new_payer:
                 raise_last(new_payers, 1)
         if card:
-            use(cards, card, hour, self.cards_max)
+            use(cards, card, hour, hour_number, self.cards_max)
         return True
