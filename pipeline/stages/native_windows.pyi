@@ -1,6 +1,6 @@
 """Types of the compiled module, ``native_windows.pyx``."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 # Both raise OverflowError for sums of more than 64 bits.
@@ -29,6 +29,7 @@ def payee_facts(
     hour: int,
     cards_max: int,
 ) -> list[int]: ...
+def doubles(rows: Iterable[Sequence[int]], width: int) -> bytearray: ...
 
 class Counter:
     """Counts payments as they usually come; of all else it says None and changes nothing."""

@@ -15,6 +15,9 @@ from libc.string cimport memset
 
 cdef extern from "Python.h":
     long long PyLong_AsLongLong(object value) except? -1
+    double PyLong_AsDouble(object value) except? -1
+    object PyByteArray_FromStringAndSize(const char *string, Py_ssize_t size)
+    char *PyByteArray_AS_STRING(object array)
 
 cdef extern from *:
     """
@@ -216,6 +219,24 @@ def payee_facts(
         total(small, 0, 2),
     ]
 
+
+
+def doubles(rows, Py_ssize_t width):
+    """The numbers of all ``rows``, lists of ``width`` whole numbers, as 64 bit floats one after the other. Raises ValueError for
+    a row of another length."""
+    cdef list all_rows = list(rows)
+    cdef list row
+    cdef Py_ssize_t at
+    made = PyByteArray_FromStringAndSize(NULL, len(all_rows) * width * sizeof(double))
+    cdef double *number = <double *> PyByteArray_AS_STRING(made)
+    for each in all_rows:
+        row = each if type(each) is list else list(each)
+        if PyList_GET_SIZE(row) != width:
+            raise ValueError(f"{PyList_GET_SIZE(row)} numbers in a row, {width} are expected")
+        for at in range(width):
+            number[0] = PyLong_AsDouble(<object> PyList_GET_ITEM(row, at))
+            number += 1
+    return made
 
 
 cdef inline void fetch(tuple columns, tuple names):

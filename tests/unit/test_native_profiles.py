@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -28,6 +29,8 @@ from pipeline.stages.profiles import (
 
 if not windows.COMPILED:
     pytest.skip("pipeline.stages.native_windows is not compiled here", allow_module_level=True)
+
+from pipeline.stages import native_windows
 
 COUNTER = profiles.counter()
 NOW_MS = 480_000 * HOUR_MS + 1_234_567
@@ -124,3 +127,16 @@ def test_what_is_no_row_raises(wrong: dict[str, Any]) -> None:
         setattr(row, name, value)
     with pytest.raises(TypeError):
         COUNTER.add_payer_payment(row, NOW_MS, 1, "t", "c", "DE", "DE", PAYER_KEEP_HOURS)
+
+
+@given(st.lists(st.lists(st.integers(-(2**70), 2**70) | st.integers(-3, 900), min_size=3, max_size=3), max_size=5))
+def test_facts_become_the_floats_that_numpy_makes(rows: list[list[int]]) -> None:
+    """Bit for bit, also where a float cannot hold the number."""
+    expected = np.array(rows, dtype=object).astype(np.float64).tobytes()
+    assert bytes(native_windows.doubles(rows, 3)) == bytes(native_windows.doubles(map(tuple, rows), 3)) == expected
+
+
+def test_a_row_with_a_fact_too_few_is_no_row() -> None:
+    """Nothing is read past its end, and the others do not move."""
+    with pytest.raises(ValueError, match="2 numbers in a row, 3 are expected"):
+        native_windows.doubles([[1, 2, 3], [4, 5], [6, 7, 8, 9]], 3)
