@@ -24,14 +24,17 @@ cdef extern from *:
     #if defined(__GNUC__)
     #define fetch_ahead(address) __builtin_prefetch(address)
     #else
-    #define fetch_ahead(address)
+    #define fetch_ahead(address) ((void) 0)
     #endif
+    /* Of an integer: half of them lie across two lines of the cache. */
+    #define fetch_number(number) (fetch_ahead(number), fetch_ahead((char *) (number) + 24))
     #define list_items(list) (((PyListObject *) (list))->ob_item)
     """
     bint __builtin_add_overflow(int64_t a, int64_t b, int64_t *sum) nogil
     bint __builtin_sub_overflow(int64_t a, int64_t b, int64_t *difference) nogil
     bint __builtin_mul_overflow(int64_t a, int64_t b, int64_t *product) nogil
     void fetch_ahead(void *address) nogil
+    void fetch_number(PyObject *number) nogil
     PyObject **list_items(object list)
 
 
@@ -259,11 +262,11 @@ cdef inline void fetch(tuple columns, tuple names):
     for each in columns:
         items = list_items(each)
         for at in range(PyList_GET_SIZE(each)):
-            fetch_ahead(items[at])
+            fetch_number(items[at])
     for each in names:
         position = 0
         while PyDict_Next(each, &position, &name, &last):
-            fetch_ahead(last)
+            fetch_number(last)
 
 
 cdef bint complete(tuple columns) except -1:

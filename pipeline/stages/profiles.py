@@ -25,15 +25,18 @@ import msgspec
 from pipeline.stages.features import PAYER_FEATURES
 from pipeline.stages.payer_checks import PayerUse
 from pipeline.stages.windows import (
-    COMPILED,
     DAY_HOURS,
     MONTH_HOURS,
     WEEK_HOURS,
     fast_payee_facts,
     fast_payer_facts,
-    native_windows,
     payer_facts,
 )
+
+try:
+    from pipeline.stages import native_windows
+except ImportError:  # Not compiled here.
+    native_windows = None  # type: ignore[assignment]
 
 HOUR_MS = 60 * 60 * 1000
 #: What a payer's row keeps: the longest window.
@@ -476,4 +479,4 @@ def counter() -> native_windows.Counter:
     )
 
 
-_COUNTER: Final = counter() if COMPILED else None
+_COUNTER: Final = None if native_windows is None else counter()

@@ -35,7 +35,9 @@ from pipeline.stages import native_windows
 COUNTER = profiles.counter()
 NOW_MS = 480_000 * HOUR_MS + 1_234_567
 #: Steps in time: within the hour, to other windows, to another day, and now and then back.
-steps = st.sampled_from([0, 1, 999, 1000, 60_000, *(h * HOUR_MS for h in (1, 2, 23, 24, 25, 167, 168, 169, 719, 720, 721))])
+steps = st.sampled_from(
+    [0, 1, 999, 1000, 60_000, *(h * HOUR_MS for h in (1, 2, 23, 24, 25, 167, 168, 169, 719, 720, 721))]
+)
 steps |= st.sampled_from([-1, -HOUR_MS, -30 * HOUR_MS, -721 * HOUR_MS])
 amounts = st.sampled_from([0, 1, SMALL_AMOUNT_MINOR, SMALL_AMOUNT_MINOR + 1, -5]) | st.integers(1, 10**7)
 #: Those that no sum of 64 bits holds among them.
@@ -49,7 +51,9 @@ def same(row: msgspec.Struct, reference: msgspec.Struct) -> None:
     assert repr(row) == repr(reference)
 
 
-@given(st.lists(st.tuples(steps, amounts, names, names, names, names, keeps), max_size=30), st.booleans(), st.booleans())
+@given(
+    st.lists(st.tuples(steps, amounts, names, names, names, names, keeps), max_size=30), st.booleans(), st.booleans()
+)
 def test_a_payers_row_and_facts_are_those_of_the_reference(
     payments: list[tuple[Any, ...]], credited: bool, earlier_version: bool
 ) -> None:
