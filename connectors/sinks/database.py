@@ -93,6 +93,9 @@ class Database(Protocol):
         it cannot be written; then nothing was.
         """
 
+    #: In a SELECT: whether ``avro`` holds the bytes that are a parameter. By reading every row.
+    holds_bytes: ClassVar[str]
+
     # Conditions in SQL that find by an index, which differs; they take names of tables in the query.
 
     @staticmethod
@@ -114,6 +117,17 @@ class Database(Protocol):
     def write_heads(self, heads: Sequence[StoredHead]) -> None:
         """Keep signed heads in place of the trees' earlier ones. When this returns, they and all that was written before
         them outlast a loss of power: only then may a head leave this host. Raises as :meth:`write` does.
+        """
+
+    def add_keys(self, sql: str, rows: Sequence[tuple[object, ...]]) -> int:
+        """Run ``sql``, an INSERT into ``privacy_keys``, with each of ``rows`` in one transaction; gives how many were added.
+        Rows that are written later are not kept by a loss of power without them. Raises as :meth:`write` does.
+        """
+
+    def change_keys(self, sql: str, rows: Sequence[tuple[object, ...]]) -> int:
+        """Run ``sql``, an UPDATE of ``privacy_keys``, with each of ``rows`` in one transaction that outlasts a loss of power
+        when this returns; gives how many changed. Of what was removed nothing stays in the database's own files, as far
+        as its kind can see to that. Raises as :meth:`write` does.
         """
 
     def query(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:

@@ -73,7 +73,7 @@ _TILE_TYPES = ["text", "int8", "int8", "int8", "bytea"]
 _UPSERT_PAYMENTS = upsert_sql(f"SELECT {STATE_COLUMNS} FROM incoming_states").encode()  # noqa: S608
 #: Of the role that a sink connects as, by tables.
 _WRITER_RIGHTS: dict[LiteralString, LiteralString] = {
-    "payment_events, audit_tiles": "SELECT, INSERT",
+    "payment_events, audit_tiles, privacy_keys": "SELECT, INSERT",
     "payments, sink_offsets, audit_trees, audit_heads": "SELECT, INSERT, UPDATE",
     "_yoyo_migration": "SELECT",
 }
@@ -96,6 +96,7 @@ class PostgresDatabase:
     #: The driver would parse JSON.
     stored_columns: ClassVar[str] = EVENT_COLUMNS.replace('"payload"', '"payload"::text')
     number_check: ClassVar[str] = "NULL"
+    holds_bytes: ClassVar[str] = "position(?::bytea IN avro) > 0"
 
     def __init__(self, url: str, *, create: bool) -> None:
         self.shown = shown_url(url)
@@ -203,6 +204,19 @@ class PostgresDatabase:
         with self._translated(), self._connection.transaction(), self._connection.cursor() as cursor:
             cursor.execute(b"SET LOCAL synchronous_commit = on")
             cursor.executemany(_percent(HEAD), heads)
+
+    def add_keys(self, sql: str, rows: Sequence[tuple[object, ...]]) -> int:
+        """Add to ``privacy_keys``."""
+        with self._translated(), self._connection.transaction(), self._connection.cursor() as cursor:
+            cursor.executemany(_percent(sql), rows)
+            return cursor.rowcount
+
+    def change_keys(self, sql: str, rows: Sequence[tuple[object, ...]]) -> int:
+        """Change ``privacy_keys``. The server's log and old versions of rows are its own: see docs/operations.md."""
+        with self._translated(), self._connection.transaction(), self._connection.cursor() as cursor:
+            cursor.execute(b"SET LOCAL synchronous_commit = on")
+            cursor.executemany(_percent(sql), rows)
+            return cursor.rowcount
 
     def _insert(self, cursor: psycopg.Cursor[Any], events: Sequence[Columns]) -> Growth:
         """Insert the events that are not there yet, as leaves.
