@@ -1,16 +1,15 @@
 """Personal data cut out of a record's bytes: what is left is still the record, with empty fields in these places.
 
-Avro writes a record as its fields, so a field's bytes can be taken out and put back: exactly the same bytes come back, whatever
-wrote them. The PTR that events carry as bytes is cut too. Like the bodies (:mod:`schemas.bodies`) in two forms that give the same:
-compiled, and a reference that also cuts records of earlier schemas.
+Avro writes a record as its fields, so a field's bytes can be taken out and put back: the very same bytes come back, whatever
+wrote them. The PTR that events carry as bytes is cut too. Like the bodies (:mod:`schemas.bodies`) in two forms that give the
+same: compiled, and a reference that also cuts records of earlier schemas.
 
-Pieces are numbers and bytes, one after the other: ``4 * offset + 2 * inside + taken``, the length, the bytes. ``offset`` is where
-they belong in what is left, ``inside``: in the carried PTR, counted from its beginning; ``taken`` is the length of what stands
-there instead, 0 or 1. Numbers are of seven bits a byte, the lowest first.
+Pieces are numbers and bytes, one after the other: ``4 * offset + 2 * inside + taken``, the length, the bytes. ``offset`` is
+where they belong in what is left, ``inside``: in the carried PTR, counted from its beginning; ``taken`` is the length of what
+stands there instead, 0 or 1. Numbers are of seven bits a byte, the lowest first.
 """
 
 from __future__ import annotations
-
 
 from collections.abc import Callable, Iterable
 from functools import lru_cache
@@ -176,7 +175,7 @@ def _numbered(record: type[Record]) -> dict[str, int]:
 
 
 class _Reference:
-    """The reference. A field of an earlier schema is whose it is today; a text that today's schema does not have is everybody's."""
+    """The reference. A field of an earlier schema is whose it is today; a text that is not in today's is everybody's."""
 
     def __init__(self, record: type[Record]) -> None:
         self._owned = _numbered(record)
@@ -297,7 +296,7 @@ class _Walk:
             raise ValueError("a length beyond the end")
         self.at += size
 
-    def _skip(self, avro: Any) -> None:  # noqa: C901, PLR0912  one line a type
+    def _skip(self, avro: Any) -> None:
         if isinstance(avro, list):
             self._skip(avro[self._branch(avro)])
             return
@@ -328,5 +327,3 @@ class _Walk:
                 self._skip(field["type"])
         elif kind != "null":
             self._skip(self._named[kind.rpartition(".")[2]])
-
-

@@ -47,8 +47,8 @@ class Transcript:
 class Cutter:
     """One kind of record, cut as :mod:`schemas.cutting` says; raises what :class:`Body` raises.
 
-    ``owned`` gives the owner's place by path, ``ids`` the place of the id that a path gives. ``body``, the last field, of bytes,
-    holds a record of schema ``of`` with owners ``of_owned``.
+    ``owned`` gives the owner's place by path, ``ids`` the place of the id that a path gives. ``body``, the last field, of
+    bytes, holds a record of schema ``of`` with owners ``of_owned``.
     """
 
     def __new__(

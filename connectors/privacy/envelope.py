@@ -62,8 +62,8 @@ class Envelope:
 class Nonces:
     """Numbers that are used once: eight random bytes and a count, as NIST SP 800-38D (8.2.1) makes them.
 
-    Two nonces are the same only where two sinks' random bytes are: with a million of them, one to forty million against it.
-    A key may so be used for as many events as there are, which random nonces (2**32 uses of a key) would not do for a large shop.
+    Two nonces are the same only where two sinks' random bytes are: of a million of them, one chance in forty million.
+    So a key may be used for as many events as there are; random nonces (2**32 uses of a key) would not do for a large shop.
     """
 
     def __init__(self) -> None:

@@ -18,7 +18,6 @@ KEY_BYTES: Final = 32
 NONCE_BYTES: Final = 12
 
 
-
 class MasterKeyError(Exception):
     """A master key cannot be used, or is missing; the text says which, and repeats nothing of one."""
 
@@ -84,7 +83,9 @@ def make_master(path: Path) -> str:
             opened.flush()
             os.fsync(opened.fileno())
     except FileExistsError:
-        raise MasterKeyError(f"{path} is there already: keys that it wrapped need it, so it is not overwritten") from None
+        raise MasterKeyError(
+            f"{path} is there already: keys that it wrapped need it, so it is not overwritten"
+        ) from None
     except OSError as error:
         raise MasterKeyError(f"cannot write {path}: {error.strerror}") from None
     return master_id(key)

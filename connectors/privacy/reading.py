@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Final
 
-from connectors.privacy.envelope import SubjectKey, is_sealed, opened, parsed, place_of
-from connectors.privacy.masters import MasterKeys
+import msgspec
+
+from connectors.privacy.envelope import SealError, SubjectKey, is_sealed, opened, parsed, place_of
+from connectors.privacy.masters import MasterKeyError, MasterKeys
 from connectors.privacy.vault import Vault
-from connectors.sinks.database import Database
+from connectors.sinks.database import Database, DatabaseError
 from connectors.sinks.rows import Mapper
-from schemas.codec import Codec
+from schemas.codec import Codec, UndecodableError, decode_request
 from schemas.cutting import OWNERS, join
 
 #: The columns, in a SELECT from ``{0}``, that :meth:`RowReader.read` takes, in their order.
-READ_COLUMNS: Final = (
-    '{0}.tenant, {0}.topic, {0}."partition", {0}."offset", {0}.avro, CAST({0}.payload AS TEXT)'
-)
+READ_COLUMNS: Final = '{0}.tenant, {0}.topic, {0}."partition", {0}."offset", {0}.avro, CAST({0}.payload AS TEXT)'
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,15 +47,27 @@ class Read:
 class RowReader:
     """Reads rows of ``database``; without ``masters`` what is sealed stays so, and nothing is made up.
 
-    Raises what the database does, :class:`~connectors.privacy.masters.MasterKeyError` for a wrong master key, and
-    :class:`~connectors.privacy.envelope.SealError` for a sealed value that was changed.
+    Raises :class:`~connectors.sinks.database.DatabaseError`, for a wrong master key and a sealed value that was changed too.
     """
 
     def __init__(self, database: Database, masters: MasterKeys | None = None) -> None:
-        self._vault = None if masters is None else Vault(database, masters)
+        self._shown = database.shown
+        with self._errors():
+            self._vault = None if masters is None else Vault(database, masters)
 
     def read(self, columns: tuple[Any, ...]) -> Read:
         """What :data:`READ_COLUMNS` of a row tell."""
+        with self._errors():
+            return self._read(columns)
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except (MasterKeyError, SealError, UndecodableError) as error:
+            raise DatabaseError(f"{self._shown}: {error}") from None
+
+    def _read(self, columns: tuple[Any, ...]) -> Read:
         tenant, topic, partition, offset, avro, payload = columns
         if avro is None or not is_sealed(value := bytes(avro)):
             return Read(avro if avro is None else bytes(avro), payload)
@@ -77,6 +91,15 @@ class RowReader:
 
     def _keys(self, key_ids: tuple[bytes, ...]) -> list[SubjectKey | None] | None:
         return None if self._vault is None else [self._vault.key(key_id) for key_id in key_ids]
+
+
+def payload_of(topic: str, value: bytes) -> dict[str, Any]:
+    """A record as data, the PTR that it carries too. Raises :class:`~schemas.codec.UndecodableError`."""
+    data: dict[str, Any] = json.loads(_mapper().payload(topic, value))
+    record = _mapper().record_of_value(topic, value)
+    if (carried := getattr(record, "request", None)) is not None:
+        data["request"] = msgspec.to_builtins(decode_request(carried))
+    return data
 
 
 @lru_cache(maxsize=1)

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final
 
 from connectors.privacy.envelope import Nonces, SubjectKey, place_of, sealed
 from connectors.privacy.vault import NOBODY, PARTY, PAYMENT, Subject, Vault
-from connectors.sinks.rows import Columns
+from connectors.sinks.rows import Columns, EventRow
 from schemas.cutting import OWNERS, Cut
 from schemas.identity import SEPARATOR
 
 #: Events of no payment that are told apart by their party, and the characters between which its place is left empty.
 _NAMED_BY_PARTY: Final = {"parties": "/", "fraud": "/", "exceptions": SEPARATOR}
 _PSEUDONYM_BYTES: Final = 12
-_PIECES: Final = len(Cut._fields) - len(OWNERS)
-_PAYMENT, _ALL = len(OWNERS) - 2, len(OWNERS) - 1
+_DEBTOR, _CREDITOR, _PARTY, _, _PAYMENT, _ALL = range(len(OWNERS))
+#: Of a row.
+_VALUE: Final = EventRow._fields.index("avro")
 
 
 class Sealer:
@@ -30,51 +31,44 @@ class Sealer:
         """``rows`` with sealed values in place of what was cut. Keys that are new are stored when this returns; rows that are
         not written after all leave keys of nobody's, which the next ones use. Raises what the vault does."""
         self._vault.refresh()
-        keys = self._vault.keys_of(subject for row in rows if type(row[13]) is Cut for subject in _subjects(row, row[13]))
-        return [_sealed(row, row[13], keys, self._nonces) if type(row[13]) is Cut else row for row in rows]
+        wanted: set[Subject] = set()
+        for row in rows:
+            if type(cut := row[_VALUE]) is Cut:
+                if cut.debtor:
+                    wanted.add((row[0], PARTY, cut.debtor_id))
+                if cut.creditor:
+                    wanted.add((row[0], PARTY, cut.creditor_id))
+                if cut.party or cut.payment or cut.all:
+                    wanted.update(subject for _, subjects, _ in _others(row, cut) for subject in subjects)
+        keys, nonce = self._vault.keys_of(wanted), self._nonces.next
+        return [_sealed(row, cut, keys, nonce) if type(cut := row[_VALUE]) is Cut else row for row in rows]
 
 
-def _subjects(row: Columns, cut: Cut) -> Iterator[Subject]:
-    tenant = row[0]
-    if cut[_PIECES]:
-        yield Subject(tenant, PARTY, cut[2])
-    if cut[_PIECES + 1]:
-        yield Subject(tenant, PARTY, cut[3])
-    if cut[_PIECES + 2]:
-        yield Subject(tenant, PARTY, cut[4])
-    if cut[_PIECES + _PAYMENT]:
-        yield _of_payment(row)
-    if cut[_PIECES + _ALL]:
-        yield from _everybody(row, cut)
+def _others(row: Columns, cut: Cut) -> Iterator[tuple[int, list[Subject], bytes]]:
+    """What is neither the debtor's nor the creditor's: the owner's place, whose keys, and what it is."""
+    tenant, payment_id = row[0], row[1]
+    of_payment = (tenant, PAYMENT, payment_id) if payment_id else (tenant, NOBODY, "")
+    if cut.party:
+        yield _PARTY, [(tenant, PARTY, cut.party_id)], cut.party
+    if cut.payment:
+        yield _PAYMENT, [of_payment], cut.payment
+    if cut.all:
+        named = dict.fromkeys(name for name in (cut.debtor_id, cut.creditor_id, cut.party_id) if name)
+        yield _ALL, [(tenant, PARTY, name) for name in named] or [of_payment], cut.all
 
 
-def _of_payment(row: Columns) -> Subject:
-    return Subject(row[0], PAYMENT, row[1]) if row[1] else Subject(row[0], NOBODY, "")
-
-
-def _everybody(row: Columns, cut: Cut) -> list[Subject]:
-    named = [Subject(row[0], PARTY, name) for name in dict.fromkeys(cut[2:_PIECES]) if name]
-    return named or [_of_payment(row)]
-
-
-def _sealed(row: Columns, cut: Cut, keys: Mapping[Subject, SubjectKey], nonces: Nonces) -> Columns:
-    tenant, payment_id, event_id, a, b, c, d, e, f, topic, partition, offset, at_ms, _, payload = row
+def _sealed(row: Columns, cut: Cut, keys: Mapping[Subject, SubjectKey], nonce: Callable[[], bytes]) -> Columns:
+    tenant, payment_id, event_id, a, stage, c, d, e, f, topic, partition, offset, at_ms, _, payload = row
+    rest, carried_at, debtor_id, creditor_id, _, debtor, creditor, party, _, payment, everybody = cut
     parts: list[tuple[int, Sequence[SubjectKey], bytes]] = []
-    # Spelled out for the owners of nearly all rows: a third of the time.
-    if piece := cut[_PIECES]:
-        parts.append((0, (keys[Subject(tenant, PARTY, cut[2])],), piece))
-    if piece := cut[_PIECES + 1]:
-        parts.append((1, (keys[Subject(tenant, PARTY, cut[3])],), piece))
-    if piece := cut[_PIECES + 2]:
-        parts.append((2, (keys[Subject(tenant, PARTY, cut[4])],), piece))
-    if piece := cut[_PIECES + _PAYMENT]:
-        parts.append((_PAYMENT, (keys[_of_payment(row)],), piece))
-    if piece := cut[_PIECES + _ALL]:
-        parts.append((_ALL, [keys[subject] for subject in _everybody(row, cut)], piece))
-    if not payment_id and (mark := _NAMED_BY_PARTY.get(b)) and parts:
+    if debtor:
+        parts.append((_DEBTOR, (keys[tenant, PARTY, debtor_id],), debtor))
+    if creditor:
+        parts.append((_CREDITOR, (keys[tenant, PARTY, creditor_id],), creditor))
+    if party or payment or everybody:
+        parts += [(place, [keys[each] for each in subjects], data) for place, subjects, data in _others(row, cut)]
+    if not payment_id and (mark := _NAMED_BY_PARTY.get(stage)):
         pseudonym = hmac.digest(parts[0][1][0].secret, b"event", "sha256")[:_PSEUDONYM_BYTES].hex()
         event_id = event_id.replace(mark + mark, mark + pseudonym + mark, 1)
-    place = place_of(tenant, topic, partition, offset)
-    value = sealed(cut[0], cut[1], parts, place, nonces.next)
-    return (tenant, payment_id, event_id, a, b, c, d, e, f, topic, partition, offset, at_ms, value, payload)
-
+    value = sealed(rest, carried_at, parts, place_of(tenant, topic, partition, offset), nonce)
+    return (tenant, payment_id, event_id, a, stage, c, d, e, f, topic, partition, offset, at_ms, value, payload)

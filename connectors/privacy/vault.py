@@ -1,8 +1,8 @@
 """The keys of persons, in the audit database: made, found, destroyed, and wrapped anew by another master key.
 
-A row of ``privacy_keys`` is found by its subject, a keyed hash of tenant and party. Rows name a key by its id alone, which is random:
-when a person is erased, key and subject are removed, so nothing tells any more that these rows were this person's, and what comes
-later of the same party gets a new key.
+A row of ``privacy_keys`` is found by its subject, a keyed hash of tenant and party. Events name a key by its id alone, which is
+random: when a person is erased, key and subject are removed, so nothing tells any more whose these events were, and what
+comes later of the same party gets a new key.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
-from typing import Final, NamedTuple
+from typing import Final
 
 from connectors.privacy.envelope import KEY_ID_BYTES, SubjectKey
-from connectors.privacy.masters import KEY_BYTES, MasterKeyError, MasterKeys
+from connectors.privacy.masters import KEY_BYTES, MasterKeys
 from connectors.sinks.database import Database
 
 #: What subjects are hashed with has this id.
@@ -26,6 +26,9 @@ KEYS_MAX: Final = 50_000
 PAGE_KEYS: Final = 500
 _INDEX_SUBJECT: Final = b"index"
 
+#: Whom a key is for: tenant, kind and name.
+Subject = tuple[str, str, str]
+#: Kinds: PAYMENT for texts of a payment by records that do not name its parties; NOBODY for bytes that are no record.
 PARTY, PAYMENT, NOBODY = "party", "payment", "nobody"
 
 _INSERT: Final = (
@@ -46,22 +49,18 @@ _UNDER_OTHERS: Final = (
 _REWRAP: Final = "UPDATE privacy_keys SET wrapped = ?, master = ? WHERE key_id = ? AND wrapped = ?"
 
 
-class Subject(NamedTuple):
-    """Whom a key is for."""
-
-    tenant: str
-    #: PARTY; PAYMENT for texts of a payment by records that do not name its parties; NOBODY for bytes that are no record.
-    kind: str
-    name: str
-
-
-class SealedError(MasterKeyError):
-    """The rows of this database are sealed, and no master key is given."""
-
-
 def is_in_use(database: Database) -> bool:
     """Whether this database's rows are sealed."""
     return bool(database.query("SELECT EXISTS (SELECT * FROM privacy_keys)")[0][0])
+
+
+def masters_in_use(database: Database) -> tuple[dict[str, int], int]:
+    """How many keys each master key wraps, and how many were erased."""
+    rows = database.query(
+        "SELECT master, COUNT(*) FROM privacy_keys WHERE key_id <> ? GROUP BY master ORDER BY master", (INDEX_ID,)
+    )
+    counts = {master: int(count) for master, count in rows}
+    return {master: count for master, count in counts.items() if master is not None}, counts.get(None, 0)
 
 
 class Vault:
@@ -74,7 +73,13 @@ class Vault:
         self._erased = -1
         found = database.query(_BY_ID, (INDEX_ID,))
         if not found and create:
-            row = (INDEX_ID, "", "index", _INDEX_SUBJECT, *self._wrapped(os.urandom(KEY_BYTES), INDEX_ID, "", _INDEX_SUBJECT))
+            row = (
+                INDEX_ID,
+                "",
+                "index",
+                _INDEX_SUBJECT,
+                *self._wrapped(os.urandom(KEY_BYTES), INDEX_ID, "", _INDEX_SUBJECT),
+            )
             database.add_keys(_INSERT, [(*row, _now_ms())])
             found = database.query(_BY_ID, (INDEX_ID,))
         #: None: nothing was ever sealed here.
@@ -116,7 +121,8 @@ class Vault:
     def _made(self, subject: Subject) -> tuple[SubjectKey, tuple[object, ...]]:
         secret, key_id = os.urandom(KEY_BYTES), int.from_bytes(os.urandom(KEY_ID_BYTES), "big") >> 1 or 1
         hashed = self.hash_of(subject)
-        row = (key_id, subject.tenant, subject.kind, hashed, *self._wrapped(secret, key_id, subject.tenant, hashed))
+        tenant, kind, _ = subject
+        row = (key_id, tenant, kind, hashed, *self._wrapped(secret, key_id, tenant, hashed))
         return SubjectKey(_id_bytes(key_id), secret), (*row, _now_ms())
 
     # What a reader needs

@@ -508,9 +508,11 @@ class Mapper:
     def record_of(self, row: EventRow) -> Record:
         """The record that ``row`` was made of, which must have a payload; of a cut one what is left."""
         value: Any = row.avro
-        if type(value) is Cut:
-            value = value.rest
-        return (self._by_topic.get(row.topic) or self._reader_of(row.topic, value)).decode(value)  # type: ignore[no-any-return]
+        return self.record_of_value(row.topic, value.rest if type(value) is Cut else value)
+
+    def record_of_value(self, topic: str, value: bytes) -> Record:
+        """The record that is stored under ``topic``. Raises :class:`~schemas.codec.UndecodableError`."""
+        return (self._by_topic.get(topic) or self._reader_of(topic, value)).decode(value)  # type: ignore[no-any-return]
 
     def payload(self, topic: str, value: bytes) -> str:
         """The JSON of a record that is stored under ``topic``. Raises :class:`~schemas.codec.UndecodableError`."""

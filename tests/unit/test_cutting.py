@@ -72,7 +72,9 @@ def test_what_is_left_says_nothing_of_anybody() -> None:
     """Amounts, stages and reasons stay; no byte of what is marked does, in the event or in the PTR that it carries."""
     request = a_request(debtor_name="Grace Hopper", debtor_id="payer-77", metadata={"note": "ring twice"})
     body = CODEC.encode(request)[10:]
-    evidence = ListEvidence(party="debtor", list="ofac", entry_id="7", score=0.9, algorithm="1", party_name="GRACE HOPPER")
+    evidence = ListEvidence(
+        party="debtor", list="ofac", entry_id="7", score=0.9, algorithm="1", party_name="GRACE HOPPER"
+    )
     value = CODEC.encode(a_screened(body, debtor_id="payer-77", creditor_id="c1", token="tok_9", evidence=evidence))
     cut = CUTTERS[PaymentScreened](value)
     assert cut is not None
@@ -84,7 +86,11 @@ def test_what_is_left_says_nothing_of_anybody() -> None:
     assert b"Corner" in cut.creditor
     assert b"HOPPER" in cut.evidence
     left = CODEC.decode(cut.rest, PaymentScreened)
-    assert (left.debtor_id, left.token, left.amount_minor) == ("", "", CODEC.decode(value, PaymentScreened).amount_minor)
+    assert (left.debtor_id, left.token, left.amount_minor) == (
+        "",
+        "",
+        CODEC.decode(value, PaymentScreened).amount_minor,
+    )
     half = CODEC.decode(join(cut.rest, cut.carried_at, [cut.creditor]), PaymentScreened)
     assert (half.creditor_id, half.debtor_id) == ("c1", "")
 
@@ -132,6 +138,8 @@ def test_bytes_that_are_no_record_are_refused(value: bytes) -> None:
 def test_every_personal_field_has_an_owner(record: type[Record]) -> None:
     """But those of staff, and codes; so a new field that is marked is sealed."""
     marked = {path for path, word in personal_fields(schema_of(record)).items() if word is not Personal.NO}
-    kept = {"by", "who", "request"} | {"ChargebackReceived": {"reason"}, "PicControlled": {"why"}}.get(record.__name__, set())
+    kept = {"by", "who", "request"} | {"ChargebackReceived": {"reason"}, "PicControlled": {"why"}}.get(
+        record.__name__, set()
+    )
     assert owners(schema_of(record)).keys() == marked - kept
     assert not COMPILED or cutting._compiled(record) is not None
