@@ -237,7 +237,8 @@ class _Walk:
     def made(self) -> Cut | None:
         if not any(self.pieces):
             return None
-        return Cut(bytes(self.rest), self.carried_at, *self.ids, *map(bytes, self.pieces))
+        debtor_id, creditor_id, party_id = self.ids
+        return Cut(bytes(self.rest), self.carried_at, debtor_id, creditor_id, party_id, *map(bytes, self.pieces))
 
     def record(
         self, schema: dict[str, Any], before: str, owned: dict[str, int], carried: Callable[[_Walk], None] | None

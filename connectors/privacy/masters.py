@@ -6,6 +6,7 @@ import base64
 import binascii
 import hashlib
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -15,6 +16,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 _PREFIX: Final = "PTR-PRIVACY-KEY"
 KEY_BYTES: Final = 32
+_HEX: Final = re.compile("[0-9a-f]{64}")
 NONCE_BYTES: Final = 12
 
 
@@ -32,7 +34,7 @@ class MasterKeys:
 
     @classmethod
     def parse(cls, text: str) -> MasterKeys:
-        """Of lines as ``ptr privacy keygen`` writes them. Raises :class:`MasterKeyError`."""
+        """Of lines as ``ptr privacy keygen`` writes them, or of 64 hex digits. Raises :class:`MasterKeyError`."""
         lines = [line.strip() for line in text.splitlines() if line.strip()]
         if not lines:
             raise MasterKeyError("there is no master key: make one with `ptr privacy keygen`")
@@ -92,6 +94,8 @@ def make_master(path: Path) -> str:
 
 
 def _key_in(line: str, number: int) -> bytes:
+    if _HEX.fullmatch(line):
+        return bytes.fromhex(line)
     parts = line.split("+", 2)
     try:
         key = base64.b64decode(parts[-1], validate=True)

@@ -139,7 +139,8 @@ def rotate(database: str | None, as_json: bool) -> None:
     Examples:
       ptr privacy keygen secrets/privacy-2027.key
       cat secrets/privacy-2027.key secrets/privacy.key > secrets/both.key
-      PTR_PRIVACY_MASTER_KEY_FILE=secrets/both.key ptr privacy rotate
+      export PTR_PRIVACY_MASTER_KEY_FILE=secrets/both.key
+      ptr privacy rotate
     """
     settings = settings_with(database=database)
     masters = _masters(settings)

@@ -166,6 +166,8 @@ def show_review(tenant: str, payment: str, database: str | None, as_json: bool) 
         console.print(f"{tenant} {payment}: no review is open")
     if evidence is not None:
         console.print(_evidence(evidence))
+        if not evidence.get("party_name"):
+            console.print("the party's name is sealed (PTR_PRIVACY_MASTER_KEY_FILE opens it), or was erased")
     for event in events:
         console.print(f"{iso(event.recorded_at_ms)}  {event.outcome}  {event.reason}  {event.detail}")
 
