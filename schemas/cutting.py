@@ -49,6 +49,8 @@ class Cut(NamedTuple):
     all: bytes
 
 
+#: What ``Cut._make`` does, in a third of the time.
+_new: Final = tuple.__new__
 #: None: nothing personal is in these bytes.
 Cutter = Callable[[bytes], Cut | None]
 
@@ -68,7 +70,7 @@ def cutter(codec: Codec, record: type[Record]) -> Cutter:
         try:
             if compiled is not None and value.startswith(header):
                 found = compiled(value, start)
-                return None if found is None else Cut._make(found)
+                return None if found is None else _new(Cut, found)
             body_at, schema = _writer(codec, record, value)
             return reference.cut(value, body_at, schema)
         except (UndecodableError, ConnectionError):

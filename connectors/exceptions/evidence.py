@@ -25,7 +25,8 @@ def granted_from(
     party_id = screened["request"][evidence["party"]]["id"]
     if not party_id:
         raise ExceptionError(
-            "what was said of this party is sealed (PTR_PRIVACY_MASTER_KEY_FILE opens it), or was erased: nothing tells whom to except"
+            "what was said of this party is sealed (PTR_PRIVACY_MASTER_KEY_FILE opens it), or was erased: nothing tells whom"
+            " to except"
         )
     return ExceptionGranted(
         tenant=tenant,

@@ -31,10 +31,6 @@ Subject = tuple[str, str, str]
 #: Kinds: PAYMENT for texts of a payment by records that do not name its parties; NOBODY for bytes that are no record.
 PARTY, PAYMENT, NOBODY = "party", "payment", "nobody"
 
-_INSERT: Final = (
-    "INSERT INTO privacy_keys (key_id, tenant, kind, subject, wrapped, master, created_at_ms) VALUES (?, ?, ?, ?, ?, ?, ?)"
-    " ON CONFLICT DO NOTHING"
-)
 _BY_SUBJECT: Final = "SELECT subject, key_id, wrapped, master, tenant FROM privacy_keys WHERE subject IN ({})"
 _BY_ID: Final = "SELECT subject, key_id, wrapped, master, tenant FROM privacy_keys WHERE key_id = ?"
 _ERASED: Final = "SELECT COUNT(*) FROM privacy_keys WHERE erased_at_ms IS NOT NULL"
@@ -80,7 +76,7 @@ class Vault:
                 _INDEX_SUBJECT,
                 *self._wrapped(os.urandom(KEY_BYTES), INDEX_ID, "", _INDEX_SUBJECT),
             )
-            database.add_keys(_INSERT, [(*row, _now_ms())])
+            database.add_keys([(*row, _now_ms())])
             found = database.query(_BY_ID, (INDEX_ID,))
         #: None: nothing was ever sealed here.
         self._index = self._unwrapped(found[0]) if found else None
@@ -106,7 +102,7 @@ class Vault:
             if missing:
                 made = [self._made(subject) for subject in missing]
                 rows = [row for _, row in made]
-                if self._database.add_keys(_INSERT, rows) == len(rows):
+                if self._database.add_keys(rows) == len(rows):
                     keys.update(zip(missing, [key for key, _ in made], strict=True))
                     break
                 # Somebody else made one, or an id is taken: what is stored counts.
@@ -119,7 +115,8 @@ class Vault:
                 self._keys[hashed[bytes(row[0])]] = SubjectKey(_id_bytes(row[1]), self._unwrapped(row))
 
     def _made(self, subject: Subject) -> tuple[SubjectKey, tuple[object, ...]]:
-        secret, key_id = os.urandom(KEY_BYTES), int.from_bytes(os.urandom(KEY_ID_BYTES), "big") >> 1 or 1
+        random = os.urandom(KEY_BYTES + KEY_ID_BYTES)  # One call: each takes as long as a cipher.
+        secret, key_id = random[:KEY_BYTES], int.from_bytes(random[KEY_BYTES:], "big") >> 1 or 1
         hashed = self.hash_of(subject)
         tenant, kind, _ = subject
         row = (key_id, tenant, kind, hashed, *self._wrapped(secret, key_id, tenant, hashed))

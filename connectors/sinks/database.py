@@ -12,6 +12,8 @@ from connectors.sinks.rows import Columns, EventRow, PaymentState
 
 EVENT_COLUMNS = ", ".join(f'"{name}"' for name in EventRow._fields)
 STATE_COLUMNS = ", ".join(f'"{name}"' for name in PaymentState._fields)
+#: Of a key that is not erased.
+KEY_COLUMNS = "key_id, tenant, kind, subject, wrapped, master, created_at_ms"
 #: Parameters are written ``?``, as in :meth:`Database.query`.
 _READ_OFFSETS = 'SELECT topic, "partition", next_offset FROM sink_offsets'
 _FIRST_OFFSET = 'INSERT INTO sink_offsets (next_offset, topic, "partition") VALUES (?, ?, ?) ON CONFLICT DO NOTHING'
@@ -119,9 +121,10 @@ class Database(Protocol):
         them outlast a loss of power: only then may a head leave this host. Raises as :meth:`write` does.
         """
 
-    def add_keys(self, sql: str, rows: Sequence[tuple[object, ...]]) -> int:
-        """Run ``sql``, an INSERT into ``privacy_keys``, with each of ``rows`` in one transaction; gives how many were added.
-        Rows that are written later are not kept by a loss of power without them. Raises as :meth:`write` does.
+    def add_keys(self, rows: Sequence[tuple[object, ...]]) -> int:
+        """Add ``rows`` of :data:`KEY_COLUMNS` to ``privacy_keys`` in one transaction, but for those whose id or subject is
+        there; gives how many were added. Events that are written later are not kept by a loss of power without them.
+        Raises as :meth:`write` does.
         """
 
     def change_keys(self, sql: str, rows: Sequence[tuple[object, ...]]) -> int:

@@ -21,6 +21,7 @@ from typing import Any, ClassVar, NoReturn
 from connectors.proofs.appending import Growth
 from connectors.sinks.database import (
     EVENT_COLUMNS,
+    KEY_COLUMNS,
     STREAM_ROWS,
     Batch,
     DatabaseAwayError,
@@ -74,6 +75,7 @@ _INSERT_NEW_EVENT = (
     f"{_INSERT_EVENT} ON CONFLICT (payment_number, event_id) DO NOTHING"
     " ON CONFLICT (tenant, payment_id, event_id) WHERE payment_number IS NULL DO NOTHING"
 )
+_INSERT_KEY = f"INSERT INTO privacy_keys ({KEY_COLUMNS}) {_marks(7)} ON CONFLICT DO NOTHING"
 _UPSERT_PAYMENT = upsert_sql(_marks(len(PaymentState._fields)))
 _LAST_NUMBER = "SELECT COALESCE(MAX(number), 0) FROM payments"
 _NUMBERS_AFTER = "SELECT tenant, payment_id, number FROM payments WHERE number > ?"
@@ -253,10 +255,10 @@ class SqliteDatabase:
             finally:
                 execute("PRAGMA synchronous = NORMAL")
 
-    def add_keys(self, sql: str, rows: Sequence[tuple[object, ...]]) -> int:
+    def add_keys(self, rows: Sequence[tuple[object, ...]]) -> int:
         """Add to ``privacy_keys``."""
         with self._translated(), self._transaction():
-            return self._connection.executemany(sql, rows).rowcount
+            return self._connection.executemany(_INSERT_KEY, rows).rowcount
 
     def change_keys(self, sql: str, rows: Sequence[tuple[object, ...]]) -> int:
         """Change ``privacy_keys``; what is overwritten is overwritten in the file and its log too."""
