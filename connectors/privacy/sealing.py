@@ -8,7 +8,7 @@ from typing import Final
 
 from connectors.privacy.envelope import Nonces, SubjectKey, place_of, sealed
 from connectors.privacy.vault import NOBODY, PARTY, PAYMENT, Subject, Vault
-from connectors.sinks.rows import Columns, EventRow
+from connectors.sinks.rows import Columns, EventRow, erased_row
 from schemas.cutting import OWNERS, Cut
 from schemas.identity import SEPARATOR
 
@@ -28,9 +28,13 @@ class Sealer:
         self._nonces = Nonces()
 
     def sealed(self, rows: Sequence[Columns]) -> list[Columns]:
-        """``rows`` with sealed values in place of what was cut. Keys that are new are stored when this returns; rows that are
-        not written after all leave keys of nobody's, which the next ones use. Raises what the vault does."""
-        self._vault.refresh()
+        """``rows`` with sealed values in place of what was cut, and a row for each erasure that is not told yet.
+
+        Keys that are new are stored when this returns; rows that are not written after all leave keys of nobody's, which
+        the next ones use. Raises what the vault does.
+        """
+        if self._vault.refresh():
+            rows = [*rows, *(erased_row(*erasure) for erasure in self._vault.untold())]
         wanted: set[Subject] = set()
         for row in rows:
             if type(cut := row[_VALUE]) is Cut:

@@ -34,6 +34,11 @@ PARTY, PAYMENT, NOBODY = "party", "payment", "nobody"
 _BY_SUBJECT: Final = "SELECT subject, key_id, wrapped, master, tenant FROM privacy_keys WHERE subject IN ({})"
 _BY_ID: Final = "SELECT subject, key_id, wrapped, master, tenant FROM privacy_keys WHERE key_id = ?"
 _ERASED: Final = "SELECT COUNT(*) FROM privacy_keys WHERE erased_at_ms IS NOT NULL"
+_UNTOLD: Final = (
+    "SELECT k.tenant, k.key_id, k.kind, k.erased_by, k.erased_at_ms FROM privacy_keys k WHERE k.erased_at_ms IS NOT NULL"
+    " AND NOT EXISTS (SELECT * FROM payment_events e WHERE e.tenant = k.tenant AND e.payment_id = ''"
+    " AND e.event_id = 'erased/' || CAST(k.key_id AS TEXT)) ORDER BY k.erased_at_ms, k.key_id"
+)
 _ERASE: Final = (
     "UPDATE privacy_keys SET subject = NULL, wrapped = NULL, master = NULL, erased_at_ms = ?, erased_by = ?"
     " WHERE key_id = ? AND erased_at_ms IS NULL"
@@ -83,14 +88,21 @@ class Vault:
 
     # What a sink needs
 
-    def refresh(self) -> None:
-        """Forget what was erased meanwhile; once a batch. An erasure after it counts as one after the batch."""
+    def refresh(self) -> bool:
+        """Forget what was erased meanwhile, and say whether anything was, as far as is known; once a batch. An erasure after it
+        counts as one after the batch."""
         erased = self._database.query(_ERASED)[0][0]
-        if erased != self._erased:
+        changed = erased != self._erased
+        if changed:
             self._keys.clear()
             self._erased = erased
         for subject in list(islice(self._keys, max(len(self._keys) - KEYS_MAX, 0))):
             del self._keys[subject]
+        return changed
+
+    def untold(self) -> list[tuple[str, int, str, str, int]]:
+        """Erasures without an event: tenant, id and kind of the key, by whom and when."""
+        return self._database.query(_UNTOLD)  # type: ignore[return-value]
 
     def keys_of(self, subjects: Iterable[Subject]) -> dict[Subject, SubjectKey]:
         """Keys that hold ``subjects`` at least; those that are new are in the database when this returns."""

@@ -573,6 +573,13 @@ def expired_row(topic: str, partition: int, first_missing: int, next_offset: int
     return EventRow("", "", event_id, 0, "audit", "expired", "", None, None, *at, None, payload)
 
 
+def erased_row(tenant: str, key_id: int, kind: str, by: str, erased_at_ms: int) -> EventRow:
+    """The row that says: the key ``key_id`` was destroyed, by whom and when; nothing of whose it was."""
+    payload = msgspec.json.encode({"key_id": key_id, "kind": kind, "by": by, "erased_at_ms": erased_at_ms}).decode()
+    at = ("privacy_keys", 0, key_id, erased_at_ms)
+    return EventRow(tenant, "", f"erased/{key_id}", 0, "privacy", "erased", "", None, None, *at, None, payload)
+
+
 def tells_state(row: Columns) -> bool:
     """Whether the event says something about its payment; it depends on the row alone.
 

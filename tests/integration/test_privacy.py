@@ -30,6 +30,7 @@ from connectors.sinks.judged import judged_payments
 from connectors.sinks.rows import Columns, Mapper
 from connectors.sinks.signing import HeadSigner
 from connectors.sinks.sink import AuditSink, SinkError
+from connectors.sinks.story import count_check
 from pipeline import topics
 from pipeline.cli import main
 from schemas.codec import Codec
@@ -207,8 +208,18 @@ def test_an_erased_person_is_gone_and_everything_else_stays(tables: Tables) -> N
     assert tables.query(
         "SELECT kind, subject, wrapped, master, erased_by FROM privacy_keys WHERE erased_at_ms > 0"
     ) == [(PARTY, None, None, None, "dpo")]
-    # Later events of the same party get a new key.
+    # Later events of the same party get a new key; the erasure itself is told, once, in a row that is proven as others are.
     tables.payments(9001)
+    tables.payments(2)
+    told = "SELECT tenant, outcome, CAST(payload AS TEXT) FROM payment_events WHERE stage = 'privacy'"
+    ((whose, outcome, payload),) = tables.query(told)
+    ((key_id,),) = tables.query("SELECT key_id FROM privacy_keys WHERE erased_at_ms IS NOT NULL")
+    assert (whose, outcome) == (tenant, "erased")
+    assert (json.loads(payload)["key_id"], json.loads(payload)["by"]) == (key_id, "dpo")
+    checked = tables.ptr("audit", "verify", "--database", tables.url, "--heads", str(tables.heads))
+    assert checked.exit_code == 0, checked.output
+    with closing(open_database(tables.url)) as database:
+        assert count_check(database).anomalies == []
     assert of(tables, 9001)[0] == tenant
     assert tables.json("privacy", "export", tenant, "payer-1")["events"][0]["payment_id"] == of(tables, 9001)[1]
     assert tables.json("show", tenant, payment)["events"][0]["erased"] == ["debtor"]
