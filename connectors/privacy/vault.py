@@ -91,7 +91,7 @@ class Vault:
     def refresh(self) -> bool:
         """Forget what was erased meanwhile, and say whether anything was, as far as is known; once a batch. An erasure after it
         counts as one after the batch."""
-        erased = self._database.query(_ERASED)[0][0]
+        erased = int(self._database.query(_ERASED)[0][0])
         changed = erased != self._erased
         if changed:
             self._keys.clear()
@@ -102,7 +102,7 @@ class Vault:
 
     def untold(self) -> list[tuple[str, int, str, str, int]]:
         """Erasures without an event: tenant, id and kind of the key, by whom and when."""
-        return self._database.query(_UNTOLD)  # type: ignore[return-value]
+        return self._database.query(_UNTOLD)
 
     def keys_of(self, subjects: Iterable[Subject]) -> dict[Subject, SubjectKey]:
         """Keys that hold ``subjects`` at least; those that are new are in the database when this returns."""
