@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
+from connectors.privacy.cuts import row_cutter
 from connectors.privacy.envelope import Nonces, SealError, SubjectKey, is_sealed, opened, parsed, sealed
 from connectors.privacy.masters import MasterKeys
 from connectors.privacy.reading import RowReader
@@ -18,7 +20,7 @@ from connectors.sinks.database import Database, open_database
 from connectors.sinks.rows import Columns, Mapper, record_of_topic
 from pipeline.topics import audited
 from schemas.codec import Codec, schema_of
-from schemas.records import Record
+from schemas.records import ListEvidence, PaymentScreened, Record
 from tests.contract.samples import SAMPLES
 from tests.unit.test_native_codec import values
 
@@ -60,6 +62,26 @@ def test_what_is_sealed_is_read_as_it_came(database: Database, sample: Record) -
     closed = read(database, stored, None)
     assert bool(closed.sealed) == is_sealed(stored[13])
     assert closed.payload == stored[14] != ""
+
+
+@pytest.mark.parametrize("who", ["debtor", "creditor"])
+def test_the_name_that_was_compared_is_whose_it_was(who: str) -> None:
+    """Of the party that looked like somebody on a list."""
+    evidence = ListEvidence(party=who, list="ofac", entry_id="7", score=0.9, algorithm="1", party_name="GRACE HOPPER")
+    sample = next(each for each in SAMPLES if type(each) is PaymentScreened)
+    cut = row_cutter(CODEC, PaymentScreened)(CODEC.encode(replace(sample, evidence=evidence)))
+    assert cut is not None
+    assert cut.evidence == b""
+    assert [b"GRACE HOPPER" in each for each in (cut.debtor, cut.creditor)] == [who == "debtor", who == "creditor"]
+
+
+def test_bytes_that_are_no_record_are_sealed_too(database: Database) -> None:
+    """Nobody can say whose they are."""
+    came, stored = both(database, TOPICS[PaymentScreened], b"\xff Grace Hopper")
+    assert came[5] == stored[5] == "unreadable"
+    assert b"Hopper" not in stored[13]
+    assert read(database, stored).value == came[13]
+    assert read(database, stored, None).value is None
 
 
 @settings(
