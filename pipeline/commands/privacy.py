@@ -15,7 +15,7 @@ from connectors.privacy.persons import Persons, UnknownPartyError
 from connectors.privacy.vault import Vault, is_in_use, masters_in_use
 from connectors.sinks.database import DatabaseError, open_database, shown_url
 from connectors.sinks.story import iso
-from pipeline.commands.shared import json_option, masters_of, print_json, settings_with, user_name
+from pipeline.commands.shared import codec_of, json_option, masters_of, print_json, settings_with, user_name
 from pipeline.settings import Settings
 from schemas.codec import UndecodableError
 
@@ -84,12 +84,12 @@ def erase(tenant: str, party: str, yes: bool, by: str | None, database: str | No
     masters = _masters(settings)
     with _errors(settings.database):
         with closing(open_database(settings.database)) as opened:  # A missing database is not made here.
-            person = Persons(opened, masters).find(tenant, party)
+            person = Persons(opened, masters, codec_of(settings)).find(tenant, party)
         said = f"{person.events:,} events of {person.payments:,} payments hold data of party {party} of {tenant}"
         if not yes:
             click.confirm(f"{said}. Erase it? It cannot be undone", abort=True, err=True)
         with closing(open_database(settings.database, create=True)) as opened:
-            destroyed = Persons(opened, masters).erase(person, by or user_name())
+            destroyed = Persons(opened, masters, codec_of(settings)).erase(person, by or user_name())
     if not destroyed:
         raise click.ClickException(f"party {party} of {tenant} was erased by somebody else meanwhile")
     if as_json:
@@ -114,7 +114,7 @@ def export(tenant: str, party: str, database: str | None, as_json: bool) -> None
     settings = settings_with(database=database)
     masters = _masters(settings)
     with _errors(settings.database), closing(open_database(settings.database)) as opened:
-        persons = Persons(opened, masters)
+        persons = Persons(opened, masters, codec_of(settings))
         events = list(persons.events(tenant, persons.find(tenant, party)))
     if as_json:
         print_json({"tenant": tenant, "party": party, "events": [asdict(event) for event in events]})
