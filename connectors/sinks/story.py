@@ -238,6 +238,7 @@ def _checks(database: Database) -> dict[str, str]:
         return (
             f"SELECT p.tenant, p.payment_id FROM payments p WHERE {payments} AND NOT EXISTS"  # noqa: S608
             f" (SELECT 1 FROM payment_events e WHERE {database.tells_of('e', 'p')} AND {events})"
+            f" AND NOT {database.is_archived('p')}"
         )
 
     return {
