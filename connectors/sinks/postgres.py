@@ -285,7 +285,7 @@ class PostgresDatabase:
 
     @staticmethod
     def _copy_events(cursor: psycopg.Cursor[Any], events: Sequence[Columns], growth: Growth) -> None:
-        keys = [(*event[:3], event[SHARD], leaf) for event, leaf in zip(events, growth.leaf_indexes, strict=True)]
+        keys = ((e[0], e[1], e[2], e[SHARD], leaf) for e, leaf in zip(events, growth.leaf_indexes, strict=True))
         _copy(cursor, _COPY_KEYS, _KEY_TYPES, keys)
         _copy(cursor, _COPY_EVENTS, _EVENT_TYPES, _with_leaves(events, growth.leaf_indexes))
 

@@ -370,7 +370,7 @@ class SqliteDatabase:
         def is_new(event: Columns, number: int | None) -> bool:
             if number is None:
                 return not has_others or execute(_IS_OTHER_ARCHIVED, event[:3]).fetchone() == (0,)
-            return number > last or execute(_IS_ARCHIVED, (number, event[2])).fetchone() == (0,)
+            return bool(number > last) or execute(_IS_ARCHIVED, (number, event[2])).fetchone() == (0,)
 
         new = list(map(is_new, events, numbers))
         return list(compress(events, new)), list(compress(numbers, new))

@@ -89,15 +89,19 @@ SELECT tenant, payment_id, event_id, "partition", leaf_index FROM undivided_even
 ALTER TABLE audit_event_keys ADD CONSTRAINT audit_event_keys_pkey PRIMARY KEY (tenant, payment_id, event_id);
 
 -- A table for each month that has rows, and for this and the next one.
-SELECT payment_events_month(at_ms) FROM (
-    SELECT DISTINCT extract(
-        epoch FROM date_trunc('month', to_timestamp(recorded_at_ms / 1000) AT TIME ZONE 'UTC')
-    )::BIGINT * 1000 AS at_ms
-    FROM undivided_events
-    WHERE recorded_at_ms BETWEEN 0 AND 9999999999999
-    UNION SELECT extract(epoch FROM now())::BIGINT * 1000
-    UNION SELECT extract(epoch FROM now() + INTERVAL '1 month')::BIGINT * 1000
-) months;
+DO $$
+BEGIN
+    PERFORM payment_events_month(at_ms) FROM (
+        SELECT DISTINCT extract(
+            epoch FROM date_trunc('month', to_timestamp(recorded_at_ms / 1000) AT TIME ZONE 'UTC')
+        )::BIGINT * 1000 AS at_ms
+        FROM undivided_events
+        WHERE recorded_at_ms BETWEEN 0 AND 9999999999999
+        UNION SELECT extract(epoch FROM now())::BIGINT * 1000
+        UNION SELECT extract(epoch FROM now() + INTERVAL '1 month')::BIGINT * 1000
+    ) months;
+END;
+$$;
 
 INSERT INTO payment_events SELECT * FROM undivided_events;
 
