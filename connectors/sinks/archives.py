@@ -7,7 +7,10 @@ from typing import Final
 
 from connectors.proofs.trees import TreeId
 from connectors.sinks.database import Archive, Database
+from connectors.sinks.months import month_of, name_of_month
 
+#: A message names no more files than this.
+FILES_NAMED: Final = 3
 _FILE: Final = (
     "SELECT file FROM audit_archived_leaves WHERE tenant = ? AND shard = ? AND first_leaf <= ? AND last_leaf >= ?"
 )
@@ -45,6 +48,21 @@ def in_words(files: dict[str, int]) -> str:
     first, *others = [(f"{events:,}", f"in {file}") for file, events in files.items()]
     noun = "event" if first[0] == "1" else "events"
     return ", ".join([f"archived: {first[0]} {noun} {first[1]}", *(" ".join(other) for other in others)])
+
+
+def not_here(database: Database, tenant: str, from_ms: int, until_ms: int) -> str:
+    """A sentence that says which events of [from_ms, until_ms), of one tenant or (empty) of all, are archived; empty: none."""
+    first, last = (name_of_month(month_of(at_ms)) for at_ms in (from_ms, until_ms - 1))
+    archives = [archive for archive in archives_of(database, tenant or None) if first <= archive.month <= last]
+    if not archives:
+        return ""
+    named = ", ".join(archive.file for archive in archives[:FILES_NAMED])
+    others = f" and {len(archives) - FILES_NAMED} other files" if len(archives) > FILES_NAMED else ""
+    months = sorted({archive.month for archive in archives})
+    return (
+        f"{sum(archive.events for archive in archives):,} events of {months[0]}"
+        f"{f' to {months[-1]}' if len(months) > 1 else ''} are archived and not counted: they are in {named}{others}."
+    )
 
 
 def must_be_named(database: Database) -> None:

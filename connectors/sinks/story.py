@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from connectors.sinks.archives import archived_leaves, files_of
 from connectors.sinks.database import STATE_COLUMNS, Database
 from connectors.sinks.rows import PaymentState
 from pipeline.stages.fraud_library import LIBRARY
@@ -50,11 +51,13 @@ class Story:
     #: Where it stands; None when no event said anything about it.
     payment: PaymentState | None
     events: list[StoryEvent]
+    #: How many of its events are not here but in which file of the archive.
+    archived: dict[str, int] = field(default_factory=dict)
 
     @property
     def found(self) -> bool:
         """Whether anything is known."""
-        return bool(self.events)
+        return bool(self.events or self.archived)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,12 +88,13 @@ def story(database: Database, tenant: str, payment_id: str) -> Story:
     """Everything about one payment, in order; ``found`` is False when there is nothing."""
     rows = database.query(
         'SELECT event_id, sequence, stage, outcome, reason, rule_version, trace_id, topic, "partition", "offset",'  # noqa: S608
-        f" recorded_at_ms, CAST(payload AS TEXT) FROM payment_events WHERE {database.events_of('payment_events')}"
+        " recorded_at_ms, CAST(payload AS TEXT), leaf_index FROM payment_events"
+        f" WHERE {database.events_of('payment_events')}"
         ' ORDER BY sequence, recorded_at_ms, topic, "partition", "offset"',
         (tenant, payment_id),
     )
     events: list[StoryEvent] = []
-    for event_id, sequence, stage, outcome, reason, version, trace_id, topic, partition, offset, at_ms, text in rows:
+    for event_id, sequence, stage, outcome, reason, version, trace_id, topic, partition, offset, at_ms, text, _ in rows:
         payload = json.loads(text) if text else None
         events.append(
             StoryEvent(
@@ -116,7 +120,12 @@ def story(database: Database, tenant: str, payment_id: str) -> Story:
         (tenant, payment_id),
     )
     payment = PaymentState(*found[0]) if found else None
-    return Story(tenant=tenant, payment_id=payment_id, payment=payment, events=events)
+    here = {(row[-1], row[8]) for row in rows}
+    elsewhere = [
+        (shard, leaf) for shard, leaf in archived_leaves(database, tenant, payment_id) if (leaf, shard) not in here
+    ]
+    archived = files_of(database, tenant, elsewhere)
+    return Story(tenant=tenant, payment_id=payment_id, payment=payment, events=events, archived=archived)
 
 
 def iso(at_ms: int) -> str:

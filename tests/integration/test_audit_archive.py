@@ -20,18 +20,21 @@ import psycopg
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yoyo
 from click.testing import CliRunner, Result
 
 from connectors.proofs.heads import HeadsFile, read_heads
 from connectors.proofs.keys import make_key, read_public, read_signer
 from connectors.sinks import archive_files
+from connectors.sinks import database as database_module
 from connectors.sinks.archive_files import ArchivedRows
 from connectors.sinks.archives import archives_of
 from connectors.sinks.archiving import Archiving, by_month, plan
-from connectors.sinks.database import Batch, Database, DatabaseBusyError, open_database
+from connectors.sinks.database import EVENT_COLUMNS, STATE_COLUMNS, Batch, DatabaseBusyError, open_database
 from connectors.sinks.months import first_ms, next_month
 from connectors.sinks.rows import Columns
 from connectors.sinks.signing import HeadSigner
+from connectors.sinks.story import count_check
 from connectors.sinks.verifying import verify_database
 from pipeline import topics
 from pipeline.cli import main
@@ -41,6 +44,7 @@ from tests.integration import postgres as pg
 from tests.integration.test_audit_proofs import counted
 from tests.integration.test_sqlite_audit import CODEC, MAPPER, ids, states
 
+MIGRATIONS = Path(database_module.__file__).parent / "migrations" / "postgresql"
 LOG = "audit.example.com"
 JANUARY, FEBRUARY, MARCH = date(2024, 1, 1), date(2024, 2, 1), date(2024, 3, 1)
 #: What is killed: more statements and steps with files than archiving takes.
@@ -61,16 +65,19 @@ def log(request: pytest.FixtureRequest, tmp_path: Path) -> Log:
     if request.param == "sqlite":
         url = f"sqlite:///{tmp_path}/audit.db"
     else:
-        server = request.getfixturevalue("server")
-        name = f"d{random.randrange(1 << 60)}"
-        with closing(psycopg.connect(server.url, autocommit=True)) as connection:
-            connection.execute(f"CREATE DATABASE {name}".encode())
-        url = f"{server.url.rsplit('/', 1)[0]}/{name}"
+        url = new_database(request.getfixturevalue("server"))
     made = Log(url, tmp_path)
     made.grow(12, first_ms(JANUARY))
     made.grow(12, first_ms(FEBRUARY))
     made.grow(2, first_ms(MARCH))
     return made
+
+
+def new_database(server: pg.Postgres) -> str:
+    name = f"d{random.randrange(1 << 60)}"
+    with closing(psycopg.connect(server.url, autocommit=True)) as connection:
+        connection.execute(f"CREATE DATABASE {name}".encode())
+    return f"{server.url.rsplit('/', 1)[0]}/{name}"
 
 
 def rows_of(number: int, first_offset: int, at_ms: int) -> list[Columns]:
@@ -79,6 +86,78 @@ def rows_of(number: int, first_offset: int, at_ms: int) -> list[Columns]:
         MAPPER.columns(topic, place % 2, first_offset + place, at_ms + place, CODEC.encode(record))
         for place, (topic, record) in enumerate(records_of(number, random.Random(number)))
     ]
+
+
+@pytest.mark.postgres
+def test_a_table_of_before_there_were_months_is_moved_over(server: pg.Postgres, tmp_path: Path) -> None:
+    """Rows, leaves, rights and guards stay; repeats are repeats; rows of any month have a place."""
+    url = new_database(server)
+    before = tmp_path / "before"
+    before.mkdir()
+    for migration in sorted(MIGRATIONS.glob("*.sql")):
+        if migration.name < "0006":
+            shutil.copy(migration, before)
+    backend = yoyo.get_backend(url.replace("postgresql://", "postgresql+psycopg://"))
+    with backend.lock():
+        backend.apply_migrations(backend.to_apply(yoyo.read_migrations(str(before))))
+    backend.connection.close()
+    months = [first_ms(month) for month in (date(1999, 5, 1), JANUARY, FEBRUARY, MARCH, date(2999, 1, 1))]
+    rows = [row for number, at_ms in enumerate(months) for row in rows_of(number, 7 * number, at_ms)]
+    with closing(psycopg.connect(url, autocommit=True)) as connection:
+        cursor = connection.cursor()
+        marks = ", ".join(["%s"] * len(rows[0]))
+        cursor.executemany(f"INSERT INTO payment_events ({EVENT_COLUMNS}) VALUES ({marks})".encode(), rows)
+        marks = ", ".join(["%s"] * len(states(rows)[0]))
+        cursor.executemany(f"INSERT INTO payments ({STATE_COLUMNS}) VALUES ({marks})".encode(), states(rows))
+        connection.execute("CREATE ROLE sink_before LOGIN PASSWORD 'w'")
+        connection.execute("CREATE ROLE \"Reads only\" LOGIN PASSWORD 'w'")
+        connection.execute("GRANT SELECT, INSERT ON payment_events, audit_tiles TO sink_before")
+        connection.execute(
+            "GRANT SELECT, INSERT, UPDATE ON payments, sink_offsets, audit_trees, audit_heads TO sink_before"
+        )
+        connection.execute("GRANT SELECT ON _yoyo_migration TO sink_before")
+        connection.execute('GRANT SELECT ON payment_events TO "Reads only"')
+    with closing(open_database(url, create=True)) as database:
+        database.migrate()
+        assert verify_database(database, []).rows == len(rows)
+        assert sorted(database.query(f"SELECT {database.stored_columns} FROM payment_events"), key=repr) == sorted(
+            rows, key=repr
+        )
+        # In which table they are.
+        tables = dict(database.query("SELECT tableoid::regclass::text, count(*) FROM payment_events GROUP BY 1"))
+        assert tables == {
+            "payment_events_other": 14,
+            **{f"payment_events_2024_0{month}": 7 for month in (1, 2, 3)},
+        }
+        assert count_check(database).anomalies == []
+    writer = url.replace(f"postgres:{server.password}@", "sink_before:w@")
+    with closing(open_database(writer, create=True)) as database:
+        database.lock()
+        database.migrate()
+        again = [(*row[:11], row[11] + 90, first_ms(date(2025, 7, 1)), *row[13:]) for row in rows]
+        assert database.write(Batch(again, states(rows), {("t", 0): (None, 1)})) == 0
+        for number, month in enumerate((date(2001, 1, 1), date(2025, 7, 1), date(5000, 1, 1)), 10):
+            more = rows_of(number, 100 + 7 * number, first_ms(month))
+            assert database.write(Batch(more, states(more), {})) == 7
+        assert database.query('SELECT DISTINCT tableoid::regclass::text FROM payment_events WHERE "offset" > 106') == [
+            ("payment_events_2025_07",),
+            ("payment_events_other",),
+        ]
+        assert database.query("SELECT to_regclass('payment_events_2025_08') IS NOT NULL") == [(True,)]
+    reader = url.replace(f"postgres:{server.password}@", "Reads%20only:w@")
+    with closing(psycopg.connect(reader, autocommit=True)) as connection:
+        assert connection.execute("SELECT count(*) FROM payment_events").fetchone() == (len(rows) + 21,)
+        for statement in (
+            "SELECT payment_events_month(0)",
+            "INSERT INTO audit_event_keys VALUES ('a', 'b', 'c', 0, 0)",
+        ):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                connection.execute(statement.encode())
+    with closing(psycopg.connect(url, autocommit=True)) as connection:
+        for table in ("payment_events", "payment_events_other", "payment_events_2024_01", "payment_events_2025_07"):
+            for statement in ("DELETE FROM {}", "UPDATE {} SET reason = 'x'", "TRUNCATE {}"):
+                with pytest.raises(psycopg.errors.RestrictViolation):
+                    connection.execute(statement.format(table).encode())
 
 
 class Log:
@@ -254,8 +333,13 @@ def test_files_that_are_missing_cut_or_changed_are_told(log: Log, monkeypatch: p
     table = pq.read_table(_write(path, whole))
     reasons = table.column("reason").to_pylist()
     reasons[6] = "forged"
-    changed = table.set_column(table.schema.get_field_index("reason"), "reason", [reasons])
-    pq.write_table(changed.cast(table.schema), path, row_group_size=5)
+    changed = table.set_column(table.schema.get_field_index("reason"), "reason", [reasons]).cast(table.schema)
+    with pq.ParquetWriter(path, table.schema) as rewriter:
+        first = 0
+        for number in range(metadata.num_row_groups):
+            rows = metadata.row_group(number).num_rows
+            rewriter.write_table(changed.slice(first, rows))
+            first += rows
     leaf, event = table.column("leaf_index")[6], table.column("event_id")[6]
     refused(log.verified(), f"shard {table.column('partition')[6]}, leaf {leaf} (payment ", f"event {event}")
     _write(path, whole)
@@ -268,7 +352,7 @@ def _write(path: Path, content: bytes) -> Path:
 
 
 def test_what_cannot_be_archived_is_told_and_nothing_is_removed(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A month that is not over, rows that nobody signed, a changed row, another log's file, a folder that is none, a full disk."""
+    """A month that is not over, unsigned rows, a changed row, another log's file, a folder that is none, a full disk."""
     this = datetime.now(UTC).date()
     refused(
         log.ptr("archive", "--to", str(log.to), "--before", f"{next_month(this.replace(day=1))}"), "is not. The latest"
@@ -308,6 +392,25 @@ def test_what_cannot_be_archived_is_told_and_nothing_is_removed(log: Log, monkey
     )
     assert log.query("SELECT COUNT(*) FROM audit_archives") == [(0,)]
     assert log.events() == 7 * 28
+
+
+def test_what_is_read_elsewhere_says_that_events_are_archived(log: Log) -> None:
+    """`ptr show` names the file of a payment's events, a report the files of its months; counts still agree."""
+    log.archive("2024-02-01")
+    shown = log.ptr(*ids(3), group="show")
+    assert shown.exit_code == 0, shown.output
+    assert "archived: 7 events in shop-3/2024-01.parquet" in shown.output
+    assert json.loads(log.ptr(*ids(3), "--json", group="show").stdout)["archived"] == {"shop-3/2024-01.parquet": 7}
+    assert "archived" not in log.ptr(*ids(20), group="show").output
+    times = "--from", "2024-01-15", "--to", "2024-02-20"
+    reported = log.ptr("fees", *times, group="report")
+    assert "84 events of 2024-01 are archived and not counted: they are in shop-0/2024-01" in reported.output
+    assert "and 2 other files" in reported.output
+    reported = log.ptr("fees", *times, "--tenant", "shop-3", "--format", "json", group="report")
+    assert json.loads(reported.stdout)["about"]["missing"].startswith("21 events of 2024-01 are") or reported.output
+    assert "archived" not in log.ptr("fees", "--from", "2024-02-01", "--to", "2024-03-20", group="report").output
+    with closing(open_database(log.url)) as database:
+        assert count_check(database).anomalies == []
 
 
 def archive_until_killed(url: str, key: Path, heads: Path, to: Path, step: int) -> None:
