@@ -32,6 +32,8 @@ GROUP_ROWS: Final = 4_096
 GROUP_BYTES: Final = 16 << 20
 #: Row groups that are kept decoded: a page of a check takes parts of two.
 GROUPS_KEPT: Final = 4
+#: Files that are open at a time: a tree's leaves go from month to month.
+FILES_OPEN: Final = 4
 _NUMBERS: Final = frozenset({"sequence", "rule_version", "partition", "offset", "recorded_at_ms"})
 _TYPES: Final = {"avro": pa.binary()} | dict.fromkeys(_NUMBERS, pa.int64())
 SCHEMA: Final = pa.schema([(name, _TYPES.get(name, pa.string())) for name in COLUMNS] + [("leaf_index", pa.int64())])
@@ -115,42 +117,46 @@ def _dictionaries() -> list[str]:
 
 
 class ArchiveFile:
-    """A file of archived rows, open. ``name`` is for messages. Raises :class:`ArchiveFileError` for what is none."""
+    """A file of archived rows. ``name`` is for messages. Raises :class:`ArchiveFileError` for what is none."""
 
     def __init__(self, path: Path, name: str) -> None:
         self.name = name
+        self._path = path
+        self._file: pq.ParquetFile | None = None
         try:
-            self._file = pq.ParquetFile(path)
-            about = self._file.schema_arrow.metadata or {}
+            file = self._file = pq.ParquetFile(path)
+            about = file.schema_arrow.metadata or {}
             self.about = {key.decode(): value.decode() for key, value in about.items()}
-            if self.about.get("format") != FORMAT or self._file.schema_arrow.names != SCHEMA.names:
+            if self.about.get("format") != FORMAT or file.schema_arrow.names != SCHEMA.names:
                 raise ArchiveFileError(f"{name} is no file of archived audit rows")
             #: How many rows it says it holds.
-            self.rows: int = self._file.metadata.num_rows
-            self.groups = [self._group(number) for number in range(self._file.metadata.num_row_groups)]
-        except OSError as error:
-            raise ArchiveFileError(f"cannot read {name}: {error.strerror or 'its end is damaged'}") from None
-        except (pa.ArrowException, UnicodeDecodeError, AttributeError):
+            self.rows: int = file.metadata.num_rows
+            self.groups = [_group(file.metadata.row_group(at), at) for at in range(file.metadata.num_row_groups)]
+        except (OSError, pa.ArrowException, UnicodeDecodeError, AttributeError):
             raise ArchiveFileError(
-                f"{name} is cut or damaged at its end, or is no Parquet file: bring it back from a copy"
+                f"{name} cannot be read: it is cut or damaged at its end, or is no Parquet file. Bring it back from a copy"
             ) from None
-
-    def _group(self, number: int) -> Group:
-        group = self._file.metadata.row_group(number)
-        shard, leaf = (group.column(at).statistics for at in (SHARD, LEAF))
-        return Group(number, shard.min, leaf.min, leaf.max)
 
     def read(self, group: Group) -> list[Row]:
         """The rows of ``group``. Raises :class:`DamagedRowsError`."""
         try:
+            if self._file is None:
+                self._file = pq.ParquetFile(self._path)
             table = self._file.read_row_group(group.number, use_threads=False)
             return list(zip(*(column.to_pylist() for column in table.columns), strict=True))
         except (OSError, pa.ArrowException, UnicodeDecodeError, ValueError):
             raise DamagedRowsError(self.name, group.first, group.last) from None
 
     def close(self) -> None:
-        """Close the file."""
-        self._file.close()
+        """Close the file; :meth:`read` opens it again."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+
+def _group(group: Any, number: int) -> Group:
+    shard, leaf = (group.column(at).statistics for at in (SHARD, LEAF))
+    return Group(number, shard.min, leaf.min, leaf.max)
 
 
 class ArchivedRows:
@@ -181,6 +187,7 @@ class ArchivedRows:
                     f" {file.about.get('tenant') or 'no tenant'} of {file.about.get('month')}, and {archive.events:,} of"
                     f" {archive.tenant or 'no tenant'} of {archive.month} were. Is it of another database?"
                 )
+            file.close()
             for group in file.groups:
                 self._groups.setdefault((archive.tenant, group.shard), []).append((group, file))
         #: Of each tree, the last leaf of any group up to each.
@@ -188,7 +195,15 @@ class ArchivedRows:
         for tree_id, groups in self._groups.items():
             groups.sort(key=lambda each: each[0].first)
             self._last[tree_id] = list(accumulate((group.last for group, _ in groups), max))
-        self._read = lru_cache(maxsize=GROUPS_KEPT)(lambda file, group: file.read(group))
+        self._open: list[ArchiveFile] = []
+        self._read = lru_cache(maxsize=GROUPS_KEPT)(self._read_group)
+
+    def _read_group(self, file: ArchiveFile, group: Group) -> list[Row]:
+        if file not in self._open:
+            if len(self._open) == FILES_OPEN:
+                self._open.pop(0).close()
+            self._open.append(file)
+        return file.read(group)
 
     def trees(self) -> Iterator[TreeId]:
         """Trees of which rows are archived."""
@@ -233,9 +248,8 @@ class ArchivedRows:
 
     def close(self) -> None:
         """Close the files."""
-        for groups in self._groups.values():
-            for _, file in groups:
-                file.close()
+        while self._open:
+            self._open.pop().close()
 
 
 def runs_of(rows: Sequence[Row]) -> Iterator[tuple[int, int]]:

@@ -28,11 +28,10 @@ from connectors.sinks.archive_files import (
 )
 from connectors.sinks.archives import ArchiveFileError, archives_of, whose
 from connectors.sinks.database import Archive, ArchivedLeaves, Database
-from connectors.sinks.months import first_ms, month_of, name_of_month, next_month
+from connectors.sinks.months import DAY_MS, first_ms, month_of, name_of_month, next_month
 from connectors.sinks.proving import UnprovenError, prover_of
 from connectors.sinks.verifying import name_of
 
-_DAY_MS: Final = 24 * 60 * 60 * 1000
 #: What stays: rows of no payment, which say what rules and controls were in force, and those of payments that go on. Rows
 #: without a time are of no month.
 _GOES: Final = (
@@ -74,9 +73,9 @@ def plan(database: Database, before: date, tenant: str | None = None) -> list[Pa
     """What can be archived of the months before ``before``, month by month. Reads all rows of these months."""
     condition, values = ("", ()) if tenant is None else (" AND e.tenant = ?", (tenant,))
     parts: dict[tuple[date, str], Part] = {}
-    rows = database.query(_PLAN.format(condition), (_DAY_MS, 0, first_ms(before), *values))
+    rows = database.query(_PLAN.format(condition), (DAY_MS, 0, first_ms(before), *values))
     for name, shard, day, events, first, last in rows:
-        month = month_of(day * _DAY_MS)
+        month = month_of(day * DAY_MS)
         part = parts.setdefault((month, name), Part(month, name))
         part.events += events
         known = part.shards.get(shard, (first, last))

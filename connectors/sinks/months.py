@@ -5,9 +5,8 @@ from __future__ import annotations
 from datetime import UTC, date, datetime
 from typing import Final
 
-#: The first and the last month that has a name; times before and after are taken to be of these.
-FIRST: Final = date(1970, 1, 1)
-LAST: Final = date(9998, 12, 1)
+DAY_MS: Final = 24 * 60 * 60 * 1000
+#: Times after it, and before 1970, are taken to be of the last and the first month.
 _LAST_MS: Final = int(datetime(9998, 12, 1, tzinfo=UTC).timestamp()) * 1000
 
 

@@ -46,7 +46,7 @@ from connectors.sinks.database import (
     upsert_sql,
 )
 from connectors.sinks.leaves import EARLIER, HEAD, forest_of, grown, in_parts, store_growth
-from connectors.sinks.months import first_ms, month_of, next_month
+from connectors.sinks.months import DAY_MS, first_ms, month_of, next_month
 from connectors.sinks.rows import Columns, EventRow, PaymentState
 
 #: Advisory locks: eight bytes, big endian.
@@ -174,6 +174,12 @@ class PostgresDatabase:
         if not self.query("SELECT pg_try_advisory_lock(?)", (LOCK_KEYS[purpose],))[0][0]:
             raise DatabaseBusyError(f"{self.shown}: {BUSY[purpose]}")
         if purpose == "archive":
+            is_owner = "SELECT pg_has_role(relowner, 'USAGE') FROM pg_class WHERE oid = to_regclass('payment_events')"
+            if self.query(is_owner) == [(False,)]:
+                raise DatabaseError(
+                    f"{self.shown}: only the owner of the audit tables can remove rows; this is another role. Name the owner"
+                    " in --database or PTR_DATABASE"
+                )
             with self._translated():
                 self._connection.execute(f"SET statement_timeout = '{ARCHIVE_TIMEOUT_S}s'".encode())
 
@@ -299,7 +305,8 @@ class PostgresDatabase:
         times = [event[_RECORDED_AT_MS] for event in events]
         if min(times) in self._known_ms and max(times) in self._known_ms:
             return
-        for month in sorted({month_of(at_ms) for at_ms in times} - self._months):
+        days = {at_ms // DAY_MS for at_ms in times}
+        for month in sorted({month_of(day * DAY_MS) for day in days} - self._months):
             for made in (month, next_month(month)):
                 with suppress(errors.LockNotAvailable), self._connection.transaction():
                     self._connection.execute(f"SET LOCAL lock_timeout = '{MONTH_LOCK_S}s'".encode())

@@ -60,7 +60,8 @@ def sheet_of(
 ) -> Sheet:
     """The report ``name`` of what was recorded in [from_ms, until_ms); ``told`` may look at the events that pass.
 
-    Events that were moved to files are not counted: the sheet's :attr:`~pipeline.reports.sheet.Sheet.missing` says so. Raises :class:`~connectors.sinks.database.DatabaseError`.
+    Events that were moved to files are not counted: the sheet's ``missing`` says so. Raises
+    :class:`~connectors.sinks.database.DatabaseError`.
     """
     make, stages, _ = REPORTS[name]
     tally = make(days)
