@@ -285,14 +285,15 @@ def test_what_is_of_no_payment_or_of_one_that_goes_on_stays(log: Log) -> None:
     rules = TenantConfigured(tenant="shop-1", version=1, document="{}", document_hash="a")
     going = rows_of(50, 500, first_ms(JANUARY))
     log.write([MAPPER.columns(topics.TENANTS.name, 0, 400, first_ms(JANUARY), CODEC.encode(rules)), *going[:3]])
-    assert log.archive()["removed"] == 7 * 24
+    log.grow(5, first_ms(JANUARY))
+    assert log.archive()["removed"] == 7 * 29
     assert log.events() == 14 + 4
     assert log.verified().exit_code == 0
     log.write(going[3:])
     assert [(file["file"], file["events"]) for file in log.archive()["files"]] == [("shop-0/2024-01.2.parquet", 7)]
     assert log.events() == 14 + 1
     assert log.verified().exit_code == 0
-    assert log.query("SELECT COUNT(*) FROM payments") == [(27,)]
+    assert log.query("SELECT COUNT(*) FROM payments") == [(32,)]
 
 
 def test_one_tenants_rows_can_go_alone(log: Log) -> None:
