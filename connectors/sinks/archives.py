@@ -31,8 +31,8 @@ def archives_of(database: Database, tenant: str | None = None) -> list[Archive]:
 
 
 def archived_leaves(database: Database, tenant: str, payment_id: str) -> list[tuple[int, int]]:
-    """Shard and leaf of each event of the payment whose row is in a file; it may be in the database still."""
-    return sorted({(shard, leaf) for shard, leaf in database.query(database.archived_of, (tenant, payment_id))})
+    """Shard and leaf of each event of the payment whose row is in a file, and no longer in the database."""
+    return sorted((shard, leaf) for shard, leaf in database.query(database.archived_of, (tenant, payment_id)))
 
 
 def files_of(database: Database, tenant: str, leaves: list[tuple[int, int]]) -> dict[str, int]:

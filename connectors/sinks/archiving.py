@@ -165,7 +165,7 @@ class Archiving:
             with suppress(OSError):
                 unfinished.unlink(missing_ok=True)
             raise
-        for folder in (path.parent, self._folder):
+        for folder in (path.parent, self._folder, self._folder.absolute().parent):
             _sync(folder)
         return archive, runs
 

@@ -99,7 +99,8 @@ class Database(Protocol):
     #: there are no numbers.
     number_check: ClassVar[str]
 
-    #: SELECT of shard and leaf of a payment's archived events. With two parameters, tenant and payment id.
+    #: SELECT of shard and leaf of a payment's events whose rows were moved out of here. With two parameters, tenant and
+    #: payment id.
     archived_of: ClassVar[str]
 
     def lock(self, purpose: Purpose = "sink") -> None:

@@ -126,6 +126,7 @@ def _archived_of(tenant: str, payment: str) -> str:
     return (
         "SELECT k.shard, k.leaf_index FROM audit_event_keys k JOIN audit_archived_leaves l ON l.tenant = k.tenant"  # noqa: S608
         " AND l.shard = k.shard AND k.leaf_index BETWEEN l.first_leaf AND l.last_leaf"
+        " JOIN audit_archives a ON a.file = l.file AND a.is_removed = 1"
         f" WHERE k.tenant = {tenant} AND k.payment_id = {payment}"
     )
 

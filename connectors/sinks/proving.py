@@ -75,6 +75,7 @@ def rows_of(
         f"SELECT {database.stored_columns}, leaf_index FROM payment_events e WHERE {database.events_of('e')}",  # noqa: S608
         (tenant, payment_id),
     )
+    # A row that was moved between the two queries is in both.
     here = {(row[SHARD], row[LEAF]) for row in rows}
     if elsewhere := [place for place in archived_leaves(database, tenant, payment_id) if place not in here]:
         if archived is None:

@@ -88,13 +88,12 @@ def story(database: Database, tenant: str, payment_id: str) -> Story:
     """Everything about one payment, in order; ``found`` is False when there is nothing."""
     rows = database.query(
         'SELECT event_id, sequence, stage, outcome, reason, rule_version, trace_id, topic, "partition", "offset",'  # noqa: S608
-        " recorded_at_ms, CAST(payload AS TEXT), leaf_index FROM payment_events"
-        f" WHERE {database.events_of('payment_events')}"
+        f" recorded_at_ms, CAST(payload AS TEXT) FROM payment_events WHERE {database.events_of('payment_events')}"
         ' ORDER BY sequence, recorded_at_ms, topic, "partition", "offset"',
         (tenant, payment_id),
     )
     events: list[StoryEvent] = []
-    for event_id, sequence, stage, outcome, reason, version, trace_id, topic, partition, offset, at_ms, text, _ in rows:
+    for event_id, sequence, stage, outcome, reason, version, trace_id, topic, partition, offset, at_ms, text in rows:
         payload = json.loads(text) if text else None
         events.append(
             StoryEvent(
@@ -120,11 +119,7 @@ def story(database: Database, tenant: str, payment_id: str) -> Story:
         (tenant, payment_id),
     )
     payment = PaymentState(*found[0]) if found else None
-    here = {(row[-1], row[8]) for row in rows}
-    elsewhere = [
-        (shard, leaf) for shard, leaf in archived_leaves(database, tenant, payment_id) if (leaf, shard) not in here
-    ]
-    archived = files_of(database, tenant, elsewhere)
+    archived = files_of(database, tenant, archived_leaves(database, tenant, payment_id))
     return Story(tenant=tenant, payment_id=payment_id, payment=payment, events=events, archived=archived)
 
 
