@@ -235,6 +235,9 @@ def test_months_go_into_files_and_everything_still_holds(log: Log) -> None:
         log.ptr("archive", "--to", str(log.to), "--before", "2024-03-01", "--dry-run", "--json").stdout
     )
     assert sum(part["events"] for part in planned["parts"]) == 7 * 24
+    assert "182 events of before " in log.ptr("archive", "--to", str(log.to), "--dry-run").output
+    nothing = log.ptr("archive", "--to", str(log.to), "--dry-run", "--months", "1200")
+    assert nothing.output.startswith("there is nothing of before 19"), nothing.output
     assert not log.to.exists()
     done = log.archive()
     assert (done["removed"], len(done["files"]), log.events()) == (7 * 24, 10, 14)
