@@ -6,13 +6,13 @@ import time
 from contextlib import closing
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from connectors.proofs.heads import read_heads
 from connectors.proofs.verifier import Head, PublicKey
-from connectors.sinks.database import Database, open_database
+from connectors.sinks.database import Database, DatabaseAwayError, open_database
 from connectors.sinks.months import month_of, name_of_month, next_month
 from connectors.sinks.verifying import kept_in
 from pipeline.commands.audit_shared import (
@@ -28,6 +28,9 @@ from pipeline.settings import Settings
 
 if TYPE_CHECKING:
     from connectors.sinks.archiving import Part, Progress
+
+
+_AGAIN: Final = "No row was removed that is not in a file; once this has passed, the same command does the rest"
 
 
 @click.command()
@@ -134,11 +137,11 @@ def _archive(
                 click.echo(f"{name_of_month(month)}: {sum(part.events for part in parts):,} events", err=True)
                 archiving.month(parts)
         except OSError as error:
-            where = error.filename or folder
             raise click.ClickException(
-                f"cannot write {where}: {error.strerror or error}. No row was removed that is not in a file; once this is"
-                " mended, the same command does the rest"
+                f"cannot write {error.filename or folder}: {error.strerror or error}. {_AGAIN}"
             ) from None
+        except DatabaseAwayError as error:
+            raise click.ClickException(f"{error}. {_AGAIN}") from None
     _show(archiving.progress, until, as_json)
 
 

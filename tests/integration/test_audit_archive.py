@@ -446,6 +446,35 @@ def test_a_sink_writes_on_while_months_are_archived(log: Log, monkeypatch: pytes
 
 
 @pytest.mark.postgres
+def test_a_month_whose_table_cannot_be_made_has_a_place_all_the_same(
+    server: pg.Postgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While somebody reads, its rows go to the table of other months, and are archived from there; a month's own table is
+    dropped when its readers have ended."""
+    monkeypatch.setattr("connectors.sinks.postgres.MONTH_LOCK_S", 0.1)
+    monkeypatch.setattr("connectors.sinks.postgres.REMOVE_LOCK_S", 0.1)
+    log = Log(new_database(server), tmp_path)
+    log.grow(3, first_ms(FEBRUARY))
+    tables = "SELECT tableoid::regclass::text, count(*) FROM payment_events GROUP BY 1 ORDER BY 1"
+    with closing(psycopg.connect(log.url)) as reading:
+        reading.execute("SELECT count(*) FROM payment_events")
+        log.grow(3, first_ms(JANUARY))
+        assert log.query(tables) == [("payment_events_2024_02", 21), ("payment_events_other", 21)]
+        assert log.archive("2024-02-01")["removed"] == 21
+        refused(log.ptr("archive", "--to", str(log.to), "--before", "2024-03-01"), "lock timeout", "does the rest")
+        assert log.query(tables) == [("payment_events_2024_02", 21)]
+        assert log.verified().exit_code == 0
+    with (
+        closing(psycopg.connect(log.url, autocommit=True)) as connection,
+        pytest.raises(psycopg.errors.RestrictViolation),
+    ):
+        connection.execute("DELETE FROM payment_events")
+    assert log.archive("2024-03-01")["removed"] == 21
+    assert log.query("SELECT to_regclass('payment_events_2024_02') IS NULL") == [(True,)]
+    assert log.verified().exit_code == 0
+
+
+@pytest.mark.postgres
 def test_only_the_tables_owner_archives(server: pg.Postgres, tmp_path: Path) -> None:
     """The role of the sink is told so before anything is written."""
     log = Log(new_database(server), tmp_path)
