@@ -27,7 +27,7 @@ from connectors.sinks.archive_files import (
     runs_of,
 )
 from connectors.sinks.archives import ArchiveFileError, archives_of, whose
-from connectors.sinks.database import Archive, ArchivedLeaves, Database
+from connectors.sinks.database import STREAM_ROWS, Archive, ArchivedLeaves, Database
 from connectors.sinks.months import DAY_MS, first_ms, month_of, name_of_month, next_month
 from connectors.sinks.proving import UnprovenError, prover_of
 from connectors.sinks.verifying import name_of
@@ -44,7 +44,7 @@ _PLAN: Final = (
 )
 _ROWS: Final = (
     "SELECT {}, leaf_index FROM payment_events e"  # noqa: S608
-    f' WHERE e.tenant = ? AND e."partition" = ? AND e.leaf_index BETWEEN ? AND ? AND {_GOES} ORDER BY e.leaf_index'
+    f' WHERE e.tenant = ? AND e."partition" = ? AND e.leaf_index BETWEEN ? AND ? AND {_GOES} ORDER BY e.leaf_index LIMIT ?'
 )
 
 
@@ -86,21 +86,19 @@ def plan(database: Database, before: date, tenant: str | None = None) -> list[Pa
 class Archiving:
     """Archives months of ``database``, opened by the tables' owner and locked for it, into files under ``folder``.
 
-    ``reader`` is the same database, opened to read. ``heads``: signed by ``key``; of each tree the largest counts. ``said``
+    ``heads``: signed by ``key``; of each tree the largest counts. ``said``
     comes after each step. Everything raises :class:`ArchiveFileError`, ``DatabaseError``, :class:`UnprovenError` or OSError.
     """
 
     def __init__(
         self,
         database: Database,
-        reader: Database,
         folder: Path,
         key: PublicKey,
         heads: Sequence[Head],
         said: Callable[[Progress], None] = lambda progress: None,
     ) -> None:
         self._database = database
-        self._reader = reader
         self._folder = folder
         self._key = key
         self._heads: dict[TreeId, Head] = {}
@@ -186,24 +184,30 @@ class Archiving:
         month, key = name_of_month(part.month), str(self._key)
         writer = ArchiveWriter(path, {"tenant": part.tenant, "month": month, "key": key})
         try:
-            sql = _ROWS.format(self._reader.stored_columns)
-            until = first_ms(next_month(part.month))
-            for shard, (first, last) in sorted(part.shards.items()):
-                for row in self._reader.stream(sql, (part.tenant, shard, first, last, first_ms(part.month), until)):
-                    try:
-                        writer.add(row)
-                    except (TypeError, ValueError):
-                        raise UnprovenError(
-                            f"a row holds what no row holds ({name_of(row)}): it was changed, and nothing is archived."
-                            " `ptr audit verify --database` tells more"
-                        ) from None
-                    self.progress.written += 1
-                    if not self.progress.written % TILE_WIDTH:
-                        self._said(self.progress)
+            for row in self._rows_of(part):
+                try:
+                    writer.add(row)
+                except (TypeError, ValueError):
+                    raise UnprovenError(
+                        f"a row holds what no row holds ({name_of(row)}): it was changed, and nothing is archived."
+                        " `ptr audit verify --database` tells more"
+                    ) from None
+                self.progress.written += 1
+                if not self.progress.written % TILE_WIDTH:
+                    self._said(self.progress)
             writer.close()
         except BaseException:
             writer.abandon()
             raise
+
+    def _rows_of(self, part: Part) -> Iterator[Row]:
+        """A page a query: a statement that lasts as long as the month keeps old versions of pages and rows alive."""
+        sql = _ROWS.format(self._database.stored_columns)
+        from_ms, until_ms = first_ms(part.month), first_ms(next_month(part.month))
+        for shard, (first, last) in sorted(part.shards.items()):
+            while rows := self._database.query(sql, (part.tenant, shard, first, last, from_ms, until_ms, STREAM_ROWS)):
+                yield from rows
+                first = rows[-1][LEAF] + 1
 
     def _check(self, path: Path, name: str, part: Part) -> tuple[list[ArchivedLeaves], int]:
         """Read the file again: each row must be under a signed head. Gives the leaves that it holds, and how many."""

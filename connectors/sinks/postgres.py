@@ -49,11 +49,9 @@ from connectors.sinks.leaves import EARLIER, HEAD, forest_of, grown, in_parts, s
 from connectors.sinks.months import DAY_MS, first_ms, month_of, next_month
 from connectors.sinks.rows import Columns, EventRow, PaymentState
 
-#: Advisory locks: eight bytes, big endian.
-LOCK_KEYS: Final[dict[Purpose, int]] = {
-    "sink": int.from_bytes(b"ptr-audi", "big"),
-    "archive": int.from_bytes(b"ptr-arch", "big"),
-}
+#: Advisory lock of the sink: the first eight bytes of "ptr-audit-sink", big endian.
+LOCK_KEY = int.from_bytes(b"ptr-audi", "big")
+_LOCK_KEYS: Final[dict[Purpose, int]] = {"sink": LOCK_KEY, "archive": int.from_bytes(b"ptr-arch", "big")}
 CONNECT_TIMEOUT_S = 5
 #: No batch takes this long; a server that is silent for longer is away.
 STATEMENT_TIMEOUT_S = 120
@@ -172,7 +170,7 @@ class PostgresDatabase:
 
     def lock(self, purpose: Purpose = "sink") -> None:
         """Take the session's advisory lock; the server frees it with the connection."""
-        if not self.query("SELECT pg_try_advisory_lock(?)", (LOCK_KEYS[purpose],))[0][0]:
+        if not self.query("SELECT pg_try_advisory_lock(?)", (_LOCK_KEYS[purpose],))[0][0]:
             raise DatabaseBusyError(f"{self.shown}: {BUSY[purpose]}")
         if purpose == "archive":
             is_owner = "SELECT pg_has_role(relowner, 'USAGE') FROM pg_class WHERE oid = to_regclass('payment_events')"

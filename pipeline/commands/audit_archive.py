@@ -96,7 +96,7 @@ def archive(
             if dry_run:
                 _show_plan(reader, until, tenant, as_json)
                 return
-            _archive(settings, reader, folder, key, heads, until, tenant, as_json)
+        _archive(settings, folder, key, heads, until, tenant, as_json)
 
 
 def _until(before: str | None, months: int | None, keep_months: int) -> date:
@@ -117,7 +117,6 @@ def _until(before: str | None, months: int | None, keep_months: int) -> date:
 
 def _archive(
     settings: Settings,
-    reader: Database,
     folder: Path,
     key: PublicKey,
     heads: list[Head],
@@ -130,10 +129,10 @@ def _archive(
 
     with closing(open_database(settings.database, create=True)) as owner:
         owner.lock("archive")
-        archiving = Archiving(owner, reader, folder, key, heads, _Said())
+        archiving = Archiving(owner, folder, key, heads, _Said())
         try:
             archiving.finish()
-            for month, parts in by_month(plan(reader, until, tenant)):
+            for month, parts in by_month(plan(owner, until, tenant)):
                 click.echo(f"{name_of_month(month)}: {sum(part.events for part in parts):,} events", err=True)
                 archiving.month(parts)
         except OSError as error:

@@ -17,7 +17,7 @@ import msgspec
 from connectors.proofs.heads import read_heads
 from connectors.proofs.keys import make_key, public_path
 from connectors.proofs.verifier import Head, ProofError, PublicKey, parse_note, tree_of, verify_file
-from connectors.sinks.archives import must_be_named
+from connectors.sinks.archives import archives_of, must_be_named
 from connectors.sinks.database import Database, open_database
 from connectors.sinks.exporting import Exported
 from connectors.sinks.exporting import export as write_archive
@@ -342,9 +342,12 @@ def _verify_database(
 ) -> None:
     # Heads in the database are signed too: they cover what is newer than those that were kept.
     both = sorted({*heads, *kept_in(database, key)})
+    archives = archives_of(database)
     progress = _Progress(database, both, resume_file)
     state = verify_database(database, both, progress.state, archived=archived, said=progress)
     progress.end()
+    if state.findings and archives_of(database) != archives:
+        raise click.ClickException("months were archived while this check ran: run it again, with --archive DIR")
     newest = {one.origin: one.size for one in heads}
     covered = sum(newest.values())
     if as_json:
