@@ -196,6 +196,9 @@ class Settings:
     audit_heads_every_s: float = 5.0
     #: `ptr audit archive` keeps so many whole months before this one in the database.
     audit_keep_months: int = 12
+    #: The master keys that wrap persons' keys (ptr privacy keygen), a line each, the one in use first; empty: rows are not
+    #: sealed.
+    privacy_master_key: str = ""
     #: Confluent-compatible schema registry; empty: single-object encoding.
     schema_registry_url: str = ""
     #: Health pages and, with a token, web views. Port 0 takes a free one; -1 switches it off.
@@ -218,7 +221,9 @@ class Settings:
     trace_slow_s: float = 1.0
     log_level: str = "warning"
 
-    SECRETS: ClassVar[frozenset[str]] = frozenset({"web_token", "database", "schema_registry_url"})
+    SECRETS: ClassVar[frozenset[str]] = frozenset(
+        {"web_token", "database", "schema_registry_url", "privacy_master_key"}
+    )
 
     @property
     def access(self) -> BrokerAccess:

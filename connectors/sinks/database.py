@@ -12,6 +12,8 @@ from connectors.sinks.rows import Columns, EventRow, PaymentState
 
 EVENT_COLUMNS = ", ".join(f'"{name}"' for name in EventRow._fields)
 STATE_COLUMNS = ", ".join(f'"{name}"' for name in PaymentState._fields)
+#: Of a key that is not erased.
+KEY_COLUMNS = "key_id, tenant, kind, subject, wrapped, master, created_at_ms"
 #: Parameters are written ``?``, as in :meth:`Database.query`.
 _READ_OFFSETS = 'SELECT topic, "partition", next_offset FROM sink_offsets'
 _FIRST_OFFSET = 'INSERT INTO sink_offsets (next_offset, topic, "partition") VALUES (?, ?, ?) ON CONFLICT DO NOTHING'
@@ -126,6 +128,9 @@ class Database(Protocol):
         it cannot be written; then nothing was.
         """
 
+    #: In a SELECT: whether ``avro`` holds the bytes that are a parameter. By reading every row.
+    holds_bytes: ClassVar[str]
+
     # Conditions in SQL that find by an index, which differs; they take names of tables in the query.
 
     @staticmethod
@@ -159,6 +164,18 @@ class Database(Protocol):
     def write_heads(self, heads: Sequence[StoredHead]) -> None:
         """Keep signed heads in place of the trees' earlier ones. When this returns, they and all that was written before
         them outlast a loss of power: only then may a head leave this host. Raises as :meth:`write` does.
+        """
+
+    def add_keys(self, rows: Sequence[tuple[object, ...]]) -> int:
+        """Add ``rows`` of :data:`KEY_COLUMNS` to ``privacy_keys`` in one transaction, but for those whose id or subject is
+        there; gives how many were added. Events that are written later are not kept by a loss of power without them.
+        Raises as :meth:`write` does.
+        """
+
+    def change_keys(self, sql: str, rows: Sequence[tuple[object, ...]]) -> int:
+        """Run ``sql``, an UPDATE of ``privacy_keys``, with each of ``rows`` in one transaction that outlasts a loss of power
+        when this returns; gives how many changed. Of what was removed nothing stays in the database's own files, as far
+        as its kind can see to that. Raises as :meth:`write` does.
         """
 
     def query(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:

@@ -23,6 +23,7 @@ from connectors.sinks.database import (
     ARCHIVED_LEAVES,
     BUSY,
     EVENT_COLUMNS,
+    KEY_COLUMNS,
     LEAVES_OF_ARCHIVE,
     REMOVED,
     STATE_COLUMNS,
@@ -98,12 +99,17 @@ _KEYS_OF_EARLIER = (
 )
 _COPY_TILES = b"COPY audit_tiles (tenant, shard, level, number, hashes) FROM STDIN (FORMAT binary)"
 _TILE_TYPES = ["text", "int8", "int8", "int8", "bytea"]
+_KEY_TYPES = ("int8", "text", "text", "bytea", "bytea", "text", "int8")
+_INSERT_KEYS = (
+    f"INSERT INTO privacy_keys ({KEY_COLUMNS})"  # noqa: S608
+    f" SELECT * FROM unnest({', '.join(f'%b::{kind}[]' for kind in _KEY_TYPES)}) ON CONFLICT DO NOTHING"
+).encode()
 _UPSERT_PAYMENTS = upsert_sql(f"SELECT {STATE_COLUMNS} FROM incoming_states").encode()  # noqa: S608
 #: Of the role that a sink connects as, by tables.
 _WRITER_RIGHTS: dict[LiteralString, LiteralString] = {
-    "payment_events, audit_event_keys, audit_tiles": "SELECT, INSERT",
     "audit_archives, audit_archived_leaves": "SELECT",
     "FUNCTION payment_events_month(BIGINT)": "EXECUTE",
+    "payment_events, audit_event_keys, audit_tiles, privacy_keys": "SELECT, INSERT",
     "payments, sink_offsets, audit_trees, audit_heads": "SELECT, INSERT, UPDATE",
     "_yoyo_migration": "SELECT",
 }
@@ -144,6 +150,7 @@ class PostgresDatabase:
     #: The driver would parse JSON.
     stored_columns: ClassVar[str] = EVENT_COLUMNS.replace('"payload"', '"payload"::text')
     number_check: ClassVar[str] = "NULL"
+    holds_bytes: ClassVar[str] = "position(?::bytea IN avro) > 0"
 
     def __init__(self, url: str, *, create: bool) -> None:
         self.shown = shown_url(url)
@@ -266,6 +273,20 @@ class PostgresDatabase:
         with self._translated(), self._connection.transaction(), self._connection.cursor() as cursor:
             cursor.execute(b"SET LOCAL synchronous_commit = on")
             cursor.executemany(_percent(HEAD), heads)
+
+    def add_keys(self, rows: Sequence[tuple[object, ...]]) -> int:
+        """Add to ``privacy_keys``, in one statement: a third of the time of single ones."""
+        columns = [list(column) for column in zip(*rows, strict=True)]
+        with self._translated(), self._connection.transaction(), self._connection.cursor() as cursor:
+            cursor.execute(_INSERT_KEYS, columns)
+            return cursor.rowcount
+
+    def change_keys(self, sql: str, rows: Sequence[tuple[object, ...]]) -> int:
+        """Change ``privacy_keys``. The server's log and old versions of rows are its own: see docs/operations.md."""
+        with self._translated(), self._connection.transaction(), self._connection.cursor() as cursor:
+            cursor.execute(b"SET LOCAL synchronous_commit = on")
+            cursor.executemany(_percent(sql), rows)
+            return cursor.rowcount
 
     def _insert(self, cursor: psycopg.Cursor[Any], events: Sequence[Columns]) -> Growth:
         """Insert the events that are not there yet, as leaves.

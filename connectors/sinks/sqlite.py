@@ -24,6 +24,7 @@ from connectors.sinks.database import (
     ARCHIVED_LEAVES,
     BUSY,
     EVENT_COLUMNS,
+    KEY_COLUMNS,
     LEAVES_OF_ARCHIVE,
     REMOVED,
     STREAM_ROWS,
@@ -83,6 +84,7 @@ _INSERT_NEW_EVENT = (
     f"{_INSERT_EVENT} ON CONFLICT (payment_number, event_id) DO NOTHING"
     " ON CONFLICT (tenant, payment_id, event_id) WHERE payment_number IS NULL DO NOTHING"
 )
+_INSERT_KEY = f"INSERT INTO privacy_keys ({KEY_COLUMNS}) {_marks(7)} ON CONFLICT DO NOTHING"
 _UPSERT_PAYMENT = upsert_sql(_marks(len(PaymentState._fields)))
 #: No payment after it has an archived event: what comes is nearly always of those, and need not be looked for.
 _LAST_ARCHIVED = (
@@ -144,6 +146,7 @@ class SqliteDatabase:
     }
     archived_of: ClassVar[str] = _archived_of("?1", "?2")
     stored_columns: ClassVar[str] = EVENT_COLUMNS
+    holds_bytes: ClassVar[str] = "instr(avro, ?) > 0"
     number_check: ClassVar[str] = (
         "CASE WHEN payment_number IS NULL THEN -1 ELSE EXISTS (SELECT * FROM payments p WHERE p.number = payment_number"
         " AND p.tenant = payment_events.tenant AND p.payment_id = payment_events.payment_id) END"
@@ -339,6 +342,26 @@ class SqliteDatabase:
                 said(removed)
             with self._translated(), self._transaction():
                 execute(REMOVED, (archive.file,))
+
+    def add_keys(self, rows: Sequence[tuple[object, ...]]) -> int:
+        """Add to ``privacy_keys``."""
+        with self._translated(), self._transaction():
+            return self._connection.executemany(_INSERT_KEY, rows).rowcount
+
+    def change_keys(self, sql: str, rows: Sequence[tuple[object, ...]]) -> int:
+        """Change ``privacy_keys``; what is overwritten is overwritten in the file and its log too."""
+        execute = self._connection.execute
+        with self._translated():
+            execute("PRAGMA synchronous = FULL")
+            execute("PRAGMA secure_delete = ON")
+            try:
+                with self._transaction():
+                    changed = self._connection.executemany(sql, rows).rowcount
+                execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            finally:
+                execute("PRAGMA secure_delete = OFF")
+                execute("PRAGMA synchronous = NORMAL")
+        return changed
 
     def _store_growth(self, growth: Growth) -> None:
         store_growth(growth, lambda sql, values: self._connection.execute(sql, values).rowcount, self.shown)

@@ -22,13 +22,18 @@ from connectors.sinks.database import DatabaseError, shown_url
 from connectors.sinks.signing import HeadSigner, HeadsTopic
 from connectors.sinks.sink import AuditSink, SinkError, Status
 from connectors.tracing import is_configured
-from pipeline.commands.shared import settings_with
+from pipeline.commands.shared import masters_of, settings_with
 from pipeline.settings import Settings
 from pipeline.topics import audited
 from schemas.codec import Codec
 
 if TYPE_CHECKING:
     from connectors.tracing.tracer import Tracer
+
+_UNSEALED = (
+    "WARNING: no master key (PTR_PRIVACY_MASTER_KEY_FILE): personal data is stored readable, for ever, and nobody can be"
+    " erased. Make one with `ptr privacy keygen`"
+)
 
 
 @click.command("audit-sink")
@@ -55,7 +60,8 @@ def audit_sink(database: str | None, broker: str | None, once: bool, give_up_aft
     the rows and the place in Kafka are written in one transaction. One sink per database. The tables are made when
     they are missing; rows of payment_events can be neither changed nor deleted. Every row is a leaf of a Merkle tree; with
     a key (PTR_AUDIT_KEY_FILE, see ptr audit keygen) the trees' heads are signed every few seconds, and go to the topic
-    heads.signed.v1 and to the file PTR_AUDIT_HEADS_FILE: keep them elsewhere.
+    heads.signed.v1 and to the file PTR_AUDIT_HEADS_FILE: keep them elsewhere. With a master key
+    (PTR_PRIVACY_MASTER_KEY_FILE, see ptr privacy keygen) personal data is sealed with a key per person.
 
     \b
     Examples:
@@ -67,6 +73,9 @@ def audit_sink(database: str | None, broker: str | None, once: bool, give_up_aft
     chosen = settings_with(database=database, broker=broker)
     stop = Event()
     signer = _signer_with(chosen)
+    masters = masters_of(chosen)
+    if masters is None:
+        _say(_UNSEALED)
     tracer = _tracer(chosen) if is_configured(os.environ) else None
     before = {number: signal.signal(number, _stopper(stop)) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
@@ -78,6 +87,7 @@ def audit_sink(database: str | None, broker: str | None, once: bool, give_up_aft
             once=once,
             give_up_after_s=give_up_after_s,
             signer=signer,
+            masters=masters,
             say=_say,
             on_status=_StatusLine(tracer),
             on_written=tracer.written if tracer else None,

@@ -142,7 +142,7 @@ def prove(tenant: str, payment: str, database: str | None, archive_folder: Path 
     """Print a bundle: the rows of PAYMENT of TENANT, each with the proof that it is under a signed head.
 
     It is checked with `ptr audit verify`, or without this program: connectors/proofs/verifier.py needs Python alone. It holds
-    the whole rows, personal data too. (It is always JSON; --json indents it.)
+    the rows as they are stored; personal data is sealed in them. (It is always JSON; --json indents it.)
 
     \b
     Examples:
@@ -183,7 +183,7 @@ def export(
     """Write an auditor's archive of the payments of TENANT to FILE (.zip).
 
     In it: all rows with their proofs, signed heads, the public key, every version of the tenant's rules, which models scored,
-    the file that checks it with Python alone, and a page that says how. It holds whole rows, personal data too. FILE must
+    the file that checks it with Python alone, and a page that says how. It holds rows as they are stored, sealed or not. FILE must
     not be there yet; a file that could not be finished is removed.
 
     \b

@@ -35,7 +35,7 @@ def show(tenant: str, payment: str, database: str | None, as_json: bool) -> None
         click.echo(json.dumps(_data(found), ensure_ascii=False))
         return
     console = Console(markup=False, highlight=False)
-    console.print(_header(found), soft_wrap=True)
+    console.print("\n".join([_header(found), *_hidden(found)]), soft_wrap=True)
     console.print(_table(found))
 
 
@@ -86,6 +86,16 @@ def _header(found: Story) -> str:
     if payment.received_at_ms is not None and payment.completed_at_ms is not None:
         lines.append(f"took {payment.completed_at_ms - payment.received_at_ms:,} ms from Kafka to its outcome")
     return "\n".join(lines)
+
+
+def _hidden(found: Story) -> list[str]:
+    """Whose data is gone, and whose is closed for want of a master key."""
+    erased = sorted({who for event in found.events for who in event.erased})
+    sealed = sorted({who for event in found.events for who in event.sealed})
+    lines = [f"erased: what was said of {', '.join(erased)}"] if erased else []
+    if sealed:
+        lines.append(f"sealed: what is said of {', '.join(sealed)} (PTR_PRIVACY_MASTER_KEY_FILE opens it)")
+    return lines
 
 
 def _table(found: Story) -> Table:

@@ -23,6 +23,9 @@ from typing import Any
 
 import psycopg
 
+from connectors.privacy.masters import MasterKeys
+from connectors.privacy.sealing import Sealer
+from connectors.privacy.vault import Vault
 from connectors.sinks.database import Batch, Database, Partition, open_database
 from connectors.sinks.rows import Columns, Mapper, record_of_topic, state_of
 from connectors.sinks.sink import BATCH_ROWS_MAX, AuditSink
@@ -155,9 +158,9 @@ def messages(payments: int, codec: Codec) -> list[Message]:
     ]
 
 
-def batches(all_messages: list[Message], codec: Codec) -> Iterator[Batch]:
+def batches(all_messages: list[Message], codec: Codec, *, cutting: bool = False) -> Iterator[Batch]:
     """What the sink makes of the messages."""
-    mapper, stored = Mapper(codec), dict[Partition, int]()
+    mapper, stored = Mapper(codec, cutting=cutting), dict[Partition, int]()
     for start in range(0, len(all_messages), BATCH_ROWS_MAX):
         batch, payments = Batch(), dict[tuple[str, str], list[Columns]]()
         for topic, partition, offset, timestamp_ms, _, value in all_messages[start : start + BATCH_ROWS_MAX]:
@@ -169,6 +172,17 @@ def batches(all_messages: list[Message], codec: Codec) -> Iterator[Batch]:
         batch.states = [state for events in payments.values() if (state := state_of(events, mapper.record_of))]
         stored |= {partition: next_offset for partition, (_, next_offset) in batch.offsets.items()}
         yield batch
+
+
+def seal(sealer: Sealer, ready: list[Batch]) -> list[Batch]:
+    """Every batch as the sink writes it with a master key."""
+    return [Batch(sealer.sealed(batch.events), batch.states, batch.offsets) for batch in ready]
+
+
+def seal_next(databases: Iterator[Database], ready: list[Batch], sealed: dict[Database, list[Batch]]) -> None:
+    """Seal every batch with new keys, for the next of ``databases``."""
+    database = next(databases)
+    sealed[database] = seal(Sealer(Vault(database, MasterKeys([bytes(32)]), create=True)), ready)
 
 
 def measure(name: str, rows: int, run: Callable[[], object], rounds: int = ROUNDS) -> None:
@@ -205,6 +219,11 @@ def write(database: Database, ready: list[Batch]) -> None:
 def write_next(databases: Iterator[Database], ready: list[Batch]) -> None:
     """Write every batch to the next of ``databases``."""
     write(next(databases), ready)
+
+
+def write_sealed(sealed: Iterator[tuple[Database, list[Batch]]]) -> None:
+    """Write the batches of the next database."""
+    write(*next(sealed))
 
 
 def new_database(url: str) -> Database:
@@ -267,7 +286,9 @@ def main() -> None:
     measure("decoding", rows, lambda: [decoders[m[0]](m[5]) for m in all_messages])
     measure("rows, with decoding and JSON", rows, lambda: [mapper.columns(*m[:4], m[5]) for m in all_messages])
     measure("batches: rows, and states of payments", rows, lambda: [None for _ in batches(all_messages, codec)])
-    ready = list(batches(all_messages, codec))
+    cutter = Mapper(codec, cutting=True)
+    measure("rows, what is personal cut out", rows, lambda: [cutter.columns(*m[:4], m[5]) for m in all_messages])
+    ready, cut = list(batches(all_messages, codec)), list(batches(all_messages, codec, cutting=True))
     # Topic after topic, as from a broker that gives a whole topic first: no two events of a payment in one batch.
     apart = list(batches(sorted(all_messages, key=lambda message: message[0]), codec))
 
@@ -278,6 +299,12 @@ def main() -> None:
             measure(f"{name}: {how}", rows, partial(write_next, left, these))
             for database in open_ones:
                 database.close()
+        open_ones = [new_database(url()) for _ in range(ROUNDS)]
+        sealed: dict[Database, list[Batch]] = {}
+        measure(f"{name}: sealing", rows, partial(seal_next, iter(open_ones), cut, sealed))
+        measure(f"{name}: writing what is sealed", rows, partial(write_sealed, iter(sealed.items())))
+        for database in open_ones:
+            database.close()
         if arguments.broker:
             whole_sink(f"{name}: whole sink from Kafka", url, arguments.broker, all_messages, codec)
 
