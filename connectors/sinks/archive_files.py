@@ -246,6 +246,12 @@ class ArchivedRows:
             " `ptr audit verify --archive` tells what was changed"
         )
 
+    def all(self) -> Iterator[Row]:
+        """Every row, tree by tree; some may be in the database still. Raises :class:`DamagedRowsError`."""
+        for groups in self._groups.values():
+            for group, file in groups:
+                yield from self._read(file, group)
+
     def close(self) -> None:
         """Close the files."""
         while self._open:

@@ -65,9 +65,9 @@ def not_here(database: Database, tenant: str, from_ms: int, until_ms: int) -> st
     )
 
 
-def must_be_named(database: Database) -> None:
-    """Raise :class:`ArchiveFileError` when rows are in files and nobody said where these are."""
-    if archives := archives_of(database):
+def must_be_named(database: Database, tenant: str | None = None) -> None:
+    """Raise :class:`ArchiveFileError` when rows, of one tenant or of any, are in files and nobody said where these are."""
+    if archives := archives_of(database, tenant):
         one, events = archives[0], sum(archive.events for archive in archives)
         others = f" and {len(archives) - 1} other files" if len(archives) > 1 else ""
         raise ArchiveFileError(
