@@ -1033,6 +1033,8 @@ cdef int cut_record(Cuts cuts, Source *source, Shears *shears, list ids, Py_ssiz
     """``base`` is where offsets are counted from."""
     cdef Py_ssize_t i, size
     cdef const unsigned char *began
+    #: From here on nothing is copied yet.
+    cdef const unsigned char *kept = source.at
     cdef Node node
     cdef int64_t branch
     for i in range(len(cuts.root.nodes)):
@@ -1040,16 +1042,21 @@ cdef int cut_record(Cuts cuts, Source *source, Shears *shears, list ids, Py_ssiz
         began = source.at
         if cuts.owner[i] == KEPT:
             node.skip(source)
-            put_raw(&shears.rest, <const char *> began, source.at - began)
-        elif cuts.owner[i] == DESCENDED:
+            continue
+        if began > kept:
+            put_raw(&shears.rest, <const char *> kept, began - kept)
+        kept = began
+        if cuts.owner[i] == DESCENDED:
             if isinstance(node, NullableNode):
                 branch = get_long(source)
                 put_raw(&shears.rest, <const char *> began, source.at - began)
+                kept = source.at
                 if branch == (<NullableNode> node).null_at:
                     continue
                 if branch != 1 - (<NullableNode> node).null_at:
                     raise MalformedError("no such member of the union")
             cut_record(<Cuts> cuts.inner[i], source, shears, ids, base, inside)
+            kept = source.at
         elif cuts.owner[i] >= 0:
             if cuts.names[i] >= 0 and not ids[cuts.names[i]]:
                 ids[cuts.names[i]] = node.read(source)
@@ -1059,6 +1066,9 @@ cdef int cut_record(Cuts cuts, Source *source, Shears *shears, list ids, Py_ssiz
             if size != 1 or <char> began[0] != cuts.empty[i]:
                 put_piece(&shears.pieces[cuts.owner[i]], shears.rest.size - base, inside, True, <const char *> began, size)
             take(&shears.rest, 1)[0] = cuts.empty[i]
+            kept = source.at
+    if source.at > kept:
+        put_raw(&shears.rest, <const char *> kept, source.at - kept)
     return 0
 
 

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from connectors.privacy.envelope import Envelope, SubjectKey, opened, parsed, place_of
 from connectors.privacy.masters import MasterKeyError, MasterKeys
-from connectors.privacy.reading import READ_COLUMNS, payload_of
+from connectors.privacy.reading import READ_COLUMNS, data_of, joined
 from connectors.privacy.vault import PARTY, PAYMENT, Vault, is_in_use
 from connectors.proofs.verifier import AVRO, COLUMNS, TENANT
 from connectors.sinks.database import Database
-from schemas.cutting import OWNERS, join
+from connectors.sinks.rows import Mapper
+from schemas.codec import Codec
+from schemas.cutting import OWNERS
 from schemas.personal import Owner
 
 if TYPE_CHECKING:
@@ -74,9 +76,10 @@ class Persons:
     files of the archive raise.
     """
 
-    def __init__(self, database: Database, masters: MasterKeys, archived: ArchivedRows | None = None) -> None:
-        self._database = database
-        self._archived = archived
+    def __init__(
+        self, database: Database, masters: MasterKeys, codec: Codec, archived: ArchivedRows | None = None
+    ) -> None:
+        self._database, self._mapper, self._archived = database, Mapper(codec), archived
         if not is_in_use(database):
             raise MasterKeyError(
                 "none of its rows are sealed: it was written without a master key, and holds what it holds in the open"
@@ -135,10 +138,8 @@ class Persons:
         envelope, place = parsed(bytes(avro)), place_of(tenant, topic, partition, offset)
         pieces = list(self._pieces(envelope, place, {key.key_id for key in keys}))
         if not envelope.rest:  # bytes that are no record
-            return {"value": join(b"", 0, pieces).decode(errors="replace")} if pieces else {}
-        with_person, without = (
-            payload_of(topic, join(envelope.rest, envelope.carried_at, each)) for each in (pieces, [])
-        )
+            return {"value": joined(envelope, pieces).decode(errors="replace")} if pieces else {}
+        with_person, without = (data_of(self._mapper, topic, joined(envelope, each)) for each in (pieces, []))
         return dict(_differing("", with_person, without))
 
     def _pieces(self, envelope: Envelope, place: bytes, ours: set[bytes]) -> Iterator[bytes]:

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
-from connectors.privacy.envelope import SealError, SubjectKey, is_sealed, opened, parsed, place_of
+from connectors.privacy.envelope import Envelope, SealError, SubjectKey, is_sealed, opened, parsed, place_of
 from connectors.privacy.masters import MasterKeyError, MasterKeys
 from connectors.privacy.vault import Vault
 from connectors.sinks.database import Database, DatabaseError
@@ -45,13 +45,15 @@ class Read:
 
 
 class RowReader:
-    """Reads rows of ``database``; without ``masters`` what is sealed stays so, and nothing is made up.
+    """Reads rows of ``database``; without ``masters`` what is sealed stays so, and nothing is made up. ``codec`` is needed
+    where records were written with a schema registry.
 
     Raises :class:`~connectors.sinks.database.DatabaseError`, for a wrong master key and a sealed value that was changed too.
     """
 
-    def __init__(self, database: Database, masters: MasterKeys | None = None) -> None:
+    def __init__(self, database: Database, masters: MasterKeys | None = None, codec: Codec | None = None) -> None:
         self._shown = database.shown
+        self._mapper = _mapper() if codec is None else Mapper(codec)
         with self._errors():
             self._vault = None if masters is None else Vault(database, masters)
 
@@ -83,9 +85,9 @@ class RowReader:
                 continue
             (hidden if keys is None else erased).append(OWNERS[seal.owner].value)
             stand_in = stand_in or seal.key_ids[0].hex()
-        found = join(envelope.rest, envelope.carried_at, pieces)
+        found = joined(envelope, pieces)
         if payload is not None and pieces:
-            payload = _mapper().payload(topic, found)
+            payload = self._mapper.payload(topic, found)
         # Of bytes that are no record nothing is left when they are hidden.
         return Read(found or None, payload, erased, hidden, stand_in)
 
@@ -93,10 +95,18 @@ class RowReader:
         return None if self._vault is None else [self._vault.key(key_id) for key_id in key_ids]
 
 
-def payload_of(topic: str, value: bytes) -> dict[str, Any]:
+def joined(envelope: Envelope, pieces: list[bytes]) -> bytes:
+    """The record with ``pieces`` in their places. Raises :class:`~connectors.privacy.envelope.SealError`."""
+    try:
+        return join(envelope.rest, envelope.carried_at, pieces)
+    except (ValueError, IndexError):
+        raise SealError("what is sealed does not fit what is left: that was changed") from None
+
+
+def data_of(mapper: Mapper, topic: str, value: bytes) -> dict[str, Any]:
     """A record as data, the PTR that it carries too. Raises :class:`~schemas.codec.UndecodableError`."""
-    data: dict[str, Any] = json.loads(_mapper().payload(topic, value))
-    record = _mapper().record_of_value(topic, value)
+    data: dict[str, Any] = json.loads(mapper.payload(topic, value))
+    record = mapper.record_of_value(topic, value)
     if (carried := getattr(record, "request", None)) is not None:
         data["request"] = msgspec.to_builtins(decode_request(carried))
     return data

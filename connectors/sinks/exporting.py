@@ -162,7 +162,7 @@ def _guide(tenant: str, from_ms: int, until_ms: int, exported: Exported, key: Pu
         steps,
         by_hand,
         f"<h2>The log</h2><p>The public key is <code>{escape(str(key))}</code>. Its trees here:</p><ul>{heads}</ul>",
-        "<p>Personal data is sealed in rows that begin with the bytes E5 01 (docs/decisions/0044-erasable-rows.md); older rows may "
+        "<p>Personal data is sealed in rows whose avro begins with E5 01 (docs/decisions/0044-erasable-rows.md); others may "
         "hold it in the open: keep this archive as you keep those.</p>",
     ]
     return document("How to check this archive", f"{asked}: {exported.rows:,} rows.", parts)

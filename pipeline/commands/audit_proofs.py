@@ -183,7 +183,7 @@ def export(
     """Write an auditor's archive of the payments of TENANT to FILE (.zip).
 
     In it: all rows with their proofs, signed heads, the public key, every version of the tenant's rules, which models scored,
-    the file that checks it with Python alone, and a page that says how. It holds rows as they are stored, sealed or not. FILE must
+    the rows as they are stored, sealed or not. (It is always JSON; --json indents it.)
     not be there yet; a file that could not be finished is removed.
 
     \b

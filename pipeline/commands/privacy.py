@@ -18,7 +18,7 @@ from connectors.sinks.archives import ArchiveFileError, must_be_named
 from connectors.sinks.database import Database, DatabaseError, open_database, shown_url
 from connectors.sinks.story import iso
 from pipeline.commands.audit_shared import archive_option, archived_rows
-from pipeline.commands.shared import json_option, masters_of, print_json, settings_with, user_name
+from pipeline.commands.shared import codec_of, json_option, masters_of, print_json, settings_with, user_name
 from pipeline.settings import Settings
 from schemas.codec import UndecodableError
 
@@ -100,12 +100,12 @@ def erase(
     with _errors(settings.database):
         with closing(open_database(settings.database)) as opened:  # A missing database is not made here.
             with _archived(opened, archive_folder, tenant) as archived:
-                person = Persons(opened, masters, archived).find(tenant, party)
+                person = Persons(opened, masters, codec_of(settings), archived).find(tenant, party)
         said = f"{person.events:,} events of {person.payments:,} payments hold data of party {party} of {tenant}"
         if not yes:
             click.confirm(f"{said}. Erase it? It cannot be undone", abort=True, err=True)
         with closing(open_database(settings.database, create=True)) as opened:
-            destroyed = Persons(opened, masters).erase(person, by or user_name())
+            destroyed = Persons(opened, masters, codec_of(settings)).erase(person, by or user_name())
     if not destroyed:
         raise click.ClickException(f"party {party} of {tenant} was erased by somebody else meanwhile")
     if as_json:
@@ -135,7 +135,7 @@ def export(tenant: str, party: str, database: str | None, archive_folder: Path |
         closing(open_database(settings.database)) as opened,
         _archived(opened, archive_folder, tenant) as archived,
     ):
-        persons = Persons(opened, masters, archived)
+        persons = Persons(opened, masters, codec_of(settings), archived)
         events = list(persons.events(tenant, persons.find(tenant, party)))
     if as_json:
         print_json({"tenant": tenant, "party": party, "events": [asdict(event) for event in events]})

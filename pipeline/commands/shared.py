@@ -82,7 +82,8 @@ def masters_of(settings: Settings) -> MasterKeys | None:
 
 def reader_of(database: Database, settings: Settings) -> RowReader:
     """What reads events of ``database``, and opens what is sealed where a master key is given. Raises ``DatabaseError``."""
-    return RowReader(database, masters_of(settings))
+    masters = masters_of(settings)
+    return RowReader(database, masters, codec_of(settings) if masters else None)
 
 
 def user_name() -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import closing
 from typing import Any
 
@@ -16,11 +17,12 @@ from connectors.privacy.masters import MasterKeys
 from connectors.privacy.reading import RowReader
 from connectors.privacy.sealing import Sealer
 from connectors.privacy.vault import Vault
-from connectors.sinks.database import Database, open_database
+from connectors.sinks.database import Database, DatabaseError, open_database
 from connectors.sinks.rows import Columns, Mapper, record_of_topic
 from pipeline.topics import audited
-from schemas.codec import Codec, schema_of
+from schemas.codec import Codec, encode_request, schema_of
 from schemas.records import ListEvidence, PaymentScreened, Record
+from tests.builders import a_request
 from tests.contract.samples import SAMPLES
 from tests.unit.test_native_codec import values
 
@@ -73,6 +75,30 @@ def test_the_name_that_was_compared_is_whose_it_was(who: str) -> None:
     assert cut is not None
     assert cut.evidence == b""
     assert [b"GRACE HOPPER" in each for each in (cut.debtor, cut.creditor)] == [who == "debtor", who == "creditor"]
+
+
+class Registry:
+    """One that has the schema of PaymentScreened under 1."""
+
+    def id_of(self, subject: str, schema: str) -> int:
+        return 1
+
+    def schema_of(self, schema_id: int) -> str:
+        return json.dumps(schema_of(PaymentScreened))
+
+
+def test_records_of_a_schema_registry_are_sealed_and_read(database: Database) -> None:
+    """In Confluent framing, which only a registry reads."""
+    codec, topic = Codec(Registry()), TOPICS[PaymentScreened]
+    sample = next(each for each in SAMPLES if type(each) is PaymentScreened)
+    value = codec.encode(replace(sample, request=encode_request(a_request())))
+    assert value[0] == 0
+    row = Mapper(codec, cutting=True).columns(topic, 1, 7, 1000, value)
+    stored = Sealer(Vault(database, MASTERS, create=True)).sealed([row])[0]
+    found = RowReader(database, MASTERS, codec).read((stored[0], *stored[9:12], stored[13], stored[14]))
+    assert (found.value, found.payload) == (value, Mapper(codec).payload(topic, value))
+    with pytest.raises(DatabaseError, match="no schema registry is set"):
+        read(database, stored)
 
 
 def test_bytes_that_are_no_record_are_sealed_too(database: Database) -> None:
