@@ -194,6 +194,8 @@ class Settings:
     audit_heads_file: str = ""
     #: Heads are signed so often, where trees grew; 0: after each transaction.
     audit_heads_every_s: float = 5.0
+    #: `ptr audit archive` keeps so many whole months before this one in the database.
+    audit_keep_months: int = 12
     #: The master keys that wrap persons' keys (ptr privacy keygen), a line each, the one in use first; empty: rows are not
     #: sealed.
     privacy_master_key: str = ""
@@ -314,6 +316,7 @@ _READ = {
     "session_timeout_s": _between(6, 40),
     "watchdog_s": _between(5, 3600),
     "audit_heads_every_s": _between(0, 3600),
+    "audit_keep_months": lambda text: int(_between(0, 1200)(text)),  # type: ignore[operator]
     "pic_timeout_s": _between(0.01, 300),
     "fraud_model_timeout_s": _between(0.01, 60),
     "trace_share": _between(0, 1),

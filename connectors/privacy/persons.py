@@ -7,18 +7,38 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from connectors.privacy.envelope import Envelope, SubjectKey, opened, parsed, place_of
 from connectors.privacy.masters import MasterKeyError, MasterKeys
 from connectors.privacy.reading import READ_COLUMNS, data_of, joined
 from connectors.privacy.vault import PARTY, PAYMENT, Vault, is_in_use
+from connectors.proofs.verifier import AVRO, COLUMNS, TENANT
 from connectors.sinks.database import Database
 from connectors.sinks.rows import Mapper
 from schemas.codec import Codec
 from schemas.cutting import OWNERS
 from schemas.personal import Owner
 
+if TYPE_CHECKING:
+    from connectors.sinks.archive_files import ArchivedRows
+
+#: What is read of a row of a file, as of one in the database.
+_PICKED: Final = [
+    COLUMNS.index(name)
+    for name in (
+        "payment_id",
+        "event_id",
+        "stage",
+        "recorded_at_ms",
+        "tenant",
+        "topic",
+        "partition",
+        "offset",
+        "avro",
+        "payload",
+    )
+]
 _DEBTOR: Final = OWNERS.index(Owner.DEBTOR)
 _TEXTS: Final = (
     "SELECT EXISTS (SELECT * FROM privacy_keys WHERE tenant = ? AND kind = 'payment' AND erased_at_ms IS NULL)"
@@ -52,10 +72,14 @@ class Person:
 
 
 class Persons:
-    """The persons in ``database``. Raises what the database and the vault raise."""
+    """The persons in ``database``, and in the rows that were ``archived`` from it. Raises what the database, the vault and
+    files of the archive raise.
+    """
 
-    def __init__(self, database: Database, masters: MasterKeys, codec: Codec) -> None:
-        self._database, self._mapper = database, Mapper(codec)
+    def __init__(
+        self, database: Database, masters: MasterKeys, codec: Codec, archived: ArchivedRows | None = None
+    ) -> None:
+        self._database, self._mapper, self._archived = database, Mapper(codec), archived
         if not is_in_use(database):
             raise MasterKeyError(
                 "none of its rows are sealed: it was written without a master key, and holds what it holds in the open"
@@ -95,11 +119,19 @@ class Persons:
                 yield Event(payment_id, event_id, stage, at_ms, fields)
 
     def _rows(self, tenant: str, key: SubjectKey) -> Iterator[tuple[Any, ...]]:
-        yield from self._database.stream(
+        here = set()
+        for row in self._database.stream(
             f"SELECT payment_id, event_id, stage, recorded_at_ms, {READ_COLUMNS.format('e')} FROM payment_events e"  # noqa: S608
             f" WHERE tenant = ? AND {self._database.holds_bytes}",
             (tenant, key.key_id),
-        )
+        ):
+            here.add(row[:2])
+            yield row
+        for row in self._archived.all() if self._archived else ():
+            if row[AVRO] and row[TENANT] == tenant and key.key_id in row[AVRO]:
+                picked = tuple(row[at] for at in _PICKED)
+                if picked[:2] not in here:  # An archiving that did not end leaves rows in both.
+                    yield picked
 
     def _fields(self, stored: tuple[Any, ...], keys: list[SubjectKey]) -> dict[str, Any]:
         tenant, topic, partition, offset, avro, _ = stored

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from connectors.proofs.appending import leaf_of
 from connectors.proofs.keys import is_signature
@@ -19,6 +19,9 @@ from connectors.sinks.database import Database
 from connectors.sinks.leaves import TREE
 from connectors.sinks.proving import UnprovenError, prover_of
 from connectors.sinks.rows import tells_state
+
+if TYPE_CHECKING:
+    from connectors.sinks.archive_files import ArchivedRows, DamagedRowsError
 
 #: Rows that are read at a time: the leaves of one whole tile of level 1.
 PAGE_ROWS = TILE_WIDTH * TILE_WIDTH
@@ -70,11 +73,11 @@ class State:
     confirmed: int = 0
 
 
-def trees_in(database: Database, heads: Iterable[Head]) -> list[TreeId]:
-    """Every tree that the tree tables or ``heads`` speak of."""
+def trees_in(database: Database, heads: Iterable[Head], archived: ArchivedRows | None = None) -> list[TreeId]:
+    """Every tree that the tree tables, ``heads`` or the archive speak of."""
     stored = database.query("SELECT tenant, shard FROM audit_trees")
     found = {(tenant, shard) for tenant, shard in stored if _is_text(tenant) and isinstance(shard, int)}
-    return sorted(found | {tree_of(head.origin) for head in heads})
+    return sorted(found | {tree_of(head.origin) for head in heads} | set(archived.trees() if archived else ()))
 
 
 def _is_text(value: object) -> bool:
@@ -82,9 +85,15 @@ def _is_text(value: object) -> bool:
 
 
 def verify_database(
-    database: Database, heads: list[Head], state: State | None = None, *, said: Callable[[State], None] = lambda _: None
+    database: Database,
+    heads: list[Head],
+    state: State | None = None,
+    *,
+    archived: ArchivedRows | None = None,
+    said: Callable[[State], None] = lambda _: None,
 ) -> State:
-    """Check every row against ``heads``, which must be signed, in the order of sizes; ``said`` comes after each page and tree.
+    """Check every row, ``archived`` ones too, against ``heads``, which must be signed, in the order of sizes; ``said`` comes
+    after each page and tree.
 
     ``state`` goes on from where an earlier check of the same database and heads was.
     """
@@ -98,13 +107,13 @@ def verify_database(
     of_tree: dict[TreeId, list[Head]] = {}
     for head in heads:
         of_tree.setdefault(tree_of(head.origin), []).append(head)
-    for tree_id in trees_in(database, heads):
+    for tree_id in trees_in(database, heads, archived):
         key = repr(tree_id)
         if key in state.done:
             continue
         if state.tree_id != key:
             state.tree_id, state.tree, state.confirmed = key, Tree(), 0
-        check = _TreeCheck(database, tree_id, of_tree.get(tree_id, []), state)
+        check = _TreeCheck(database, tree_id, of_tree.get(tree_id, []), state, archived)
         for _ in check.pages():
             said(state)
         state.findings += check.beside + check.findings
@@ -129,11 +138,20 @@ def _shown(value: object) -> str:
     return text if text.isprintable() else ascii(text)
 
 
+def _leaf_of(row: tuple[Any, ...]) -> int:
+    """The leaf that ``row`` is on; what is no number comes after all."""
+    leaf = row[len(COLUMNS)]
+    return leaf if isinstance(leaf, int) else 1 << 63
+
+
 class _TreeCheck:
     """Checks one tree, up to its first wrong row."""
 
-    def __init__(self, database: Database, tree_id: TreeId, heads: list[Head], state: State) -> None:
+    def __init__(
+        self, database: Database, tree_id: TreeId, heads: list[Head], state: State, archived: ArchivedRows | None
+    ) -> None:
         self._database = database
+        self._archived = archived
         self._tree_id = tree_id
         self._state = state
         self._heads = [head for head in heads if head.size > state.confirmed]
@@ -150,22 +168,46 @@ class _TreeCheck:
 
     def pages(self) -> Iterator[None]:
         """Check; one step a page."""
-        sql = (
-            f"SELECT {self._database.stored_columns}, leaf_index, {self._database.number_check} FROM payment_events"  # noqa: S608
-            ' WHERE tenant = ? AND "partition" = ? AND leaf_index >= ? ORDER BY leaf_index LIMIT ?'
-        )
         if not self._load():
             return
         while not self.findings:
-            size = self._state.tree.size
-            rows = self._database.query(sql, (*self._tree_id, size or _LEAST, PAGE_ROWS))
+            rows, damaged, has_more = self._read(self._state.tree.size)
             self._page(rows)
-            if len(rows) < PAGE_ROWS:
+            if damaged is not None and not self.findings:
+                self._wrong(self._finding(damaged.first, damaged.last, str(damaged), self._last_row))
+            if not has_more:
                 break
             if not self.findings:
                 yield
         if not self.findings:
             self._end()
+
+    def _read(self, start: int) -> tuple[list[tuple[Any, ...]], DamagedRowsError | None, bool]:
+        """Rows from leaf ``start`` on, in the order of leaves, as far as they can be read, and whether there are more."""
+        sql = (
+            f"SELECT {self._database.stored_columns}, leaf_index, {self._database.number_check} FROM payment_events"  # noqa: S608
+            ' WHERE tenant = ? AND "partition" = ? AND leaf_index >= ? ORDER BY leaf_index LIMIT ?'
+        )
+        rows = self._database.query(sql, (*self._tree_id, start or _LEAST, PAGE_ROWS))
+        has_more = len(rows) == PAGE_ROWS
+        if self._archived is None or self._archived.first_from(self._tree_id, start) is None:
+            return rows, None, has_more
+        end = start + PAGE_ROWS
+        archived, damaged = self._archived.page(self._tree_id, start, end)
+        if damaged is not None:
+            end = damaged.first
+        of_both = [row for row in rows if _leaf_of(row) < end]
+        # Rows that are in a file and not removed yet are here twice.
+        here = {row[: len(COLUMNS) + 1] for row in of_both}
+        of_both += [(*row, None) for row in archived if row not in here]
+        beyond = self._archived.first_from(self._tree_id, end)
+        if not of_both and damaged is None and beyond is not None:
+            # A gap of more than a page: what comes after it tells that rows are missing.
+            of_both = [(*row, None) for row in self._archived.page(self._tree_id, beyond, beyond + PAGE_ROWS)[0][:1]]
+        of_both.sort(key=_leaf_of)
+        if damaged is not None:
+            return of_both, damaged, False
+        return of_both or rows, None, has_more or beyond is not None or any(_leaf_of(row) >= end for row in rows[-1:])
 
     def _load(self) -> bool:
         found = self._database.query(TREE, self._tree_id)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -13,11 +14,16 @@ from connectors.privacy.envelope import SealError
 from connectors.privacy.masters import MasterKeyError, MasterKeys, make_master
 from connectors.privacy.persons import Persons, UnknownPartyError
 from connectors.privacy.vault import Vault, is_in_use, masters_in_use
-from connectors.sinks.database import DatabaseError, open_database, shown_url
+from connectors.sinks.archives import ArchiveFileError, must_be_named
+from connectors.sinks.database import Database, DatabaseError, open_database, shown_url
 from connectors.sinks.story import iso
+from pipeline.commands.audit_shared import archive_option, archived_rows
 from pipeline.commands.shared import codec_of, json_option, masters_of, print_json, settings_with, user_name
 from pipeline.settings import Settings
 from schemas.codec import UndecodableError
+
+if TYPE_CHECKING:
+    from connectors.sinks.archive_files import ArchivedRows
 
 database_option = click.option(
     "--database", metavar="URL", help="Audit database (default: PTR_DATABASE, or sqlite:///var/audit.db)."
@@ -67,13 +73,22 @@ def keygen(file: Path, as_json: bool) -> None:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--by", help="Who decided it, for the record (default: this user).")
 @database_option
+@archive_option
 @json_option
-def erase(tenant: str, party: str, yes: bool, by: str | None, database: str | None, as_json: bool) -> None:
+def erase(
+    tenant: str,
+    party: str,
+    yes: bool,
+    by: str | None,
+    database: str | None,
+    archive_folder: Path | None,
+    as_json: bool,
+) -> None:
     """Erase PARTY of TENANT from the audit tables: destroy the key of all that is stored of this person.
 
     It cannot be undone. Amounts, outcomes and reasons of the payments stay, and so do their proofs; nothing tells any more
     whose they were. What comes later of the same party gets a new key, and can be erased again. Backups hold the key for as
-    long as you keep them.
+    long as you keep them. Files of ptr audit archive need not be changed, but are read: name their folder with --archive.
 
     \b
     Examples:
@@ -84,7 +99,8 @@ def erase(tenant: str, party: str, yes: bool, by: str | None, database: str | No
     masters = _masters(settings)
     with _errors(settings.database):
         with closing(open_database(settings.database)) as opened:  # A missing database is not made here.
-            person = Persons(opened, masters, codec_of(settings)).find(tenant, party)
+            with _archived(opened, archive_folder, tenant) as archived:
+                person = Persons(opened, masters, codec_of(settings), archived).find(tenant, party)
         said = f"{person.events:,} events of {person.payments:,} payments hold data of party {party} of {tenant}"
         if not yes:
             click.confirm(f"{said}. Erase it? It cannot be undone", abort=True, err=True)
@@ -102,8 +118,9 @@ def erase(tenant: str, party: str, yes: bool, by: str | None, database: str | No
 @click.argument("tenant")
 @click.argument("party")
 @database_option
+@archive_option
 @json_option
-def export(tenant: str, party: str, database: str | None, as_json: bool) -> None:
+def export(tenant: str, party: str, database: str | None, archive_folder: Path | None, as_json: bool) -> None:
     """Print all that the audit tables hold of PARTY of TENANT, by payment and event: personal data.
 
     \b
@@ -113,8 +130,12 @@ def export(tenant: str, party: str, database: str | None, as_json: bool) -> None
     """
     settings = settings_with(database=database)
     masters = _masters(settings)
-    with _errors(settings.database), closing(open_database(settings.database)) as opened:
-        persons = Persons(opened, masters, codec_of(settings))
+    with (
+        _errors(settings.database),
+        closing(open_database(settings.database)) as opened,
+        _archived(opened, archive_folder, tenant) as archived,
+    ):
+        persons = Persons(opened, masters, codec_of(settings), archived)
         events = list(persons.events(tenant, persons.find(tenant, party)))
     if as_json:
         print_json({"tenant": tenant, "party": party, "events": [asdict(event) for event in events]})
@@ -184,11 +205,20 @@ def _masters(settings: Settings) -> MasterKeys:
 
 
 @contextmanager
+def _archived(database: Database, folder: Path | None, tenant: str) -> Iterator[ArchivedRows | None]:
+    """The tenant's archived rows: without them not all of a person would be found. Raises :class:`ArchiveFileError`."""
+    if folder is None:
+        must_be_named(database, tenant)
+    with archived_rows(database, folder, tenant) as archived:
+        yield archived
+
+
+@contextmanager
 def _errors(database: str) -> Iterator[None]:
     where = f"{shown_url(database)}: " if database else ""
     try:
         yield
-    except DatabaseError as error:
+    except (DatabaseError, ArchiveFileError) as error:
         raise click.ClickException(str(error)) from None
     except (MasterKeyError, SealError, UndecodableError, UnknownPartyError) as error:
         raise click.ClickException(f"{where}{error}") from None

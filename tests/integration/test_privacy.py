@@ -272,6 +272,27 @@ def test_export_gives_all_that_is_a_persons(tables: Tables) -> None:
     refused(tables.ptr("privacy", "export", TENANT, "payer-1", keyed=False), "no master key")
 
 
+def test_what_is_archived_of_a_person_is_found_and_erased(tables: Tables) -> None:
+    """The same is given out and erased as before; without the files nothing is, so that nothing is forgotten."""
+    tables.payments(1, 11)
+    exported = tables.json("privacy", "export", TENANT, "payer-1")
+    folder = tables.folder / "archive"
+    archived = tables.json("audit", "archive", "--to", str(folder), "--before", "2025-12-01")
+    assert archived["removed"] == 14
+    erase = "privacy", "erase", TENANT, "payer-1", "--yes"
+    for command in (("privacy", "export", TENANT, "payer-1"), erase):
+        refused(tables.ptr(*command), "14 events", f"in {TENANT}/2025-11.parquet", "--archive DIR")
+    assert tables.json("privacy", "export", TENANT, "payer-1", "--archive", str(folder)) == exported
+    assert b"Somebody" not in b"".join(path.read_bytes() for path in folder.rglob("*.parquet"))
+    erased = tables.json(*erase, "--archive", str(folder))
+    assert (erased["payments"], erased["events"]) == (1, 5)
+    refused(tables.ptr("privacy", "export", TENANT, "payer-1", "--archive", str(folder)), "nothing is sealed")
+    checked = tables.ptr(
+        "audit", "verify", "--database", tables.url, "--heads", str(tables.heads), "--archive", str(folder)
+    )
+    assert checked.exit_code == 0, checked.output
+
+
 def test_events_that_are_named_by_a_party_or_name_none(tables: Tables) -> None:
     """A flag's and a snooze's event ids hold a pseudonym that goes with the key; texts about a payment, dead letters."""
     tables.payments(1)
