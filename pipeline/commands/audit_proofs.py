@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -16,12 +17,13 @@ import msgspec
 
 from connectors.proofs.heads import HeadsFileError, read_heads
 from connectors.proofs.keys import KeyFileError, make_key, public_path, read_public
+from connectors.proofs.leaf_log import LeafLogError, folder_of, kept_leaves
 from connectors.proofs.verifier import Head, ProofError, PublicKey, parse_note, tree_of, verify_file
 from connectors.sinks.database import Database, DatabaseError, open_database
 from connectors.sinks.exporting import Exported
 from connectors.sinks.exporting import export as write_archive
 from connectors.sinks.proving import UnprovenError, bundle_of, growth_of, signed_heads
-from connectors.sinks.verifying import Finding, State, kept_in, verify_database
+from connectors.sinks.verifying import Finding, KeptLeaves, State, kept_in, verify_database
 from pipeline.commands.shared import day_ms, json_option, print_json, settings_with
 from pipeline.settings import Settings
 
@@ -229,6 +231,12 @@ class _ExportProgress:
     type=click.Path(path_type=Path),
     help="Signed heads that were kept (for a database; default: PTR_AUDIT_HEADS_FILE).",
 )
+@click.option(
+    "--leaves",
+    "leaves_dir",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="The folder of leaves that was kept with them (default: PTR_AUDIT_LEAVES_DIR, or the one beside the heads).",
+)
 @key_option
 @click.option(
     "--resume",
@@ -241,6 +249,7 @@ def verify(
     bundle: Any,
     database: str | None,
     heads_file: Path | None,
+    leaves_dir: Path | None,
     key_file: Path | None,
     resume_file: Path | None,
     as_json: bool,
@@ -248,12 +257,15 @@ def verify(
     """Check a BUNDLE (or bundles.jsonl of an archive, a bundle a line), or with --database every row of a database.
 
     A database is checked against heads that were kept elsewhere. What was changed, removed, inserted or moved since they were
-    signed is found, and the first wrong row of each tree is named. Ends with 1 when something is wrong.
+    signed is found, and the first wrong row of each tree is named: with the leaves that were kept beside the heads also where
+    everything in the database was made anew. They are believed as far as they give the signed roots. Ends with 1 when something
+    is wrong.
 
     \b
     Examples:
       ptr audit verify order-1001.json --key audit.key.pub
       ptr audit verify --database sqlite:///var/audit.db --heads kept/heads.txt --key audit.key.pub
+      ptr audit verify --database sqlite:///var/audit.db --heads kept/heads.txt --leaves kept/leaves --key audit.key.pub
       ptr audit verify --database sqlite:///var/audit.db --heads kept/heads.txt --resume var/check.json
     """
     if (bundle is None) == (database is None):
@@ -268,8 +280,10 @@ def verify(
         if chosen is None:
             raise click.UsageError("name the heads that were kept with --heads: a database proves nothing by itself")
         heads = read_heads(chosen, key)
+        folder = leaves_dir or folder_of(settings.audit_leaves_dir, chosen)
+        leaves = partial(kept_leaves, folder) if folder is not None and folder.is_dir() else None
         with _opened(settings) as opened:
-            _verify_database(opened, heads, key, resume_file, as_json)
+            _verify_database(opened, heads, leaves, key, resume_file, as_json)
 
 
 def _verify_bundles(file: BinaryIO, key: PublicKey, heads_file: Path | None, as_json: bool) -> None:
@@ -303,12 +317,17 @@ def _verify_bundles(file: BinaryIO, key: PublicKey, heads_file: Path | None, as_
 
 
 def _verify_database(
-    database: Database, heads: list[Head], key: PublicKey, resume_file: Path | None, as_json: bool
+    database: Database,
+    heads: list[Head],
+    leaves: KeptLeaves | None,
+    key: PublicKey,
+    resume_file: Path | None,
+    as_json: bool,
 ) -> None:
     # Heads in the database are signed too: they cover what is newer than those that were kept.
     both = sorted({*heads, *kept_in(database, key)})
     progress = _Progress(database, both, resume_file)
-    state = verify_database(database, both, progress.state, said=progress)
+    state = verify_database(database, both, progress.state, kept_leaves=leaves, said=progress)
     progress.end()
     newest = {one.origin: one.size for one in heads}
     covered = sum(newest.values())
@@ -440,5 +459,5 @@ def _errors() -> Iterator[None]:
         yield
     except (ProofError, UnprovenError) as error:
         raise click.ClickException(f"NOT PROVEN: {error}") from None
-    except (DatabaseError, HeadsFileError, KeyFileError) as error:
+    except (DatabaseError, HeadsFileError, LeafLogError, KeyFileError) as error:
         raise click.ClickException(str(error)) from None
