@@ -327,7 +327,7 @@ def test_leaves_that_are_missing_are_written_from_the_database(log: Log) -> None
 
 
 def test_heads_are_signed_after_each_batch_while_that_is_cheap(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Signing takes a tenth of the time at most; what it puts off comes when that allows it, every few seconds in any case, or now."""
+    """Signing takes a tenth of the time at most; what it puts off comes when that allows it, or is due, or now."""
     now = 100.0
     costs = iter([0.01, 0.01, 2.0, 0.01, 0.01])
     write_heads = SqliteDatabase.write_heads
