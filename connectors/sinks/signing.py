@@ -32,8 +32,8 @@ _GROWN = (
 _LAST = "SELECT tenant, shard, size, note FROM audit_heads ORDER BY tenant, shard"
 _ALL = "SELECT tenant, shard, size, open_tiles FROM audit_trees ORDER BY tenant, shard"
 #: Signing at the end of a batch takes no more than this share of the time: what would take more waits for the next batch, or
-#: until heads are due anyway. A sync on a slow disk or trees of a thousand tenants would cost more than the rows.
-BATCH_SHARE = 0.1
+#: until heads are due anyway. Syncs of a slow disk, or trees of a thousand tenants, would cost more than the rows.
+BATCH_SHARE = 0.25
 #: Tiles that are read at a time to append their leaves, and what waits to be appended: 1 MiB.
 TILES_MAX = 512
 WAITING_BYTES_MAX = TILES_MAX * TILE_BYTES
