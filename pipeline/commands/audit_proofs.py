@@ -29,6 +29,8 @@ from pipeline.settings import Settings
 
 #: How often progress is told and stored.
 PROGRESS_S = 2.0
+#: Heads of one tree that a whole database is checked against: any selection binds all rows before its last one.
+HEADS_MAX = 500
 
 database_option = click.option(
     "--database",
@@ -279,7 +281,7 @@ def verify(
         chosen = heads_file or (Path(settings.audit_heads_file) if settings.audit_heads_file else None)
         if chosen is None:
             raise click.UsageError("name the heads that were kept with --heads: a database proves nothing by itself")
-        heads = read_heads(chosen, key)
+        heads = read_heads(chosen, key, of_tree_max=HEADS_MAX)
         folder = leaves_dir or folder_of(settings.audit_leaves_dir, chosen)
         leaves = partial(kept_leaves, folder) if folder is not None and folder.is_dir() else None
         with _opened(settings) as opened:

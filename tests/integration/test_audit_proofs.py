@@ -459,6 +459,34 @@ def test_two_roots_for_one_size_are_an_error(tmp_path: Path) -> None:
         read_heads(path, signer.public)
 
 
+def test_of_many_heads_a_selection_is_checked(tmp_path: Path) -> None:
+    """The newest, the first and some between; of the others only that none contradicts another."""
+    signer, path = Signer(LOG, bytes(32)), tmp_path / "heads.txt"
+    notes = {
+        (shop, size): signer.sign(Head(f"{LOG}/{shop}/0", size, bytes([size]) * 32))
+        for shop, sizes in (("a", 101), ("b", 3))
+        for size in range(1, sizes)
+    }
+
+    def read(**changed: str) -> list[tuple[str, int]]:
+        several = [*notes.values(), *changed.values()]
+        random.Random(1).shuffle(several)
+        path.write_text("".join(f"{note}\n" for note in several))
+        return [(head.origin[-3], head.size) for head in read_heads(path, signer.public, of_tree_max=4)]
+
+    assert read() == [("a", 1), ("a", 34), ("a", 67), ("a", 100), ("b", 1), ("b", 2)]
+    other = Signer(LOG, bytes([1] * 32))
+    notes["a", 50] = other.sign(Head(f"{LOG}/a/0", 50, bytes(32)))
+    assert len(read()) == 6  # not looked at
+    with pytest.raises(HeadsFileError, match="not signed by this key"):
+        read(newest=other.sign(Head(f"{LOG}/a/0", 101, bytes(32))))
+    with pytest.raises(HeadsFileError, match="at 60 differ: the log was told twice"):
+        read(twice=signer.sign(Head(f"{LOG}/a/0", 60, bytes(32))))
+    path.write_text("no head\n\nat all\n\n")
+    with pytest.raises(HeadsFileError, match="damaged"):
+        read_heads(path, signer.public, of_tree_max=4)
+
+
 def test_an_unknown_witness_beside_the_logs_signature_is_no_trouble() -> None:
     signer = Signer(LOG, bytes(32))
     head = Head(f"{LOG}/shop/0", 5, b"a" * 32)
