@@ -166,7 +166,7 @@ class _TreeCheck:
             return
         while not self.findings:
             size = self._state.tree.size
-            rows = self._rows(size, PAGE_ROWS)
+            rows = self._read(size)
             self._page(rows)
             if len(rows) < PAGE_ROWS:
                 break
@@ -175,22 +175,18 @@ class _TreeCheck:
         if not self.findings:
             self._end()
 
-    def _rows(self, start: int, count: int) -> list[tuple[Any, ...]]:
-        """Rows from leaf ``start`` on, with their leaves and what the database says of their numbers."""
+    def _read(self, start: int) -> list[tuple[Any, ...]]:
+        """A page of rows from leaf ``start`` on, with their leaves and what the database says of their numbers."""
         sql = (
             f"SELECT {self._database.stored_columns}, leaf_index, {self._database.number_check} FROM payment_events"  # noqa: S608
             ' WHERE tenant = ? AND "partition" = ? AND leaf_index >= ? ORDER BY leaf_index LIMIT ?'
         )
-        return self._database.query(sql, (*self._tree_id, start or _LEAST, count))
+        return self._database.query(sql, (*self._tree_id, start or _LEAST, PAGE_ROWS))
 
     def _row_before(self, leaf: int) -> str | None:
-        """The name of the last row before ``leaf``."""
-        sql = (
-            f"SELECT {self._database.stored_columns} FROM payment_events"  # noqa: S608
-            ' WHERE tenant = ? AND "partition" = ? AND leaf_index < ? ORDER BY leaf_index DESC LIMIT 1'
-        )
-        rows = self._database.query(sql, (*self._tree_id, leaf))
-        return name_of(rows[0]) if rows else None
+        """The name of the row on the leaf before ``leaf``."""
+        rows = self._read(leaf - 1) if leaf else []
+        return name_of(rows[0]) if rows and rows[0][len(COLUMNS)] == leaf - 1 else None
 
     def _load(self) -> bool:
         found = self._database.query(TREE, self._tree_id)
@@ -354,7 +350,7 @@ class _TreeCheck:
 
     def _compared(self, start: int, kept: list[bytes]) -> Finding | None:
         """The first of the rows from leaf ``start`` on whose hash is not the one that was kept."""
-        rows = self._rows(start, len(kept) + 1)
+        rows = self._read(start)
         hashes, trouble = self._leaves(rows, start)
         at = next((i for i, (one, other) in enumerate(zip(hashes, kept, strict=False)) if one != other), None)
         if at is None:
@@ -433,13 +429,13 @@ class _TreeCheck:
 
 
 def _in_pages(parts: Iterable[list[bytes]]) -> Iterator[list[bytes]]:
-    """The same, at least :data:`PAGE_ROWS` at a time."""
+    """The same, :data:`PAGE_ROWS` at a time."""
     page: list[bytes] = []
     for part in parts:
         page += part
-        if len(page) >= PAGE_ROWS:
-            yield page
-            page = []
+        while len(page) > PAGE_ROWS:
+            yield page[:PAGE_ROWS]
+            del page[:PAGE_ROWS]
     if page:
         yield page
 

@@ -21,6 +21,7 @@ from connectors.proofs.keys import Signer
 from connectors.proofs.leaf_log import LeafLog, kept_leaves
 from connectors.proofs.trees import TILE_WIDTH, Tree
 from connectors.proofs.verifier import COLUMNS, Head
+from connectors.sinks import verifying
 from connectors.sinks.database import Batch, Database, open_database
 from connectors.sinks.rows import Columns, Mapper
 from connectors.sinks.signing import HeadSigner
@@ -432,11 +433,22 @@ def test_leaves_that_were_changed_too_are_not_believed(victim: Victim) -> None:
         assert words in found.what
 
 
-def test_what_was_done_to_the_row_is_said(victim: Victim) -> None:
+@pytest.mark.parametrize(
+    ("leaf", "other", "events", "page_rows"),
+    [
+        (40, 60, ["plugin/1.0", "completed", "forged", "dispatch/1.0", "dispatch/1.0"], 4096),
+        (70, 75, ["screening", "localization", "forged", "plugin/1.0", "completed"], 64),
+    ],
+    ids=["the first page", "another page"],
+)
+def test_what_was_done_to_the_row_is_said(
+    victim: Victim, leaf: int, other: int, events: list[str], page_rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Everything in the database is made anew, and one head was kept, of the whole tree, with the leaves under it."""
+    monkeypatch.setattr(verifying, "PAGE_ROWS", page_rows)
     database, heads, leaves = victim
-    owner, place = Owner(database, random.Random(8)), Place("shop-0", 0, 40)
-    (last,) = [head for head in heads if head.origin.endswith("/shop-0/0") and head.size == owner.size("shop-0", 0)]
+    owner, place, size = Owner(database, random.Random(8)), Place("shop-0", 0, leaf), Owner.size("shop-0", 0)
+    (last,) = [head for head in heads if head.origin.endswith("/shop-0/0") and head.size == size]
 
     def changed() -> None:
         owner.set(place, "reason", "x")
@@ -447,22 +459,23 @@ def test_what_was_done_to_the_row_is_said(victim: Victim) -> None:
 
     def inserted() -> None:
         owner.shift(place, 1)
-        owner.insert_like(place._replace(leaf=41), 40)
+        owner.insert_like(place._replace(leaf=leaf + 1), leaf)
 
     def swapped() -> None:
-        owner.swap(place, place._replace(leaf=60))
+        owner.swap(place, place._replace(leaf=other))
 
     def cut() -> None:
-        for leaf in range(40, owner.size("shop-0", 0)):
-            owner.remove(place._replace(leaf=leaf))
+        for each in range(leaf, size):
+            owner.remove(place._replace(leaf=each))
 
-    for change, words, event in (
-        (changed, "not the one that was signed on this leaf: it was changed", "plugin/1.0"),
-        (removed, "a row was removed before this one", "completed"),
-        (inserted, "a row was inserted here", "forged"),
-        (swapped, "another row was put here: it was signed on leaf 60", "dispatch/1.0"),
-        (cut, "rows are missing at the end: there are 40 of 77 that", "dispatch/1.0"),
-    ):
+    changes = {
+        changed: "not the one that was signed on this leaf: it was changed",
+        removed: "a row was removed before this one",
+        inserted: "a row was inserted here",
+        swapped: f"another row was put here: it was signed on leaf {other}",
+        cut: f"rows are missing at the end: there are {leaf} of 77 that",
+    }
+    for (change, words), event in zip(changes.items(), events, strict=True):
         owner.run("BEGIN")
         try:
             change()
@@ -470,7 +483,7 @@ def test_what_was_done_to_the_row_is_said(victim: Victim) -> None:
             (found,) = verify_database(database, [last], kept_leaves=leaves).findings
         finally:
             owner.run("ROLLBACK")
-        assert (found.tenant, found.shard, found.first, found.last) == ("shop-0", 0, 40, 40), change
+        assert (found.tenant, found.shard, found.first, found.last) == ("shop-0", 0, leaf, leaf), change
         assert words in found.what, change
         assert found.row is not None
         assert f"event {event}, " in found.row, (change, found.row)
