@@ -196,6 +196,8 @@ class Settings:
     audit_leaves_dir: str = ""
     #: Heads are signed at least so often, where trees grew, and after a batch where that is cheap; 0: after each batch.
     audit_heads_every_s: float = 5.0
+    #: `ptr audit archive` keeps so many whole months before this one in the database.
+    audit_keep_months: int = 12
     #: Confluent-compatible schema registry; empty: single-object encoding.
     schema_registry_url: str = ""
     #: Health pages and, with a token, web views. Port 0 takes a free one; -1 switches it off.
@@ -311,6 +313,7 @@ _READ = {
     "session_timeout_s": _between(6, 40),
     "watchdog_s": _between(5, 3600),
     "audit_heads_every_s": _between(0, 3600),
+    "audit_keep_months": lambda text: int(_between(0, 1200)(text)),  # type: ignore[operator]
     "pic_timeout_s": _between(0.01, 300),
     "fraud_model_timeout_s": _between(0.01, 60),
     "trace_share": _between(0, 1),

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from connectors.sinks.archives import archived_leaves, files_of
 from connectors.sinks.database import STATE_COLUMNS, Database
 from connectors.sinks.rows import PaymentState
 from pipeline.stages.fraud_library import LIBRARY
@@ -50,11 +51,13 @@ class Story:
     #: Where it stands; None when no event said anything about it.
     payment: PaymentState | None
     events: list[StoryEvent]
+    #: How many of its events are not here but in which file of the archive.
+    archived: dict[str, int] = field(default_factory=dict)
 
     @property
     def found(self) -> bool:
         """Whether anything is known."""
-        return bool(self.events)
+        return bool(self.events or self.archived)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,7 +119,8 @@ def story(database: Database, tenant: str, payment_id: str) -> Story:
         (tenant, payment_id),
     )
     payment = PaymentState(*found[0]) if found else None
-    return Story(tenant=tenant, payment_id=payment_id, payment=payment, events=events)
+    archived = files_of(database, tenant, archived_leaves(database, tenant, payment_id))
+    return Story(tenant=tenant, payment_id=payment_id, payment=payment, events=events, archived=archived)
 
 
 def iso(at_ms: int) -> str:
@@ -238,6 +242,7 @@ def _checks(database: Database) -> dict[str, str]:
         return (
             f"SELECT p.tenant, p.payment_id FROM payments p WHERE {payments} AND NOT EXISTS"  # noqa: S608
             f" (SELECT 1 FROM payment_events e WHERE {database.tells_of('e', 'p')} AND {events})"
+            f" AND NOT {database.is_archived('p')}"
         )
 
     return {

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from connectors.proofs.appending import leaf_of
 from connectors.proofs.keys import is_signature
@@ -21,6 +21,9 @@ from connectors.sinks.database import Database
 from connectors.sinks.leaves import TILES, TREE
 from connectors.sinks.proving import UnprovenError, prover_of
 from connectors.sinks.rows import tells_state
+
+if TYPE_CHECKING:
+    from connectors.sinks.archive_files import ArchivedRows, DamagedRowsError
 
 #: Rows that are read at a time: the leaves of one whole tile of level 1.
 PAGE_ROWS = TILE_WIDTH * TILE_WIDTH
@@ -72,11 +75,11 @@ class State:
     confirmed: Tree = field(default_factory=Tree)
 
 
-def trees_in(database: Database, heads: Iterable[Head]) -> list[TreeId]:
-    """Every tree that the tree tables or ``heads`` speak of."""
+def trees_in(database: Database, heads: Iterable[Head], archived: ArchivedRows | None = None) -> list[TreeId]:
+    """Every tree that the tree tables, ``heads`` or the archive speak of."""
     stored = database.query("SELECT tenant, shard FROM audit_trees")
     found = {(tenant, shard) for tenant, shard in stored if _is_text(tenant) and isinstance(shard, int)}
-    return sorted(found | {tree_of(head.origin) for head in heads})
+    return sorted(found | {tree_of(head.origin) for head in heads} | set(archived.trees() if archived else ()))
 
 
 def _is_text(value: object) -> bool:
@@ -88,10 +91,12 @@ def verify_database(
     heads: list[Head],
     state: State | None = None,
     *,
+    archived: ArchivedRows | None = None,
     kept_leaves: KeptLeaves | None = None,
     said: Callable[[State], None] = lambda _: None,
 ) -> State:
-    """Check every row against ``heads``, which must be signed, in the order of sizes; ``said`` comes after each page and tree.
+    """Check every row, ``archived`` ones too, against ``heads``, which must be signed, in the order of sizes; ``said`` comes
+    after each page and tree.
 
     ``kept_leaves`` are asked only where a head says that something is wrong. ``state`` goes on from where an earlier check of
     the same database and heads was.
@@ -106,13 +111,13 @@ def verify_database(
     of_tree: dict[TreeId, list[Head]] = {}
     for head in heads:
         of_tree.setdefault(tree_of(head.origin), []).append(head)
-    for tree_id in trees_in(database, heads):
+    for tree_id in trees_in(database, heads, archived):
         key = repr(tree_id)
         if key in state.done:
             continue
         if state.tree_id != key:
             state.tree_id, state.tree, state.confirmed = key, Tree(), Tree()
-        check = _TreeCheck(database, tree_id, of_tree.get(tree_id, []), state, kept_leaves)
+        check = _TreeCheck(database, tree_id, of_tree.get(tree_id, []), state, archived, kept_leaves)
         for _ in check.pages():
             said(state)
         state.findings += check.beside + check.findings
@@ -137,13 +142,26 @@ def _shown(value: object) -> str:
     return text if text.isprintable() else ascii(text)
 
 
+def _leaf_of(row: tuple[Any, ...]) -> int:
+    """The leaf that ``row`` is on; what is no number comes after all."""
+    leaf = row[len(COLUMNS)]
+    return leaf if isinstance(leaf, int) else 1 << 63
+
+
 class _TreeCheck:
     """Checks one tree, up to its first wrong row."""
 
     def __init__(
-        self, database: Database, tree_id: TreeId, heads: list[Head], state: State, kept_leaves: KeptLeaves | None
+        self,
+        database: Database,
+        tree_id: TreeId,
+        heads: list[Head],
+        state: State,
+        archived: ArchivedRows | None,
+        kept_leaves: KeptLeaves | None,
     ) -> None:
         self._database = database
+        self._archived = archived
         self._tree_id = tree_id
         self._state = state
         self._kept_leaves = kept_leaves
@@ -165,27 +183,47 @@ class _TreeCheck:
         if not self._load():
             return
         while not self.findings:
-            size = self._state.tree.size
-            rows = self._read(size)
+            rows, damaged, has_more = self._read(self._state.tree.size)
             self._page(rows)
-            if len(rows) < PAGE_ROWS:
+            if damaged is not None and not self.findings:
+                self._wrong(self._finding(damaged.first, damaged.last, str(damaged), self._row_before(damaged.first)))
+            if not has_more:
                 break
             if not self.findings:
                 yield
         if not self.findings:
             self._end()
 
-    def _read(self, start: int) -> list[tuple[Any, ...]]:
-        """A page of rows from leaf ``start`` on, with their leaves and what the database says of their numbers."""
+    def _read(self, start: int) -> tuple[list[tuple[Any, ...]], DamagedRowsError | None, bool]:
+        """Rows from leaf ``start`` on, in the order of leaves, as far as they can be read, and whether there are more."""
         sql = (
             f"SELECT {self._database.stored_columns}, leaf_index, {self._database.number_check} FROM payment_events"  # noqa: S608
             ' WHERE tenant = ? AND "partition" = ? AND leaf_index >= ? ORDER BY leaf_index LIMIT ?'
         )
-        return self._database.query(sql, (*self._tree_id, start or _LEAST, PAGE_ROWS))
+        rows = self._database.query(sql, (*self._tree_id, start or _LEAST, PAGE_ROWS))
+        has_more = len(rows) == PAGE_ROWS
+        if self._archived is None or self._archived.first_from(self._tree_id, start) is None:
+            return rows, None, has_more
+        end = start + PAGE_ROWS
+        archived, damaged = self._archived.page(self._tree_id, start, end)
+        if damaged is not None:
+            end = damaged.first
+        of_both = [row for row in rows if _leaf_of(row) < end]
+        # Rows that are in a file and not removed yet are here twice.
+        here = {row[: len(COLUMNS) + 1] for row in of_both}
+        of_both += [(*row, None) for row in archived if row not in here]
+        beyond = self._archived.first_from(self._tree_id, end)
+        if not of_both and damaged is None and beyond is not None:
+            # A gap of more than a page: what comes after it tells that rows are missing.
+            of_both = [(*row, None) for row in self._archived.page(self._tree_id, beyond, beyond + PAGE_ROWS)[0][:1]]
+        of_both.sort(key=_leaf_of)
+        if damaged is not None:
+            return of_both, damaged, False
+        return of_both or rows, None, has_more or beyond is not None or any(_leaf_of(row) >= end for row in rows[-1:])
 
     def _row_before(self, leaf: int) -> str | None:
         """The name of the row on the leaf before ``leaf``."""
-        rows = self._read(leaf - 1) if leaf else []
+        rows = self._read(leaf - 1)[0] if leaf else []
         return name_of(rows[0]) if rows and rows[0][len(COLUMNS)] == leaf - 1 else None
 
     def _load(self) -> bool:
@@ -350,7 +388,7 @@ class _TreeCheck:
 
     def _compared(self, start: int, kept: list[bytes]) -> Finding | None:
         """The first of the rows from leaf ``start`` on whose hash is not the one that was kept."""
-        rows = self._read(start)
+        rows, damaged, _ = self._read(start)
         hashes, trouble = self._leaves(rows, start)
         at = next((i for i, (one, other) in enumerate(zip(hashes, kept, strict=False)) if one != other), None)
         if at is None:
@@ -358,6 +396,8 @@ class _TreeCheck:
                 return trouble
             if len(hashes) >= len(kept):
                 return None
+            if damaged is not None:
+                return self._finding(damaged.first, damaged.last, str(damaged), self._row_before(damaged.first))
             at = start + len(hashes)
             return self._finding(at, at, self._cut_off(at), self._row_before(at))
         if hashes[at] in kept[at + 1 :]:

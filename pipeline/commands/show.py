@@ -9,6 +9,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from connectors.sinks.archives import in_words
 from connectors.sinks.story import Story
 from pipeline.commands.shared import shown_amount
 from pipeline.commands.stories import database_option, found_story
@@ -44,14 +45,17 @@ def _data(found: Story) -> dict[str, object]:
         "payment_id": found.payment_id,
         "payment": found.payment._asdict() if found.payment else None,
         "events": [asdict(event) for event in found.events],
+        "archived": found.archived,
     }
 
 
 def _header(found: Story) -> str:
     lines = [f"{found.tenant} {found.payment_id}"]
+    if found.archived:
+        lines.append(f"{in_words(found.archived)} (`ptr audit prove --archive DIR` gives their rows)")
     payment = found.payment
     if payment is None:
-        return lines[0]
+        return "\n".join(lines)
     why = f": {payment.reason}" if payment.reason else ""
     lines[0] += f"  {payment.status if payment.outcome is None else payment.outcome}{why}"
     if payment.outcome is None and (payment.stage, payment.status) == ("reviews", "referred"):

@@ -72,9 +72,6 @@ class Owner:
         else:
             for table in ("payment_events", "audit_tiles", "audit_trees"):
                 self.run(f"ALTER TABLE {table} DISABLE TRIGGER USER")
-            self.run("ALTER TABLE payment_events DROP CONSTRAINT payment_events_pkey")
-            self.run("DROP INDEX payment_events_leaves")
-            self.run('CREATE INDEX leaves ON payment_events (tenant, "partition", leaf_index)')
 
     def tidy(self) -> None:
         """What was rolled back takes room in PostgreSQL, and time."""
