@@ -84,8 +84,8 @@ _COPY_INCOMING = f"COPY incoming_events ({EVENT_COLUMNS}, leaf_index) FROM STDIN
 _COPY_STATES = f"COPY incoming_states ({STATE_COLUMNS}) FROM STDIN (FORMAT binary)".encode()
 #: The key that keeps repeats out, in a table that is not divided into months and keeps archived events' keys.
 _EVENT_KEY = "audit_event_keys_pkey"
-_COPY_KEYS = b"COPY audit_event_keys (tenant, payment_id, event_id, shard, leaf_index) FROM STDIN (FORMAT binary)"
-_KEY_TYPES = ["text", "text", "text", "int4", "int8"]
+_COPY_EVENT_KEYS = b"COPY audit_event_keys (tenant, payment_id, event_id, shard, leaf_index) FROM STDIN (FORMAT binary)"
+_EVENT_KEY_TYPES = ["text", "text", "text", "int4", "int8"]
 #: Of incoming events, whose leaf_index is their place among them here, those that are not there yet: the first of each.
 _NEW_EVENTS = (
     b"SELECT DISTINCT ON (tenant, payment_id, event_id) leaf_index FROM incoming_events i WHERE NOT EXISTS"
@@ -291,7 +291,7 @@ class PostgresDatabase:
     @staticmethod
     def _copy_events(cursor: psycopg.Cursor[Any], events: Sequence[Columns], growth: Growth) -> None:
         keys = ((e[0], e[1], e[2], e[SHARD], leaf) for e, leaf in zip(events, growth.leaf_indexes, strict=True))
-        _copy(cursor, _COPY_KEYS, _KEY_TYPES, keys)
+        _copy(cursor, _COPY_EVENT_KEYS, _EVENT_KEY_TYPES, keys)
         _copy(cursor, _COPY_EVENTS, _EVENT_TYPES, _with_leaves(events, growth.leaf_indexes))
 
     def _make_months(self, events: Sequence[Columns]) -> None:

@@ -48,10 +48,9 @@ from tests.integration.test_sqlite_audit import CODEC, MAPPER, ids, states
 MIGRATIONS = Path(database_module.__file__).parent / "migrations" / "postgresql"
 LOG = "audit.example.com"
 JANUARY, FEBRUARY, MARCH = date(2024, 1, 1), date(2024, 2, 1), date(2024, 3, 1)
-#: Statements that write, and steps with files: a run is killed before one of the first so many. Until a month is recorded, all
-#: is done again, so some must go further.
-STEPS = 150
-KILLS_MAX = 60
+#: Statements that write, and steps with files, that a run takes at least until it records what it wrote; and how often it is
+#: killed in them, and in removing.
+RECORDED_BY, KILLS = 50, 6
 
 
 @pytest.fixture(scope="module")
@@ -561,27 +560,30 @@ def archive_until_killed(url: str, key: Path, heads: Path, to: Path, step: int) 
 
 def test_killed_at_any_moment_no_row_is_lost_and_the_next_run_ends(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each time every row is in the database or in a file that is recorded; in the end all that should go is gone."""
-    public, rng = read_public(Path(f"{log.key}.pub")), random.Random(7)
+    public = read_public(Path(f"{log.key}.pub"))
     monkeypatch.setattr("connectors.sinks.sqlite.REMOVE_ROWS", 4)
-    killed = 0
-    while True:
+    rng = random.Random(7)
+    writing = [*sorted(rng.sample(range(1, RECORDED_BY), KILLS)), *range(RECORDED_BY, 4 * RECORDED_BY, 2)]
+    removing = [*rng.sample(range(1, 15), KILLS), 1 << 30]
+    ends, gone = [-signal.SIGKILL], list[int]()
+    while ends[-1] == -signal.SIGKILL:
+        # Once a month is recorded, what is left is to remove.
+        step = removing.pop(0) if 0 in gone else writing.pop(0)
         process = multiprocessing.get_context("fork").Process(
-            target=archive_until_killed, args=(log.url, log.key, log.heads, log.to, rng.randrange(1, STEPS))
+            target=archive_until_killed, args=(log.url, log.key, log.heads, log.to, step)
         )
         process.start()
         process.join(60)
+        ends.append(process.exitcode)
         with closing(open_database(log.url)) as database:
             log.to.mkdir(exist_ok=True)
             with closing(ArchivedRows(database, log.to)) as archived:
                 state = verify_database(database, read_heads(log.heads, public), archived=archived)
             assert (state.findings, state.rows) == ([], 7 * 26)
             gone = [archive.is_removed for archive in archives_of(database)]
-        if process.exitcode == 0:
-            break
-        assert process.exitcode == -signal.SIGKILL
-        killed += 1
-        assert killed < KILLS_MAX
-    assert killed > 2
+    assert ends[-1] == 0
+    assert len(removing) < KILLS - 1
+    assert len(ends) > 2 * KILLS
     assert gone == [1] * 5
     assert log.events() == 7 * 14
     assert sorted(path.name for path in log.to.rglob("*.*")) == ["2024-01.parquet"] * 5
