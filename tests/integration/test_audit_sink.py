@@ -916,5 +916,13 @@ def test_a_full_disk_is_said_and_loses_nothing(tmp_path: Path, audited_broker: s
     assert process.returncode == 1, err
     assert "Traceback" not in err
     assert "Nothing is lost" in err
+    assert_trees_agree(url)
     run_once(url, audited_broker, topics_of(a_stream("", 1)))
     check_exact(url, a_stream("", 30), 30)
+    assert_trees_agree(url)
+
+
+def assert_trees_agree(url: str) -> None:
+    """The tree tables are those of the rows."""
+    with closing(open_database(url)) as opened:
+        assert verify_database(opened, []).findings == []

@@ -146,6 +146,30 @@ def test_what_cannot_be_used_is_said(tmp_path: Path) -> None:
         kept(tmp_path, SHOP, 0, 1)
 
 
+def test_after_a_full_disk_the_next_writer_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was written by halves is not read, and nothing counts as appended that was not."""
+    log = LeafLog(tmp_path)
+    grow(log, SHOP, 3)
+    write = os.write
+
+    def half(file: int, data: memoryview) -> int:
+        if len(data) < 100:
+            raise OSError(28, "No space left on device")
+        return write(file, data[: len(data) // 2])
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "write", half)
+        with pytest.raises(LeafLogError, match="No space left on device"):
+            grow(log, SHOP, 9)
+    assert log.size(SHOP) == 3
+    log.close()
+    log = LeafLog(tmp_path)
+    assert log.size(SHOP) == 3
+    grow(log, SHOP, 2)
+    log.close()
+    assert kept(tmp_path, SHOP, 0, 9) == [leaf(number) for number in range(5)]
+
+
 def test_leaves_are_kept_beside_the_heads_unless_said_otherwise() -> None:
     assert folder_of("", Path("/kept/heads.txt")) == Path("/kept/heads.txt.leaves")
     assert folder_of("/other", Path("/kept/heads.txt")) == Path("/other")
