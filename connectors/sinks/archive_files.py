@@ -127,12 +127,12 @@ class ArchiveFile:
             file = self._file = pq.ParquetFile(path)
             about = file.schema_arrow.metadata or {}
             self.about = {key.decode(): value.decode() for key, value in about.items()}
-            if self.about.get("format") != FORMAT or file.schema_arrow.names != SCHEMA.names:
+            if self.about.get("format") != FORMAT or not file.schema_arrow.equals(SCHEMA):
                 raise ArchiveFileError(f"{name} is no file of archived audit rows")
             #: How many rows it says it holds.
             self.rows: int = file.metadata.num_rows
             self.groups = [_group(file.metadata.row_group(at), at) for at in range(file.metadata.num_row_groups)]
-        except (OSError, pa.ArrowException, UnicodeDecodeError, AttributeError):
+        except (OSError, pa.ArrowException, UnicodeDecodeError, AttributeError, TypeError):
             raise ArchiveFileError(
                 f"{name} cannot be read: it is cut or damaged at its end, or is no Parquet file. Bring it back from a copy"
             ) from None
@@ -156,7 +156,10 @@ class ArchiveFile:
 
 def _group(group: Any, number: int) -> Group:
     shard, leaf = (group.column(at).statistics for at in (SHARD, LEAF))
-    return Group(number, shard.min, leaf.min, leaf.max)
+    bounds = (shard.min, leaf.min, leaf.max)
+    if not all(type(bound) is int for bound in bounds):
+        raise TypeError("shards and leaves are numbers")
+    return Group(number, *bounds)
 
 
 class ArchivedRows:

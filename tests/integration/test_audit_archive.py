@@ -28,7 +28,7 @@ from connectors.proofs.keys import make_key, read_public, read_signer
 from connectors.sinks import archive_files, archiving
 from connectors.sinks import database as database_module
 from connectors.sinks.archive_files import ArchivedRows
-from connectors.sinks.archives import archives_of
+from connectors.sinks.archives import ArchiveFileError, archives_of
 from connectors.sinks.archiving import Archiving, by_month, plan
 from connectors.sinks.database import EVENT_COLUMNS, STATE_COLUMNS, Batch, DatabaseBusyError, open_database
 from connectors.sinks.months import first_ms, next_month
@@ -348,6 +348,31 @@ def test_files_that_are_missing_cut_or_changed_are_told(log: Log, monkeypatch: p
     refused(log.verified(), f"shard {table.column('partition')[6]}, leaf {leaf} (payment ", f"event {event}")
     _write(path, whole)
     assert log.verified().exit_code == 0
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_any_bit_of_a_file_may_turn_and_no_row_is_silently_another(tmp_path: Path, seed: int) -> None:
+    """It is told, or the rows are what they were: not all that a file says of itself is of rows."""
+    log, rng = Log(f"sqlite:///{tmp_path}/audit.db", tmp_path), random.Random(seed)
+    log.grow(6, first_ms(JANUARY))
+    path = log.to / log.archive("2024-02-01")["files"][0]["file"]
+    whole, heads = path.read_bytes(), read_heads(log.heads, read_public(Path(f"{log.key}.pub")))
+    rows, ends = pq.read_table(path).to_pylist(), set()
+    with closing(open_database(log.url)) as database:
+        for trial in range(20):
+            # Its end, which says where everything is, as often as the rest.
+            at = rng.randrange(len(whole)) if trial % 2 else -rng.randrange(1, 5000)
+            changed = bytearray(whole)
+            changed[at] ^= 1 << rng.randrange(8)
+            path.write_bytes(changed)
+            try:
+                with closing(ArchivedRows(database, log.to)) as archived:
+                    is_told = bool(verify_database(database, heads, archived=archived).findings)
+            except ArchiveFileError:
+                is_told = True
+            assert is_told or pq.read_table(path).to_pylist() == rows
+            ends.add(is_told)
+    assert ends == {True, False}
 
 
 def _write(path: Path, content: bytes) -> Path:
