@@ -192,7 +192,9 @@ class Settings:
     audit_key_file: str = ""
     #: File that signed heads are appended to; empty: none.
     audit_heads_file: str = ""
-    #: Heads are signed so often, where trees grew; 0: after each transaction.
+    #: Folder of the leaves under them; empty: beside the file of heads, ``none``: they are not kept.
+    audit_leaves_dir: str = ""
+    #: Heads are signed at least so often, where trees grew, and after a batch where that is cheap; 0: after each batch.
     audit_heads_every_s: float = 5.0
     #: `ptr audit archive` keeps so many whole months before this one in the database.
     audit_keep_months: int = 12

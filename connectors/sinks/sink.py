@@ -22,6 +22,7 @@ from connectors.privacy.masters import MasterKeyError, MasterKeys
 from connectors.privacy.sealing import Sealer
 from connectors.privacy.vault import Vault, is_in_use
 from connectors.proofs.heads import HeadsFileError
+from connectors.proofs.leaf_log import LeafLogError
 from connectors.sinks.database import (
     Batch,
     Database,
@@ -100,8 +101,9 @@ class AuditSink:
 
     ``once`` ends at what was the end of every topic at the start. ``say`` takes lines for the operator. A database that
     is away is waited for, ``give_up_after_s`` at most; a broker that is away is waited for without limit (with
-    ``once``: ``give_up_after_s``). ``signer`` signs the trees of the rows, when it is due and at the end. With ``masters``
-    what is personal is sealed; without, rows are stored as they come, and a database whose rows are sealed is refused.
+    ``once``: ``give_up_after_s``). ``signer`` signs the trees of the rows after each batch, unless it puts that
+    off, and at the end. With ``masters`` what is personal is sealed; without, rows are stored as they come, and a
+    database whose rows are sealed is refused.
     """
 
     def __init__(
@@ -132,6 +134,8 @@ class AuditSink:
         self._give_up_after_s = give_up_after_s
         self._batch_rows_max = batch_rows_max
         self._signer = signer
+        #: Something may have been written since trees were signed.
+        self._unsigned = True
         self._say = say
         self._on_status = on_status
         #: Told of each batch that is in the database, and of the seconds that writing it took.
@@ -285,6 +289,7 @@ class AuditSink:
                 self._start_over()
             return False
         self._is_back(self._database)
+        self._unsigned = True
         self._stored.update(work.next_offsets)
         self._remember_ended(batch.states)
         status = self.status
@@ -331,12 +336,14 @@ class AuditSink:
 
     def _sign(self, stop: Event, *, now: bool = False) -> None:
         """Sign what has grown; when the database went away, what is written later is signed with it."""
-        if self._signer is None or self._database is None:
+        if self._signer is None or self._database is None or not self._unsigned:
             return
         started = time.monotonic()
         try:
-            self.status.heads += self._signer.sign(self._database, now=now)
-        except HeadsFileError as error:
+            signed = self._signer.sign(self._database, now=now)
+            self._unsigned = signed is None
+            self.status.heads += signed or 0
+        except (HeadsFileError, LeafLogError) as error:
             raise SinkError(f"{error}. Rows are written; heads are signed again at the next start.") from None
         except DatabaseAwayError as error:
             self._wait(error, started, self._give_up_after_s, stop)

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -16,13 +17,14 @@ import msgspec
 
 from connectors.proofs.heads import read_heads
 from connectors.proofs.keys import make_key, public_path
+from connectors.proofs.leaf_log import folder_of, kept_leaves
 from connectors.proofs.verifier import Head, ProofError, PublicKey, parse_note, tree_of, verify_file
 from connectors.sinks.archives import archives_of, must_be_named
 from connectors.sinks.database import Database, open_database
 from connectors.sinks.exporting import Exported
 from connectors.sinks.exporting import export as write_archive
 from connectors.sinks.proving import bundle_of, growth_of, signed_heads
-from connectors.sinks.verifying import Finding, State, kept_in, verify_database
+from connectors.sinks.verifying import Finding, KeptLeaves, State, kept_in, verify_database
 from pipeline.commands.audit_archive import archive
 from pipeline.commands.audit_shared import (
     PROGRESS_S,
@@ -38,6 +40,9 @@ from pipeline.commands.shared import day_ms, json_option, print_json, settings_w
 
 if TYPE_CHECKING:
     from connectors.sinks.archive_files import ArchivedRows
+
+#: Heads of one tree that a whole database is checked against: any selection binds all rows before its last one.
+HEADS_MAX = 500
 
 
 @click.group()
@@ -253,6 +258,12 @@ class _ExportProgress:
     type=click.Path(path_type=Path),
     help="Signed heads that were kept (for a database; default: PTR_AUDIT_HEADS_FILE).",
 )
+@click.option(
+    "--leaves",
+    "leaves_dir",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="The folder of leaves that was kept with them (default: PTR_AUDIT_LEAVES_DIR, or the one beside the heads).",
+)
 @archive_option
 @key_option
 @click.option(
@@ -266,6 +277,7 @@ def verify(
     bundle: Any,
     database: str | None,
     heads_file: Path | None,
+    leaves_dir: Path | None,
     archive_folder: Path | None,
     key_file: Path | None,
     resume_file: Path | None,
@@ -274,13 +286,15 @@ def verify(
     """Check a BUNDLE (or bundles.jsonl of an archive, a bundle a line), or with --database every row of a database.
 
     A database is checked against heads that were kept elsewhere. What was changed, removed, inserted or moved since they were
-    signed is found, and the first wrong row of each tree is named. Ends with 1 when something is wrong. Rows that were moved
-    to files are checked with the others: name the folder with --archive.
+    signed is found, and the first wrong row of each tree is named: with the leaves that were kept beside the heads also where
+    everything in the database was made anew. They are believed as far as they give the signed roots. Rows that were moved
+    to files are checked with the others: name the folder with --archive. Ends with 1 when something is wrong.
 
     \b
     Examples:
       ptr audit verify order-1001.json --key audit.key.pub
       ptr audit verify --database sqlite:///var/audit.db --heads kept/heads.txt --key audit.key.pub
+      ptr audit verify --database sqlite:///var/audit.db --heads kept/heads.txt --leaves kept/leaves --key audit.key.pub
       ptr audit verify --database sqlite:///var/audit.db --heads kept/heads.txt --resume var/check.json
       ptr audit verify --database sqlite:///var/audit.db --heads kept/heads.txt --archive /mnt/archive
     """
@@ -295,11 +309,13 @@ def verify(
         chosen = heads_file or (Path(settings.audit_heads_file) if settings.audit_heads_file else None)
         if chosen is None:
             raise click.UsageError("name the heads that were kept with --heads: a database proves nothing by itself")
-        heads = read_heads(chosen, key)
+        heads = read_heads(chosen, key, of_tree_max=HEADS_MAX)
+        folder = leaves_dir or folder_of(settings.audit_leaves_dir, chosen)
+        leaves = partial(kept_leaves, folder) if folder is not None and folder.is_dir() else None
         with opened_with(settings) as opened, archived_rows(opened, archive_folder) as archived:
             if archived is None:
                 must_be_named(opened)
-            _verify_database(opened, heads, key, archived, resume_file, as_json)
+            _verify_database(opened, heads, leaves, archived, key, resume_file, as_json)
 
 
 def _verify_bundles(file: BinaryIO, key: PublicKey, heads_file: Path | None, as_json: bool) -> None:
@@ -335,8 +351,9 @@ def _verify_bundles(file: BinaryIO, key: PublicKey, heads_file: Path | None, as_
 def _verify_database(
     database: Database,
     heads: list[Head],
-    key: PublicKey,
+    leaves: KeptLeaves | None,
     archived: ArchivedRows | None,
+    key: PublicKey,
     resume_file: Path | None,
     as_json: bool,
 ) -> None:
@@ -344,7 +361,7 @@ def _verify_database(
     both = sorted({*heads, *kept_in(database, key)})
     archives = archives_of(database)
     progress = _Progress(database, both, resume_file)
-    state = verify_database(database, both, progress.state, archived=archived, said=progress)
+    state = verify_database(database, both, progress.state, archived=archived, kept_leaves=leaves, said=progress)
     progress.end()
     if state.findings and archives_of(database) != archives:
         raise click.ClickException("months were archived while this check ran: run it again, with --archive DIR")

@@ -11,6 +11,7 @@ import click
 
 from connectors.proofs.heads import HeadsFileError
 from connectors.proofs.keys import KeyFileError, public_path, read_public
+from connectors.proofs.leaf_log import LeafLogError
 from connectors.proofs.verifier import ProofError, PublicKey
 from connectors.sinks.archives import ArchiveFileError
 from connectors.sinks.database import Database, DatabaseError, open_database
@@ -63,7 +64,7 @@ def errors_in_words() -> Iterator[None]:
         yield
     except (ProofError, UnprovenError) as error:
         raise click.ClickException(f"NOT PROVEN: {error}") from None
-    except (DatabaseError, HeadsFileError, KeyFileError, ArchiveFileError) as error:
+    except (DatabaseError, HeadsFileError, LeafLogError, KeyFileError, ArchiveFileError) as error:
         raise click.ClickException(str(error)) from None
 
 
