@@ -87,6 +87,7 @@ class _Publisher:
             case Queue() | AskAgain():
                 head = decision.head()
                 head["sender_partition"], head["sender_offset"] = record.partition, record.offset
+                head["taken_at_ms"] = work.taken_at_ms
                 pic = decision.row.pic
                 topic = self._queue_of[pic] if isinstance(decision, Queue) else self._retries_of[pic][decision.tier]
                 carried = self._today(decision.carried, decision.row.queued_as)
@@ -94,7 +95,8 @@ class _Publisher:
                 if isinstance(decision, AskAgain) and decision.also:
                     self._steps(decision.also, record, key, work)
             case End() | AnswerAgain() | RefuseConflict():
-                work.emit(self._completed, self._encode_completed(decision.completed), key)
+                completed = msgspec.structs.replace(decision.completed, taken_at_ms=work.taken_at_ms)
+                work.emit(self._completed, self._encode_completed(completed), key)
                 if credited is not None:
                     receiver = payer_key(credited.tenant, credited.creditor_id)
                     work.emit(self._credits, self._encode_credited(credited), receiver)
@@ -116,7 +118,10 @@ class _Publisher:
                 case Ask(queued=queued, tier=tier):
                     topic = self._queue_of[queued.pic] if tier is None else self._retries_of[queued.pic][tier]
                     sent = msgspec.structs.replace(
-                        queued, sender_partition=record.partition, sender_offset=record.offset
+                        queued,
+                        sender_partition=record.partition,
+                        sender_offset=record.offset,
+                        taken_at_ms=work.taken_at_ms,
                     )
                     work.emit(topic, self._encode_queued(sent), key)
                 case Tell(updated=updated):

@@ -50,6 +50,7 @@ def make(context: Context) -> Stage:
             "sender_partition": screened["sender_partition"],
             "sender_offset": screened["sender_offset"],
             "rule_version": version,
+            "taken_at_ms": work.taken_at_ms,
         }
         if answer.failed:
             watch.failed(tenant)

@@ -134,6 +134,7 @@ def make(context: Context) -> Stage:
                 "sender_partition": each.record.partition,
                 "sender_offset": each.record.offset,
                 "rule_version": each.version,
+                "taken_at_ms": work.taken_at_ms,
                 "outcome": _OUTCOMES[type(answer)],
                 "payee_features": each.payee,
                 "score": answer.score,

@@ -56,6 +56,7 @@ def make(context: Context) -> Stage:
             "sender_partition": record.partition,
             "sender_offset": record.offset,
             "rule_version": event["rule_version"],
+            "taken_at_ms": work.taken_at_ms,
             "outcome": "profiled",
             "reason": "",
             "feature_set": FEATURE_SET,

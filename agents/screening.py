@@ -67,6 +67,7 @@ def make(context: Context) -> Stage:
         if screened is not None:
             row.outcome, row.reason = screened["outcome"], screened["reason"]
             work.rows.save(key, row)
+            screened["taken_at_ms"] = work.taken_at_ms
             event = encode_screened(screened)
             work.emit(screened_topic, event, key)
             if screened["outcome"] == Outcome.REFERRED:

@@ -15,6 +15,7 @@ COMMANDS = {
     "worker": ("worker", "worker", "Run stages of the pipeline."),
     "audit-sink": ("audit", "audit_sink", "Write the audit tables."),
     "audit": ("audit_proofs", "audit", "Prove what the audit tables hold, and check it."),
+    "privacy": ("privacy", "privacy", "Erase a person, give out what is stored of one, keep the keys."),
     "submit": ("submit", "submit", "Post PTRs from a file."),
     "show": ("show", "show", "Tell the story of a payment."),
     "trace": ("trace", "trace", "Draw where a payment's time went."),

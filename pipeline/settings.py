@@ -192,8 +192,15 @@ class Settings:
     audit_key_file: str = ""
     #: File that signed heads are appended to; empty: none.
     audit_heads_file: str = ""
-    #: Heads are signed so often, where trees grew; 0: after each transaction.
+    #: Folder of the leaves under them; empty: beside the file of heads, ``none``: they are not kept.
+    audit_leaves_dir: str = ""
+    #: Heads are signed at least so often, where trees grew, and after a batch where that is cheap; 0: after each batch.
     audit_heads_every_s: float = 5.0
+    #: `ptr audit archive` keeps so many whole months before this one in the database.
+    audit_keep_months: int = 12
+    #: The master keys that wrap persons' keys (ptr privacy keygen), a line each, the one in use first; empty: rows are not
+    #: sealed.
+    privacy_master_key: str = ""
     #: Confluent-compatible schema registry; empty: single-object encoding.
     schema_registry_url: str = ""
     #: Health pages and, with a token, web views. Port 0 takes a free one; -1 switches it off.
@@ -216,7 +223,9 @@ class Settings:
     trace_slow_s: float = 1.0
     log_level: str = "warning"
 
-    SECRETS: ClassVar[frozenset[str]] = frozenset({"web_token", "database", "schema_registry_url"})
+    SECRETS: ClassVar[frozenset[str]] = frozenset(
+        {"web_token", "database", "schema_registry_url", "privacy_master_key"}
+    )
 
     @property
     def access(self) -> BrokerAccess:
@@ -309,6 +318,7 @@ _READ = {
     "session_timeout_s": _between(6, 40),
     "watchdog_s": _between(5, 3600),
     "audit_heads_every_s": _between(0, 3600),
+    "audit_keep_months": lambda text: int(_between(0, 1200)(text)),  # type: ignore[operator]
     "pic_timeout_s": _between(0.01, 300),
     "fraud_model_timeout_s": _between(0.01, 60),
     "trace_share": _between(0, 1),

@@ -272,6 +272,10 @@ class Codec:
         stream.seek(start)
         return msgspec.convert(fastavro.schemaless_reader(stream, writer, fmt.schema), fmt.record)
 
+    def registered_schema(self, header: bytes) -> dict[str, Any]:
+        """The schema that a Confluent header names. Raises :class:`UndecodableError`."""
+        return self._registered(header)  # type: ignore[no-any-return]
+
     def _registered(self, header: bytes) -> Any:
         schema = self._by_id.get(header)
         if schema is None:

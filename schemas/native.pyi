@@ -43,3 +43,21 @@ class Transcript:
         of: Mapping[str, Any] | None = None,
     ) -> Transcript: ...
     def read(self, value: bytes, start: int) -> tuple[Any, ...]: ...
+
+class Cutter:
+    """One kind of record, cut as :mod:`schemas.cutting` says; raises what :class:`Body` raises.
+
+    ``owned`` gives the owner's place by path, ``ids`` the place of the id that a path gives. ``body``, the last field, of
+    bytes, holds a record of schema ``of`` with owners ``of_owned``.
+    """
+
+    def __new__(
+        cls,
+        schema: Mapping[str, Any],
+        owned: Mapping[str, int],
+        ids: Mapping[str, int],
+        body: str = "",
+        of: Mapping[str, Any] | None = None,
+        of_owned: Mapping[str, int] | None = None,
+    ) -> Cutter: ...
+    def cut(self, value: bytes, start: int) -> tuple[Any, ...] | None: ...

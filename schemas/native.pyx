@@ -14,7 +14,7 @@ from cpython.object cimport PyObject, PyObject_TypeCheck, PyTypeObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from cpython.sequence cimport PySequence_Fast_GET_ITEM, PySequence_Fast_GET_SIZE
 from libc.stdint cimport INT32_MAX, INT32_MIN, INT64_MIN, int64_t, uint64_t
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memmove
 
 from msgspec.json import Encoder
 
@@ -954,3 +954,221 @@ cdef class Transcript:
         finally:
             if sink.on_heap:
                 PyMem_Free(sink.data)
+
+
+cdef enum:
+    KEPT = -1
+    DESCENDED = -2
+    CARRIED = -3
+    OWNERS = 6
+    IDS = 3
+
+
+cdef class Cuts:
+    """What is done with each field of a record, beside its nodes."""
+
+    #: The owner's place, or KEPT, DESCENDED, CARRIED.
+    cdef int owner[FIELDS_MAX]
+    #: The place of the id that a field gives, or -1.
+    cdef int names[FIELDS_MAX]
+    #: What an empty value is written as.
+    cdef char empty[FIELDS_MAX]
+    #: Of fields that are descended into.
+    cdef list inner
+    cdef RecordNode root
+
+    def __cinit__(self, RecordNode root, dict owned, dict ids, str before, str body):
+        cdef Py_ssize_t i
+        cdef Node node
+        self.root = root
+        self.inner = [None] * len(root.nodes)
+        for i in range(len(root.nodes)):
+            path = before + root.names[i]
+            node = <Node> root.nodes[i]
+            self.names[i] = ids.get(path, -1) if isinstance(node, StringNode) else -1
+            self.empty[i] = <char> (2 * (<NullableNode> node).null_at) if isinstance(node, NullableNode) else 0
+            if body and root.names[i] == body:
+                self.owner[i] = CARRIED
+            elif path in owned:
+                if not isinstance(node, (StringNode, BytesNode, MapNode, ArrayNode, NullableNode)):
+                    raise UnsupportedSchemaError(f"{path} cannot be empty")
+                self.owner[i] = owned[path]
+            elif any(each.startswith(path + ".") for each in owned):
+                self.owner[i] = DESCENDED
+                if isinstance(node, NullableNode):
+                    node = (<NullableNode> node).other
+                if not isinstance(node, RecordNode):
+                    raise UnsupportedSchemaError(f"personal data in a list: {path}")
+                self.inner[i] = Cuts(<RecordNode> node, owned, ids, path + ".", "")
+            else:
+                self.owner[i] = KEPT
+
+
+cdef struct Shears:
+    Sink rest
+    Sink pieces[OWNERS]
+
+
+cdef inline int put_number(Sink *sink, uint64_t number) except -1:
+    cdef char *at
+    if sink.room - sink.size < 10:
+        grow(sink, 10)
+    at = sink.data + sink.size
+    while number >= 0x80:
+        at[0] = <char> (number | 0x80)
+        at += 1
+        number >>= 7
+    at[0] = <char> number
+    sink.size = at + 1 - sink.data
+    return 0
+
+
+cdef inline int put_piece(Sink *sink, Py_ssize_t offset, bint inside, bint taken, const char *data, Py_ssize_t size) except -1:
+    put_number(sink, 4 * <uint64_t> offset + 2 * inside + taken)
+    put_number(sink, size)
+    return put_raw(sink, data, size)
+
+
+cdef int cut_record(Cuts cuts, Source *source, Shears *shears, list ids, Py_ssize_t base, bint inside) except -1:
+    """``base`` is where offsets are counted from."""
+    cdef Py_ssize_t i, size
+    cdef const unsigned char *began
+    #: From here on nothing is copied yet.
+    cdef const unsigned char *kept = source.at
+    cdef Node node
+    cdef int64_t branch
+    for i in range(len(cuts.root.nodes)):
+        node = <Node> cuts.root.nodes[i]
+        began = source.at
+        if cuts.owner[i] == KEPT:
+            node.skip(source)
+            continue
+        if began > kept:
+            put_raw(&shears.rest, <const char *> kept, began - kept)
+        kept = began
+        if cuts.owner[i] == DESCENDED:
+            if isinstance(node, NullableNode):
+                branch = get_long(source)
+                put_raw(&shears.rest, <const char *> began, source.at - began)
+                kept = source.at
+                if branch == (<NullableNode> node).null_at:
+                    continue
+                if branch != 1 - (<NullableNode> node).null_at:
+                    raise MalformedError("no such member of the union")
+            cut_record(<Cuts> cuts.inner[i], source, shears, ids, base, inside)
+            kept = source.at
+        elif cuts.owner[i] >= 0:
+            if cuts.names[i] >= 0 and not ids[cuts.names[i]]:
+                ids[cuts.names[i]] = node.read(source)
+            else:
+                node.skip(source)
+            size = source.at - began
+            if size != 1 or <char> began[0] != cuts.empty[i]:
+                put_piece(&shears.pieces[cuts.owner[i]], shears.rest.size - base, inside, True, <const char *> began, size)
+            take(&shears.rest, 1)[0] = cuts.empty[i]
+            kept = source.at
+    if source.at > kept:
+        put_raw(&shears.rest, <const char *> kept, source.at - kept)
+    return 0
+
+
+cdef class Cutter:
+    """One kind of record, cut. See the stub for what is promised."""
+
+    cdef Cuts cuts
+    #: Of the PTR that it carries in its last field.
+    cdef Cuts carried
+
+    def __cinit__(self, dict schema not None, dict owned not None, dict ids not None, str body not None="", dict of=None, dict of_owned=None):
+        self.cuts = Cuts(compiled(schema, {}), owned, ids, "", body)
+        self.carried = None
+        if body:
+            if self.cuts.root.names[len(self.cuts.root.nodes) - 1] != body:
+                raise ValueError(f"{body} must be the last field")
+            self.carried = Cuts(compiled(of, {}), of_owned, ids, "", "")
+
+    def cut(self, bytes value not None, Py_ssize_t start):
+        cdef char room[STACK_BYTES]
+        cdef char rooms[OWNERS * 256]
+        cdef Shears shears
+        cdef Source source = open_at(value, start)
+        cdef Py_ssize_t carried_at = 0
+        cdef Py_ssize_t i
+        cdef list ids = ["", "", ""]
+        cdef bint found = False
+        shears.rest.data, shears.rest.size, shears.rest.room, shears.rest.on_heap = room, 0, STACK_BYTES, False
+        for i in range(OWNERS):
+            shears.pieces[i].data, shears.pieces[i].size = rooms + 256 * i, 0
+            shears.pieces[i].room, shears.pieces[i].on_heap = 256, False
+        try:
+            put_raw(&shears.rest, PyBytes_AS_STRING(value), start)
+            cut_record(self.cuts, &source, &shears, ids, 0, False)
+            if self.carried is not None:
+                carried_at = self.cut_carried(&source, &shears, ids)
+            if source.at < source.end:
+                put_piece(&shears.pieces[OWNERS - 1], shears.rest.size, False, False, <const char *> source.at, source.end - source.at)
+            for i in range(OWNERS):
+                found = found or shears.pieces[i].size > 0
+            if not found:
+                return None
+            return (
+                PyBytes_FromStringAndSize(shears.rest.data, shears.rest.size), carried_at, ids[0], ids[1], ids[2],
+                PyBytes_FromStringAndSize(shears.pieces[0].data, shears.pieces[0].size),
+                PyBytes_FromStringAndSize(shears.pieces[1].data, shears.pieces[1].size),
+                PyBytes_FromStringAndSize(shears.pieces[2].data, shears.pieces[2].size),
+                PyBytes_FromStringAndSize(shears.pieces[3].data, shears.pieces[3].size),
+                PyBytes_FromStringAndSize(shears.pieces[4].data, shears.pieces[4].size),
+                PyBytes_FromStringAndSize(shears.pieces[5].data, shears.pieces[5].size),
+            )
+        finally:
+            if shears.rest.on_heap:
+                PyMem_Free(shears.rest.data)
+            for i in range(OWNERS):
+                if shears.pieces[i].on_heap:
+                    PyMem_Free(shears.pieces[i].data)
+
+    cdef Py_ssize_t cut_carried(self, Source *source, Shears *shears, list ids) except -1:
+        """The PTR in its bytes; one that is damaged is cut as a whole. Gives where its length stands, 0 for one without pieces."""
+        cdef const unsigned char *began = source.at
+        cdef Py_ssize_t length, prefix, i
+        cdef Py_ssize_t at = shears.rest.size
+        cdef Py_ssize_t before[OWNERS]
+        cdef Source inside
+        cdef list inner_ids = list(ids)
+        cdef Sink number
+        cdef char digits[16]
+        cdef bint found = False
+        inside.at = <const unsigned char *> get_bytes(source, &length)
+        inside.end = inside.at + length
+        prefix = inside.at - began
+        for i in range(OWNERS):
+            before[i] = shears.pieces[i].size
+        number.data, number.size, number.room, number.on_heap = digits, 0, 16, False
+        put_number(&number, 2 * <uint64_t> length)
+        try:
+            if number.size != prefix:
+                raise MalformedError("a length that is written longer than it need be")
+            # What is left is at most as long, and so is its length: room for the longest, moved when it is known.
+            take(&shears.rest, prefix)
+            cut_record(self.carried, &inside, shears, inner_ids, at + prefix, True)
+            if inside.at != inside.end:
+                raise MalformedError("more than the PTR")
+        except Exception:
+            shears.rest.size = at
+            for i in range(OWNERS):
+                shears.pieces[i].size = before[i]
+            if length:
+                put_piece(&shears.pieces[OWNERS - 1], at, False, True, <const char *> began, source.at - began)
+            take(&shears.rest, 1)[0] = 0
+            return 0
+        for i in range(IDS):
+            ids[i] = inner_ids[i]
+        length = shears.rest.size - at - prefix
+        number.size = 0
+        put_number(&number, 2 * <uint64_t> length)
+        memmove(shears.rest.data + at + number.size, shears.rest.data + at + prefix, length)
+        memcpy(shears.rest.data + at, digits, number.size)
+        shears.rest.size = at + number.size + length
+        for i in range(OWNERS):
+            found = found or shears.pieces[i].size > before[i]
+        return at if found else 0

@@ -46,6 +46,11 @@ def personal_fields(schema: dict[str, Any]) -> dict[str, Personal]:
     return found
 
 
+def text_paths(schema: dict[str, Any]) -> Iterator[str]:
+    """Paths of all text fields, those that do not say whether they are personal too, as in earlier schemas."""
+    return (path for path, _ in _texts(schema, "", {}))
+
+
 def _texts(record: dict[str, Any], before: str, named: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     """Text fields by their paths; ``named`` are the records that were met, which later fields may call by name."""
     named[record["name"]] = record
@@ -76,3 +81,49 @@ def _records(avro: Any, named: dict[str, Any]) -> Iterator[dict[str, Any]]:
             yield from _records(avro.get("items", avro.get("values")), named)
     elif (record := named.get(avro.rsplit(".", 1)[-1])) is not None:
         yield record
+
+
+class Owner(StrEnum):
+    """Whose a field is: with whose key it is sealed in the audit tables (docs/decisions/0044-erasable-rows.md)."""
+
+    DEBTOR = "debtor"
+    CREDITOR = "creditor"
+    #: The one party that a record is about.
+    PARTY = "party"
+    #: Debtor or creditor, as the record's ``evidence.party`` says.
+    EVIDENCE = "evidence"
+    #: Of a payment, by a record that does not name its parties.
+    PAYMENT = "payment"
+    #: All whom a record names: what cannot be taken apart.
+    ALL = "all"
+
+
+#: Kept: who decided is what an audit trail is for.
+_KEPT = frozenset({Personal.NO, Personal.STAFF, Personal.CARRIES})
+#: Their marked texts are codes that reports count by, or words about the operator's own PICs.
+_CODES = frozenset({("ChargebackReceived", "reason"), ("PicControlled", "why")})
+_OF_PARTY = {"creditor": Owner.CREDITOR, "party": Owner.PARTY, "evidence": Owner.EVIDENCE}
+
+
+def owners(schema: dict[str, Any]) -> dict[str, Owner]:
+    """Whose each sealed field of ``schema`` is, by its path. Raises as :func:`personal_fields`, which see."""
+    name = schema["name"].rpartition(".")[2]
+    marked = personal_fields(schema)
+    if name == "DeadLetter":  # Another's bytes, as they came.
+        return {"key": Owner.ALL, "value": Owner.ALL}
+    subjects = {path for path, word in marked.items() if word is Personal.SUBJECT}
+    return {
+        path: _owner(path, subjects)
+        for path, word in marked.items()
+        if word not in _KEPT and (name, path) not in _CODES
+    }
+
+
+def _owner(path: str, subjects: set[str]) -> Owner:
+    named = _OF_PARTY.get(path.split(".")[0].partition("_")[0])
+    if named is not None:
+        return named
+    # Instrument, place, order and words of a record with a payer are the payer's; of one about a party, that party's.
+    if "debtor_id" in subjects or "debtor.id" in subjects:
+        return Owner.DEBTOR
+    return Owner.PARTY if "party_id" in subjects else Owner.PAYMENT

@@ -82,6 +82,7 @@ class PaymentScreened(Record, frozen=True, kw_only=True):
     sender_partition: int
     sender_offset: int
     rule_version: int
+    taken_at_ms: int = 0
     outcome: str
     reason: str = ""
     list_version: str = ""
@@ -159,6 +160,7 @@ class PaymentLocalized(Record, frozen=True, kw_only=True):
     sender_partition: int
     sender_offset: int
     rule_version: int
+    taken_at_ms: int = 0
     outcome: str
     reason: str = ""
     checks: PayerChecks | None = None
@@ -193,6 +195,7 @@ class PaymentProfiled(Record, frozen=True, kw_only=True):
     sender_partition: int
     sender_offset: int
     rule_version: int
+    taken_at_ms: int = 0
     outcome: str
     reason: str = ""
     feature_set: int = 1
@@ -246,6 +249,7 @@ class PaymentScored(Record, frozen=True, kw_only=True):
     sender_partition: int
     sender_offset: int
     rule_version: int
+    taken_at_ms: int = 0
     outcome: str
     reason: str = ""
     payee_features: list[int]
@@ -294,6 +298,7 @@ class PaymentQueued(Record, frozen=True, kw_only=True):
     attempt: int
     ask: int
     not_before_ms: int
+    taken_at_ms: int = 0
     challenge: bool = False
     operation_id: str = ""
     original_reference: str = ""
@@ -378,6 +383,7 @@ class PaymentCompleted(Record, frozen=True, kw_only=True):
     stage: str
     detail: str = ""
     rule_version: int
+    taken_at_ms: int = 0
     requested_at_ms: int
     received_at_ms: int
     amount_minor: int

@@ -14,7 +14,8 @@ def granted_from(
 ) -> ExceptionGranted:
     """The exception of this payment's match; ``screened`` is the JSON of its first ``PaymentScreened``.
 
-    Raises :class:`ExceptionError` when screening found nobody, or found somebody before exceptions existed.
+    Raises :class:`ExceptionError` when screening found nobody, found somebody before exceptions existed, or the party is sealed
+    or erased.
     """
     evidence = (screened or {}).get("evidence")
     if screened is None or not evidence:
@@ -22,6 +23,11 @@ def granted_from(
     if not evidence.get("entry_hash"):
         raise ExceptionError("this payment was screened by an earlier version: wait for one that is screened now")
     party_id = screened["request"][evidence["party"]]["id"]
+    if not party_id:
+        raise ExceptionError(
+            "what was said of this party is sealed (PTR_PRIVACY_MASTER_KEY_FILE opens it), or was erased: nothing tells whom"
+            " to except"
+        )
     return ExceptionGranted(
         tenant=tenant,
         list=evidence["list"],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -64,14 +64,18 @@ def _end_of_notes(tail: bytes) -> int:
     return 0
 
 
-def read_heads(path: Path, key: PublicKey) -> list[Head]:
+def read_heads(path: Path, key: PublicKey, *, of_tree_max: int | None = None) -> list[Head]:
     """The heads in the file ``path``, each signed by ``key``, in the order of their sizes; of equal ones the first.
 
-    Raises :class:`HeadsFileError` for a file that is cut or no file of heads, and for one signed by another key, or with two
-    roots for one size of a tree.
+    With ``of_tree_max`` no more of one tree: the newest, and others from the first on at equal distances; of what is left out
+    nothing is checked but that no head contradicts another, for a signature takes as long as a few rows. Raises
+    :class:`HeadsFileError` for a file that is cut or no file of heads, and for one signed by another key, or with two roots for
+    one size of a tree.
     """
     try:
-        notes = dict.fromkeys(split_notes(path.read_text()))
+        notes: Iterable[str] = dict.fromkeys(split_notes(path.read_text()))
+        if of_tree_max is not None:
+            notes = _spread(notes, of_tree_max)
         heads = {key.open(note, is_signature) for note in notes}
     except (OSError, UnicodeDecodeError) as error:
         raise HeadsFileError(f"cannot read {path}: {getattr(error, 'strerror', None) or 'it is no text'}") from None
@@ -84,3 +88,21 @@ def read_heads(path: Path, key: PublicKey) -> list[Head]:
         if one[:2] == other[:2]:
             raise HeadsFileError(f"{path}: two heads of {one.origin} at {one.size} differ: the log was told twice")
     return ordered
+
+
+def _spread(notes: Iterable[str], of_tree_max: int) -> Iterator[str]:
+    """Of each tree so many notes, the first and the last among them; and all that contradict each other."""
+    of_trees: dict[str, list[tuple[int, str, str]]] = {}
+    for note in notes:
+        origin, size, root = [*note.split("\n", 3), "", ""][:3]
+        of_trees.setdefault(origin, []).append((int(size) if size.isdecimal() else -1, root, note))
+    for found in of_trees.values():
+        found.sort()
+        last = len(found) - 1
+        chosen = set(range(last + 1))
+        if last >= of_tree_max:
+            chosen = {place * last // (of_tree_max - 1) for place in range(of_tree_max)}
+        for at, (one, other) in enumerate(pairwise(found)):
+            if one[0] == other[0] and one[1] != other[1]:
+                chosen |= {at, at + 1}
+        yield from (found[at][2] for at in sorted(chosen))

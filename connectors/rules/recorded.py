@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from connectors.privacy.reading import READ_COLUMNS, RowReader
 from connectors.sinks.database import Database
 from pipeline.stages.localization import Accepted, Rejected
 from pipeline.stages.rules.difference import decided_fields
@@ -25,7 +26,7 @@ ORDER BY "partition", "offset" LIMIT 1"""
 def _decisions(database: Database, where: str) -> str:
     """A SELECT of localization's decisions ``l``, each with what screening saw and what the payer's profile said."""
     return (
-        "SELECT CAST(l.payload AS TEXT), l.avro, CAST(s.payload AS TEXT), CAST(p.payload AS TEXT) FROM payment_events l"  # noqa: S608
+        f"SELECT CAST(p.payload AS TEXT), {READ_COLUMNS.format('l')}, {READ_COLUMNS.format('s')} FROM payment_events l"  # noqa: S608
         f" JOIN payment_events s ON {database.same_payment('s', 'l')} AND s.event_id = 'screening'"
         f" LEFT JOIN payment_events p ON {database.same_payment('p', 'l')} AND p.event_id = 'payer'"
         f" WHERE l.event_id = 'localization' AND {where}"
@@ -47,21 +48,29 @@ class RecordedDecision(msgspec.Struct, frozen=True, kw_only=True):
     profiled: dict[str, Any] | None
     #: The event of localization as it came; None when it was withheld.
     avro: bytes | None
+    #: Whose data is erased or sealed: empty in the request.
+    hidden: list[str] = []
 
 
-def recorded_decision(database: Database, tenant: str, payment_id: str) -> RecordedDecision:
-    """What was decided of a payment. Raises :class:`NotRecordedError`."""
+def recorded_decision(
+    database: Database, tenant: str, payment_id: str, reader: RowReader | None = None
+) -> RecordedDecision:
+    """What was decided of a payment; ``reader`` opens what is sealed. Raises :class:`NotRecordedError`."""
     rows = database.query(_decisions(database, database.events_of("l")), (tenant, payment_id))
     if not rows:
         raise NotRecordedError(f"localization has decided no payment {payment_id} of {tenant} that is recorded")
-    return _decision(rows[0])
+    return _decision(rows[0], reader or RowReader(database))
 
 
-def recorded_decisions(database: Database, tenant: str, since_ms: int = 0) -> Iterator[RecordedDecision]:
-    """All decisions of a tenant from ``since_ms`` on (the time at which they were recorded), in their order."""
+def recorded_decisions(
+    database: Database, tenant: str, since_ms: int = 0, reader: RowReader | None = None
+) -> Iterator[RecordedDecision]:
+    """All decisions of a tenant from ``since_ms`` on (the time at which they were recorded), in their order; ``reader`` opens
+    what is sealed."""
+    reader = reader or RowReader(database)
     sql = _decisions(database, "l.tenant = ? AND l.recorded_at_ms >= ?") + _IN_ORDER
     for row in database.stream(sql, (tenant, since_ms)):
-        yield _decision(row)
+        yield _decision(row, reader)
 
 
 def recorded_rules(database: Database, tenant: str, version: int) -> TenantRules:
@@ -88,14 +97,17 @@ def repeats(
     return codec.encode(repeated) == recorded.avro if same_header else repeated == event
 
 
-def _decision(row: tuple[Any, ...]) -> RecordedDecision:
-    localized_text, avro, screened_text, profiled_text = row
-    localized, screened = json.loads(localized_text), json.loads(screened_text)
+def _decision(row: tuple[Any, ...], reader: RowReader) -> RecordedDecision:
+    localized_event, screened_event = reader.read(row[1:7]), reader.read(row[7:])
+    localized, screened = localized_event.data, screened_event.data
+    assert localized is not None
+    assert screened is not None
     return RecordedDecision(
         request=msgspec.convert(screened["request"], PaymentRequested),
         received_at_ms=localized["received_at_ms"],
         version=localized["rule_version"],
         localized=localized,
-        profiled=json.loads(profiled_text) if profiled_text else None,
-        avro=None if avro is None else bytes(avro),
+        profiled=json.loads(row[0]) if row[0] else None,
+        avro=localized_event.value,
+        hidden=sorted({*screened_event.erased, *screened_event.sealed}),
     )

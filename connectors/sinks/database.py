@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, Final, Literal, NamedTuple, Protocol
 from urllib.parse import unquote, urlsplit
 
 from connectors.sinks.rows import Columns, EventRow, PaymentState
 
 EVENT_COLUMNS = ", ".join(f'"{name}"' for name in EventRow._fields)
 STATE_COLUMNS = ", ".join(f'"{name}"' for name in PaymentState._fields)
+#: Of a key that is not erased.
+KEY_COLUMNS = "key_id, tenant, kind, subject, wrapped, master, created_at_ms"
 #: Parameters are written ``?``, as in :meth:`Database.query`.
 _READ_OFFSETS = 'SELECT topic, "partition", next_offset FROM sink_offsets'
 _FIRST_OFFSET = 'INSERT INTO sink_offsets (next_offset, topic, "partition") VALUES (?, ?, ?) ON CONFLICT DO NOTHING'
@@ -23,6 +25,12 @@ STREAM_ROWS = 500
 MIGRATION_LOCK_S = 10.0
 
 Partition = tuple[str, int]
+#: What only one process at a time does with a database: to whom it says so when another does.
+Purpose = Literal["sink", "archive"]
+BUSY: Final[dict[Purpose, str]] = {
+    "sink": "another sink writes to this database",
+    "archive": "another `ptr audit archive` is at work on this database",
+}
 
 
 class DatabaseError(Exception):
@@ -48,6 +56,29 @@ class Batch:
     offsets: dict[Partition, tuple[int | None, int]] = field(default_factory=dict)
 
 
+class ArchivedLeaves(NamedTuple):
+    """Leaves of a tree that are in one file, without gaps; both ends are in it."""
+
+    tenant: str
+    shard: int
+    first: int
+    last: int
+
+
+class Archive(NamedTuple):
+    """A row of ``audit_archives``: a file that rows were moved to."""
+
+    #: Under the folder of archives.
+    file: str
+    sha256: str
+    tenant: str
+    #: YYYY-MM.
+    month: str
+    events: int
+    #: Whether its rows are out of ``payment_events``.
+    is_removed: int = 0
+
+
 class StoredHead(NamedTuple):
     """A row of ``audit_heads``: the signed head of a tree at a size."""
 
@@ -70,8 +101,12 @@ class Database(Protocol):
     #: there are no numbers.
     number_check: ClassVar[str]
 
-    def lock(self) -> None:
-        """Become the only sink of this database, until closed. Raises :class:`DatabaseBusyError`."""
+    #: SELECT of shard and leaf of a payment's events whose rows were moved out of here. With two parameters, tenant and
+    #: payment id.
+    archived_of: ClassVar[str]
+
+    def lock(self, purpose: Purpose = "sink") -> None:
+        """Become the only one that does this with this database, until closed. Raises :class:`DatabaseBusyError`."""
 
     def migrate(self) -> None:
         """Bring the tables up to date; only under the lock."""
@@ -93,6 +128,9 @@ class Database(Protocol):
         it cannot be written; then nothing was.
         """
 
+    #: In a SELECT: whether ``avro`` holds the bytes that are a parameter. By reading every row.
+    holds_bytes: ClassVar[str]
+
     # Conditions in SQL that find by an index, which differs; they take names of tables in the query.
 
     @staticmethod
@@ -111,9 +149,33 @@ class Database(Protocol):
     def is_about(event: str, payment: str) -> str:
         """``event``, of ``payment_events``, is under the ids of ``payment``, of ``payments``, whatever it tells."""
 
+    @staticmethod
+    def is_archived(payment: str) -> str:
+        """Some event of ``payment``, of ``payments``, is archived."""
+
+    def remove_archived(self, archives: Sequence[Archive], said: Callable[[int], None]) -> None:
+        """Remove the rows of ``archives``, all of one month, that :meth:`write_archives` told, for good: only for the
+        tables' owner. ``said`` takes how many are gone. Raises as :meth:`write` does; once more then does the rest.
+        """
+
+    def write_archives(self, archives: Sequence[Archive], leaves: Mapping[str, Sequence[ArchivedLeaves]]) -> None:
+        """Keep what files hold, ``leaves`` by file; when this returns, it outlasts a loss of power."""
+
     def write_heads(self, heads: Sequence[StoredHead]) -> None:
         """Keep signed heads in place of the trees' earlier ones. When this returns, they and all that was written before
         them outlast a loss of power: only then may a head leave this host. Raises as :meth:`write` does.
+        """
+
+    def add_keys(self, rows: Sequence[tuple[object, ...]]) -> int:
+        """Add ``rows`` of :data:`KEY_COLUMNS` to ``privacy_keys`` in one transaction, but for those whose id or subject is
+        there; gives how many were added. Events that are written later are not kept by a loss of power without them.
+        Raises as :meth:`write` does.
+        """
+
+    def change_keys(self, sql: str, rows: Sequence[tuple[object, ...]]) -> int:
+        """Run ``sql``, an UPDATE of ``privacy_keys``, with each of ``rows`` in one transaction that outlasts a loss of power
+        when this returns; gives how many changed. Of what was removed nothing stays in the database's own files, as far
+        as its kind can see to that. Raises as :meth:`write` does.
         """
 
     def query(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
@@ -201,6 +263,25 @@ def store_offsets(batch: Batch, change: Callable[[str, tuple[object, ...]], int]
                 " as this sink left it: another sink writes to this database. Stop the other one; this one wrote"
                 " nothing of this batch."
             )
+
+
+ARCHIVE: Final = (
+    "INSERT INTO audit_archives (file, sha256, tenant, month, events, is_removed) VALUES (?, ?, ?, ?, ?, ?)"
+)
+ARCHIVED_LEAVES: Final = (
+    "INSERT INTO audit_archived_leaves (tenant, shard, first_leaf, last_leaf, file) VALUES (?, ?, ?, ?, ?)"
+)
+LEAVES_OF_ARCHIVE: Final = (
+    "SELECT tenant, shard, first_leaf, last_leaf FROM audit_archived_leaves WHERE file = ?"
+    " ORDER BY tenant, shard, first_leaf"
+)
+REMOVED: Final = "UPDATE audit_archives SET is_removed = 1 WHERE file = ?"
+
+
+def parts_of(leaves: ArchivedLeaves, leaves_max: int) -> Iterator[ArchivedLeaves]:
+    """``leaves`` in parts of at most ``leaves_max``."""
+    for first in range(leaves.first, leaves.last + 1, leaves_max):
+        yield leaves._replace(first=first, last=min(first + leaves_max - 1, leaves.last))
 
 
 def missing_tables(shown: str) -> DatabaseError:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from html import escape
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -20,6 +20,9 @@ from connectors.proofs.verifier import COLUMNS, PublicKey
 from connectors.sinks.database import Database
 from connectors.sinks.proving import UnknownPaymentError, bundle_of
 from pipeline.reports.page import document, table
+
+if TYPE_CHECKING:
+    from connectors.sinks.archive_files import ArchivedRows
 
 #: Payments that are asked for at once.
 PAGE_PAYMENTS: Final = 500
@@ -69,6 +72,7 @@ def export(
     until_ms: int,
     key: PublicKey,
     file: Path,
+    archived: ArchivedRows | None = None,
     said: Callable[[Exported], None] = lambda exported: None,
 ) -> Exported:
     """Write the archive of the payments of ``tenant`` that were requested in [from_ms, until_ms) to ``file``.
@@ -76,14 +80,15 @@ def export(
     What is said of the tenant itself (its rules) is in it whole, whenever that was. Every bundle is checked with ``key``
     before it is written. Memory does not grow with the payments.
 
-    Raises :class:`~connectors.sinks.proving.UnprovenError`, :class:`~connectors.proofs.verifier.ProofError` and OSError.
+    Raises :class:`~connectors.sinks.proving.UnprovenError`, :class:`~connectors.proofs.verifier.ProofError`,
+    :class:`~connectors.sinks.archives.ArchiveFileError` and OSError.
     """
     exported, scored_by = Exported(), set[tuple[int, str, str]]()
     notes: dict[str, str] = {}
     rules: list[bytes] = []
     with zipfile.ZipFile(file, "x", zipfile.ZIP_DEFLATED, compresslevel=6) as archive:
         with archive.open(BUNDLES, "w", force_zip64=True) as bundles:
-            for bundle in _bundles(database, tenant, from_ms, until_ms):
+            for bundle in _bundles(database, tenant, from_ms, until_ms, archived):
                 content = msgspec.json.encode(bundle)
                 verified = verifier.verify_bundle(content, key)
                 bundles.write(content + b"\n")
@@ -110,13 +115,15 @@ def export(
     return exported
 
 
-def _bundles(database: Database, tenant: str, from_ms: int, until_ms: int) -> Iterator[dict[str, Any]]:
+def _bundles(
+    database: Database, tenant: str, from_ms: int, until_ms: int, archived: ArchivedRows | None
+) -> Iterator[dict[str, Any]]:
     with suppress(UnknownPaymentError):
-        yield bundle_of(database, tenant, "")  # What is of no payment.
+        yield bundle_of(database, tenant, "", archived)  # What is of no payment.
     after = ""
     while page := database.query(_PAYMENTS, (tenant, after, from_ms, until_ms, PAGE_PAYMENTS)):
         for (payment_id,) in page:
-            yield bundle_of(database, tenant, payment_id)
+            yield bundle_of(database, tenant, payment_id, archived)
         after = page[-1][0]
 
 
@@ -155,6 +162,7 @@ def _guide(tenant: str, from_ms: int, until_ms: int, exported: Exported, key: Pu
         steps,
         by_hand,
         f"<h2>The log</h2><p>The public key is <code>{escape(str(key))}</code>. Its trees here:</p><ul>{heads}</ul>",
-        "<p>Rows may hold personal data: keep this archive as you keep those.</p>",
+        "<p>Personal data is sealed in rows whose avro begins with E5 01 (docs/decisions/0044-erasable-rows.md); others may "
+        "hold it in the open: keep this archive as you keep those.</p>",
     ]
     return document("How to check this archive", f"{asked}: {exported.rows:,} rows.", parts)

@@ -1,9 +1,11 @@
 """Where a payment's time went: steps with a beginning and an end, made of the events in the audit tables. Pure.
 
-An event's time is when it was written, and each event follows from the one before it in its payment's story. So a stage's step
-begins where the one before it ends: it holds the wait in the topic and the work, which events do not tell apart (the work is
-microseconds, of a batch of many). What a PIC took and when it was called is in its answer, and what waits on purpose says until
-when; so waiting in a PIC's queue, calling it, and waiting to ask again are steps of their own.
+An event's time is when it was written, and each event follows from the one before it in its payment's story. An event says
+when its stage took the batch that it came of: until then the payment waited, in its topic, and before that for the stage
+before to hand its own batch to the broker; from then on the stage worked, on it and on the others of the batch. What says
+nothing of this (events of earlier versions, reviews, the end of an operation) is one step, wait and work together. What a PIC
+took and when it was called is in its answer, and what waits on purpose says until when; so waiting in a PIC's queue, calling
+it, and waiting to ask again are steps of their own.
 """
 
 from __future__ import annotations
@@ -19,8 +21,9 @@ from pipeline.stages.reviews import IGNORED
 from schemas.reasons import Reason
 from schemas.trace_context import call_step
 
+#: ``wait``: in a topic, until the stage took it; ``stage``: its work;
 #: ``queue``: waits for its turn at a PIC; ``delay``: until it is asked about again; ``review``: for a person.
-Kind = Literal["stage", "queue", "call", "delay", "review", "mark"]
+Kind = Literal["wait", "stage", "queue", "call", "delay", "review", "mark"]
 
 #: Step ids of what whole payments and operations begin with.
 PAYMENT: Final = "payment"
@@ -212,6 +215,8 @@ class _Walk:
     ) -> None:
         told = event.payload or {}
         failed = said and event.stage == "plugin" and event.outcome in _UNANSWERED
+        if kind == "stage" and (taken_at_ms := told.get("taken_at_ms", 0)) > self.at_ms:
+            self._step("wait", name, event, f"wait/{step_id}", min(taken_at_ms, ended_ms), said=False)
         began_ms, self.at_ms = self.at_ms, max(self.at_ms, ended_ms)
         self._part.steps.append(
             Step(
@@ -259,3 +264,8 @@ def totals(steps: Iterable[Step]) -> list[tuple[Kind, str, int, int]]:
             found.setdefault((step.kind, step.name), []).append(step.took_ms)
     made = [(kind, name, sum(took), len(took)) for (kind, name), took in found.items()]
     return sorted(made, key=lambda each: -each[2])
+
+
+def waited_ms(steps: Iterable[Step]) -> int:
+    """How much of it nobody worked on the payment and nobody was asked: in topics and queues, and until it is asked again."""
+    return sum(step.took_ms for step in steps if step.kind in ("wait", "queue", "delay"))

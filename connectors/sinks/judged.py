@@ -5,12 +5,13 @@ Read in pages of payments, in the order of their ids, so memory does not grow wi
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import groupby
 from typing import Any, Final
 
 import msgspec
 
+from connectors.privacy.reading import READ_COLUMNS, Read, RowReader
 from connectors.sinks.database import Database
 from pipeline.stages.labels import Evidence, Label, Source, is_fraud, label_of, of_dispute, of_review
 from schemas.reasons import WENT_THROUGH
@@ -86,14 +87,22 @@ _review = msgspec.json.Decoder(_Review)
 
 
 def judged_payments(
-    database: Database, *, tenant: str = "", from_ms: int, until_ms: int, as_of_ms: int
+    database: Database,
+    *,
+    tenant: str = "",
+    from_ms: int,
+    until_ms: int,
+    as_of_ms: int,
+    reader: RowReader | None = None,
 ) -> Iterator[Judged]:
     """Scored payments that were requested in [from_ms, until_ms), of one tenant or of all, with what was known of them at
-    ``as_of_ms``; in the order of their ids. Raises ``DatabaseError``.
+    ``as_of_ms``; in the order of their ids. A token that is sealed, for ``reader`` too, has a stand-in, the same for all
+    payments of a payer. Raises ``DatabaseError`` and what ``reader`` raises.
     """
+    read = (reader or RowReader(database)).read
     rows = _rows(database, tenant, from_ms, until_ms)
     for (owner, payment_id), events in groupby(rows, key=lambda row: row[:2]):
-        judged = _judged(owner, payment_id, events, as_of_ms)
+        judged = _judged(owner, payment_id, events, as_of_ms, read)
         if judged is not None:
             yield judged
 
@@ -101,7 +110,8 @@ def judged_payments(
 def _events_sql(database: Database) -> str:
     """What is told of a page of payments, from one tenant and payment to another, requested from one time until another."""
     return (
-        "SELECT e.tenant, e.payment_id, e.event_id, e.stage, e.outcome, e.reason, e.recorded_at_ms, CAST(e.payload AS TEXT)"  # noqa: S608
+        "SELECT e.tenant, e.payment_id, e.event_id, e.stage, e.outcome, e.reason, e.recorded_at_ms,"  # noqa: S608
+        f" {READ_COLUMNS.format('e')}"
         f" FROM payments p JOIN payment_events e ON {database.is_about('e', 'p')}"
         " WHERE (p.tenant, p.payment_id) >= (?, ?) AND (p.tenant, p.payment_id) <= (?, ?)"
         " AND p.requested_at_ms >= ? AND p.requested_at_ms < ?"
@@ -122,15 +132,25 @@ def _rows(database: Database, tenant: str, from_ms: int, until_ms: int) -> Itera
         after = page[-1]
 
 
-def _judged(tenant: str, payment_id: str, events: Iterator[tuple[Any, ...]], as_of_ms: int) -> Judged | None:
+def _judged(
+    tenant: str,
+    payment_id: str,
+    events: Iterator[tuple[Any, ...]],
+    as_of_ms: int,
+    read: Callable[[tuple[Any, ...]], Read],
+) -> Judged | None:
     scored: Scored | None = None
     decided, went_through = "", False
     evidence: dict[tuple[Source, bool], Evidence] = {}
-    for _, _, event_id, stage, outcome, _, _, payload in events:
+    for _, _, event_id, stage, outcome, _, _, *stored in events:
+        payload = stored[-1]
         if not payload:
             continue
         if event_id == _SCORED_ID:
-            scored, decided = _scored.decode(payload), outcome
+            event = read(tuple(stored))
+            scored, decided = _scored.decode(event.payload or payload), outcome
+            if event.stand_in and not scored.token:
+                scored = msgspec.structs.replace(scored, token=event.stand_in)
         elif stage == "settlement":
             went_through = went_through or outcome in WENT_THROUGH
         else:

@@ -17,6 +17,9 @@ FIRST_TREE = (
     " ON CONFLICT (tenant, shard) DO NOTHING"
 )
 NEXT_TREE = "UPDATE audit_trees SET size = ?, open_tiles = ? WHERE tenant = ? AND shard = ? AND size = ?"
+TILES = (
+    "SELECT number, hashes FROM audit_tiles WHERE tenant = ? AND shard = ? AND level = ? AND number >= ? AND number < ?"
+)
 TILE = "INSERT INTO audit_tiles (tenant, shard, level, number, hashes) VALUES (?, ?, ?, ?, ?)"
 HEAD = (
     "INSERT INTO audit_heads (tenant, shard, size, note) VALUES (?, ?, ?, ?)"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from connectors.proofs.appending import leaf_of
 from connectors.proofs.trees import Prover, Tree, TreeDamagedError, TreeId
@@ -21,9 +21,17 @@ from connectors.proofs.verifier import (
     verify_consistency,
     verify_inclusion,
 )
+from connectors.sinks.archives import ArchiveFileError, archived_leaves, files_of, in_words
 from connectors.sinks.database import Database
 from connectors.sinks.leaves import TREE
 
+if TYPE_CHECKING:
+    from connectors.sinks.archive_files import ArchivedRows
+
+#: Where the leaf is in a row that has one.
+LEAF = len(COLUMNS)
+#: What a payment's rows are ordered by.
+_STORY = [COLUMNS.index(name) for name in ("sequence", "recorded_at_ms", "topic", "partition", "offset")]
 _TILE = "SELECT hashes FROM audit_tiles WHERE tenant = ? AND shard = ? AND level = ? AND number = ?"
 _HEAD = "SELECT note FROM audit_heads WHERE tenant = ? AND shard = ?"
 
@@ -55,17 +63,39 @@ def signed_heads(database: Database, tenant: str | None = None) -> list[str]:
     return [note for (note,) in rows]
 
 
-def bundle_of(database: Database, tenant: str, payment_id: str) -> dict[str, Any]:
+def rows_of(
+    database: Database, tenant: str, payment_id: str, archived: ArchivedRows | None = None
+) -> list[tuple[Any, ...]]:
+    """Every row of the payment, in the order of its story: its columns, and its leaf.
+
+    Raises :class:`~connectors.sinks.archives.ArchiveFileError` when rows are in files and ``archived`` is None, or a file
+    cannot be read.
+    """
+    rows = database.query(
+        f"SELECT {database.stored_columns}, leaf_index FROM payment_events e WHERE {database.events_of('e')}",  # noqa: S608
+        (tenant, payment_id),
+    )
+    # A row that was moved between the two queries is in both.
+    here = {(row[SHARD], row[LEAF]) for row in rows}
+    if elsewhere := [place for place in archived_leaves(database, tenant, payment_id) if place not in here]:
+        if archived is None:
+            files = in_words(files_of(database, tenant, elsewhere))
+            raise ArchiveFileError(f"payment {payment_id} of {tenant} is {files}: name the folder with --archive DIR")
+        rows += [archived.row((tenant, shard), leaf) for shard, leaf in elsewhere]
+    return sorted(rows, key=_place_in_story)
+
+
+def _place_in_story(row: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(row[at] for at in _STORY)
+
+
+def bundle_of(database: Database, tenant: str, payment_id: str, archived: ArchivedRows | None = None) -> dict[str, Any]:
     """Every row of the payment with its proof: what the verifier takes, as JSON.
 
     Raises :class:`UnknownPaymentError`, and :class:`UnprovenError` when a row is under no signed head yet, or rows and tree
-    do not agree.
+    do not agree; and as :func:`rows_of`.
     """
-    rows = database.query(
-        f"SELECT {database.stored_columns}, leaf_index FROM payment_events e"  # noqa: S608
-        f' WHERE {database.events_of("e")} ORDER BY sequence, recorded_at_ms, topic, "partition", "offset"',
-        (tenant, payment_id),
-    )
+    rows = rows_of(database, tenant, payment_id, archived)
     if not rows:
         raise UnknownPaymentError(f"{database.shown} holds no event of payment {payment_id} of {tenant}")
     shards = sorted({row[SHARD] for row in rows})
@@ -84,7 +114,7 @@ def bundle_of(database: Database, tenant: str, payment_id: str) -> dict[str, Any
 
 
 def _item(row: tuple[Any, ...], head: Head, prover: Prover, head_number: int) -> dict[str, Any]:
-    columns, leaf = list(row[: len(COLUMNS)]), row[len(COLUMNS)]
+    columns, leaf = list(row[:LEAF]), row[LEAF]
     if leaf is None or leaf >= head.size:
         raise UnprovenError(
             f"rows of this payment are newer than the last signed head of {head.origin}, at {head.size}: is `ptr audit-sink`"

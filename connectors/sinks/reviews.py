@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from connectors.privacy.reading import READ_COLUMNS, RowReader
 from connectors.sinks.database import Database
 
 #: No review is open for longer: the longest that a tenant may configure is 30 days, and two for clocks and delays.
@@ -50,17 +51,22 @@ def _open_review(payload: dict[str, Any]) -> OpenReview:
     return OpenReview(**{name: payload[name] for name in OpenReview.__slots__})
 
 
-def screened_of(database: Database, tenant: str, payment_id: str) -> dict[str, Any] | None:
-    """Screening's first event about a payment, as JSON data with the PTR: personal data. None when there is none."""
+def screened_of(
+    database: Database, tenant: str, payment_id: str, reader: RowReader | None = None
+) -> dict[str, Any] | None:
+    """Screening's first event about a payment, as JSON data with the PTR: personal data, as far as ``reader`` opens it and it
+    was not erased. None when there is no such event."""
     rows = database.query(
-        "SELECT CAST(e.payload AS TEXT) FROM payment_events e"  # noqa: S608
+        f"SELECT {READ_COLUMNS.format('e')} FROM payment_events e"  # noqa: S608
         f" WHERE {database.events_of('e')} AND e.event_id = 'screening'",
         (tenant, payment_id),
     )
-    return json.loads(rows[0][0]) if rows and rows[0][0] else None
+    return (reader or RowReader(database)).read(rows[0]).data if rows else None
 
 
-def evidence_of(database: Database, tenant: str, payment_id: str) -> dict[str, Any] | None:
-    """Screening's evidence about a payment, with both names: personal data, for who decides."""
-    evidence: dict[str, Any] | None = (screened_of(database, tenant, payment_id) or {}).get("evidence")
+def evidence_of(
+    database: Database, tenant: str, payment_id: str, reader: RowReader | None = None
+) -> dict[str, Any] | None:
+    """Screening's evidence about a payment, with both names: personal data, for who decides. As :func:`screened_of`."""
+    evidence: dict[str, Any] | None = (screened_of(database, tenant, payment_id, reader) or {}).get("evidence")
     return evidence

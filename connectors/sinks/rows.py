@@ -9,12 +9,15 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from connectors.privacy.cuts import row_cutter
 from pipeline import topics
 from pipeline.stages.exceptions import exception_id
 from pipeline.stages.reviews import IGNORED
 from schemas.card_numbers import holds_card_number, mask_card_numbers, may_hold_card_number
-from schemas.codec import Codec, UndecodableError
+from schemas.codec import Codec, UndecodableError, schema_of
+from schemas.cutting import Cut, Cutter, whole
 from schemas.identity import ID_PATTERN, SEPARATOR, TENANT_PATTERN
+from schemas.personal import owners
 from schemas.reasons import REVIEWED, Error, Reason
 from schemas.records import (
     ChargebackReceived,
@@ -431,13 +434,22 @@ class _Reader(NamedTuple):
     fits: Callable[[_Told], bool]
     is_unscreened: bool
     decode: Callable[[bytes], Any]
+    #: What is personal, cut out; None: rows are stored as they come, or nothing in them is.
+    cut: Cutter | None
+    #: Its row is made of what is cut out, too.
+    tells_personal: bool
 
 
 class Mapper:
-    """Makes rows; keeps one reader per record type."""
+    """Makes rows; keeps one reader per record type.
 
-    def __init__(self, codec: Codec) -> None:
+    ``cutting``: rows for a sealer. In place of the value they have a :class:`~schemas.cutting.Cut` where something is personal,
+    their payload shows such fields empty, and so is the party's place in an event's id.
+    """
+
+    def __init__(self, codec: Codec, *, cutting: bool = False) -> None:
         self._codec = codec
+        self._cutting = cutting
         self._readers = {
             record: _Reader(
                 transcriber(codec, record, kind.picked, with_request=record is PaymentScreened),
@@ -445,6 +457,8 @@ class Mapper:
                 kind.fits,
                 record in _UNSCREENED,
                 codec.decoder(record),
+                row_cutter(codec, record) if cutting and owners(schema_of(record)) else None,
+                record is DeadLetter,
             )
             for record, kind in _KINDS.items()
         }
@@ -461,33 +475,55 @@ class Mapper:
         Raises :class:`RegistryAwayError`, nothing else.
         """
         recorded_at_ms = timestamp_ms if timestamp_ms > 0 else 0
+        at = (topic, partition, offset, recorded_at_ms)
         if not value:
-            return _unreadable((topic, partition, offset, recorded_at_ms), value, Error.EMPTY_VALUE)
+            return self._unreadable(at, value, Error.EMPTY_VALUE)
         try:
             if value[0] == 0 and value[:5] not in self._known_ids:  # Confluent framing
                 self._look_up(value)
             reader = self._by_topic.get(topic) or self._reader_of(topic, value)
-            transcribe, tell, fits, is_unscreened, decode = reader
-            found = transcribe(value)
+            transcribe, tell, fits, is_unscreened, decode, cut, tells_personal = reader
+            kept: Any = value
+            if cut is not None and (found_cut := cut(value)) is not None:
+                kept = found_cut
+                found = transcribe(value if tells_personal else found_cut.rest)
+            else:
+                found = transcribe(value)
         except UndecodableError as error:
-            return _unreadable((topic, partition, offset, recorded_at_ms), value, error.error)
+            return self._unreadable(at, value, error.error)
         except ConnectionError as error:
             raise RegistryAwayError(type(error).__name__) from None
         if is_unscreened and may_hold_card_number(value) and _holds_card_number(decode(value)):
-            return _unreadable((topic, partition, offset, recorded_at_ms), value, Reason.CARD_NUMBER)
+            return self._unreadable(at, value, Reason.CARD_NUMBER)
         payload: str = found[0]
         told = tell(*found)
         if "\\" in payload and _NUL in payload:  # one character is found ten times faster
             told = _without_nul(told)
         if not fits(told):
             told = ("", "", f"record/{topic}/{partition}/{offset}", *told[3:])
-        return (*told, topic, partition, offset, recorded_at_ms, value, payload)
+        if tells_personal and kept is not value:
+            payload = transcribe(kept.rest)[0]
+        return (*told, topic, partition, offset, recorded_at_ms, kept, payload)
 
     def record_of(self, row: EventRow) -> Record:
-        """The record that ``row`` was made of, which must have a payload."""
-        assert row.avro is not None
-        reader = self._by_topic.get(row.topic) or self._reader_of(row.topic, row.avro)
-        return reader.decode(row.avro)  # type: ignore[no-any-return]
+        """The record that ``row`` was made of, which must have a payload; of a cut one what is left."""
+        value: Any = row.avro
+        return self.record_of_value(row.topic, value.rest if type(value) is Cut else value)
+
+    def record_of_value(self, topic: str, value: bytes) -> Record:
+        """The record that is stored under ``topic``. Raises :class:`~schemas.codec.UndecodableError`."""
+        return (self._by_topic.get(topic) or self._reader_of(topic, value)).decode(value)  # type: ignore[no-any-return]
+
+    def payload(self, topic: str, value: bytes) -> str:
+        """The JSON of a record that is stored under ``topic``. Raises :class:`~schemas.codec.UndecodableError`."""
+        reader = self._by_topic.get(topic) or self._reader_of(topic, value)
+        return reader.transcribe(value)[0]  # type: ignore[no-any-return]
+
+    def _unreadable(self, at: tuple[str, int, int, int], value: bytes | None, error: str) -> Columns:
+        row = _unreadable(at, value, error)
+        if not self._cutting or not value:
+            return row
+        return (*row[:13], whole(row[13]), None)
 
     def _reader_of(self, topic: str, value: bytes) -> _Reader:
         known = record_of_topic(topic)
@@ -535,6 +571,13 @@ def expired_row(topic: str, partition: int, first_missing: int, next_offset: int
     event_id = f"expired/{topic}/{partition}/{first_missing}-{next_offset}"
     at = (topic, partition, first_missing, noticed_at_ms)
     return EventRow("", "", event_id, 0, "audit", "expired", "", None, None, *at, None, payload)
+
+
+def erased_row(tenant: str, key_id: int, kind: str, by: str, erased_at_ms: int) -> EventRow:
+    """The row that says: the key ``key_id`` was destroyed, by whom and when; nothing of whose it was."""
+    payload = msgspec.json.encode({"key_id": key_id, "kind": kind, "by": by, "erased_at_ms": erased_at_ms}).decode()
+    at = ("privacy_keys", 0, key_id, erased_at_ms)
+    return EventRow(tenant, "", f"erased/{key_id}", 0, "privacy", "erased", "", None, None, *at, None, payload)
 
 
 def tells_state(row: Columns) -> bool:

@@ -18,7 +18,11 @@ from typing import Any
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 
+from connectors.privacy.masters import MasterKeyError, MasterKeys
+from connectors.privacy.sealing import Sealer
+from connectors.privacy.vault import Vault, is_in_use
 from connectors.proofs.heads import HeadsFileError
+from connectors.proofs.leaf_log import LeafLogError
 from connectors.sinks.database import (
     Batch,
     Database,
@@ -97,7 +101,9 @@ class AuditSink:
 
     ``once`` ends at what was the end of every topic at the start. ``say`` takes lines for the operator. A database that
     is away is waited for, ``give_up_after_s`` at most; a broker that is away is waited for without limit (with
-    ``once``: ``give_up_after_s``). ``signer`` signs the trees of the rows, when it is due and at the end.
+    ``once``: ``give_up_after_s``). ``signer`` signs the trees of the rows after each batch, unless it puts that
+    off, and at the end. With ``masters`` what is personal is sealed; without, rows are stored as they come, and a
+    database whose rows are sealed is refused.
     """
 
     def __init__(
@@ -111,6 +117,7 @@ class AuditSink:
         give_up_after_s: float = 300.0,
         batch_rows_max: int = BATCH_ROWS_MAX,
         signer: HeadSigner | None = None,
+        masters: MasterKeys | None = None,
         say: Callable[[str], None] = lambda line: None,
         on_status: Callable[[Status], None] | None = None,
         on_written: Callable[[Batch, float], None] | None = None,
@@ -120,11 +127,15 @@ class AuditSink:
         self._database_url = database_url
         self._brokers = brokers
         self._topics = list(topics)
-        self._mapper = Mapper(codec)
+        self._mapper = Mapper(codec, cutting=masters is not None)
+        self._masters = masters
+        self._sealer: Sealer | None = None
         self._once = once
         self._give_up_after_s = give_up_after_s
         self._batch_rows_max = batch_rows_max
         self._signer = signer
+        #: Something may have been written since trees were signed.
+        self._unsigned = True
         self._say = say
         self._on_status = on_status
         #: Told of each batch that is in the database, and of the seconds that writing it took.
@@ -206,6 +217,7 @@ class AuditSink:
                 self._database = open_database(self._database_url, create=True)
                 self._database.lock()
                 self._database.migrate()
+                self._sealer = self._sealer_of(self._database)
                 self._stored = self._database.offsets()
             except (DatabaseAwayError, DatabaseBusyError) as error:
                 limit_s = busy_for_s if isinstance(error, DatabaseBusyError) else self._give_up_after_s
@@ -213,6 +225,18 @@ class AuditSink:
             else:
                 return True
         return False
+
+    def _sealer_of(self, database: Database) -> Sealer | None:
+        if self._masters is not None:
+            try:
+                return Sealer(Vault(database, self._masters, create=True))
+            except MasterKeyError as error:
+                raise SinkError(f"{database.shown}: {error}") from None
+        if is_in_use(database):
+            raise SinkError(
+                f"{database.shown}: its rows are sealed, and there is no master key: name it in PTR_PRIVACY_MASTER_KEY_FILE"
+            )
+        return None
 
     def _wait(self, error: DatabaseError, started: float, limit_s: float, stop: Event) -> None:
         """Close the database and wait after an attempt that began at ``started``; longer each time."""
@@ -254,13 +278,18 @@ class AuditSink:
         assert self._database is not None
         started = time.monotonic()
         try:
+            if self._sealer is not None:
+                batch.events = self._sealer.sealed(batch.events)
             inserted = self._database.write(batch)
+        except MasterKeyError as error:
+            raise SinkError(f"{self._database.shown}: {error}. Nothing of this batch is written.") from None
         except DatabaseAwayError as error:
             self._wait(error, started, self._give_up_after_s, stop)
             if self._open(stop, self._give_up_after_s):
                 self._start_over()
             return False
         self._is_back(self._database)
+        self._unsigned = True
         self._stored.update(work.next_offsets)
         self._remember_ended(batch.states)
         status = self.status
@@ -307,12 +336,14 @@ class AuditSink:
 
     def _sign(self, stop: Event, *, now: bool = False) -> None:
         """Sign what has grown; when the database went away, what is written later is signed with it."""
-        if self._signer is None or self._database is None:
+        if self._signer is None or self._database is None or not self._unsigned:
             return
         started = time.monotonic()
         try:
-            self.status.heads += self._signer.sign(self._database, now=now)
-        except HeadsFileError as error:
+            signed = self._signer.sign(self._database, now=now)
+            self._unsigned = signed is None
+            self.status.heads += signed or 0
+        except (HeadsFileError, LeafLogError) as error:
             raise SinkError(f"{error}. Rows are written; heads are signed again at the next start.") from None
         except DatabaseAwayError as error:
             self._wait(error, started, self._give_up_after_s, stop)

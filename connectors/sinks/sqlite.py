@@ -12,7 +12,7 @@ from __future__ import annotations
 import fcntl
 import os
 import sqlite3
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from itertools import compress, islice
 from pathlib import Path
@@ -20,16 +20,26 @@ from typing import Any, ClassVar, NoReturn
 
 from connectors.proofs.appending import Growth
 from connectors.sinks.database import (
+    ARCHIVE,
+    ARCHIVED_LEAVES,
+    BUSY,
     EVENT_COLUMNS,
+    KEY_COLUMNS,
+    LEAVES_OF_ARCHIVE,
+    REMOVED,
     STREAM_ROWS,
+    Archive,
+    ArchivedLeaves,
     Batch,
     DatabaseAwayError,
     DatabaseBusyError,
     DatabaseError,
     Partition,
+    Purpose,
     StoredHead,
     apply_migrations,
     missing_tables,
+    parts_of,
     read_offsets,
     store_offsets,
     upsert_sql,
@@ -74,12 +84,55 @@ _INSERT_NEW_EVENT = (
     f"{_INSERT_EVENT} ON CONFLICT (payment_number, event_id) DO NOTHING"
     " ON CONFLICT (tenant, payment_id, event_id) WHERE payment_number IS NULL DO NOTHING"
 )
+_INSERT_KEY = f"INSERT INTO privacy_keys ({KEY_COLUMNS}) {_marks(7)} ON CONFLICT DO NOTHING"
 _UPSERT_PAYMENT = upsert_sql(_marks(len(PaymentState._fields)))
+#: No payment after it has an archived event: what comes is nearly always of those, and need not be looked for.
+_LAST_ARCHIVED = (
+    "SELECT COALESCE(MAX(payment_number), 0), EXISTS (SELECT * FROM archived_other_events) FROM archived_events"
+)
+_IS_ARCHIVED = "SELECT EXISTS (SELECT * FROM archived_events WHERE payment_number = ? AND event_id = ?)"
+_IS_OTHER_ARCHIVED = (
+    "SELECT EXISTS (SELECT * FROM archived_other_events WHERE tenant = ? AND payment_id = ? AND event_id = ?)"
+)
+#: Rows that one transaction removes: the sink waits no longer for it.
+REMOVE_ROWS = 5_000
+_LEAVES = 'tenant = ? AND "partition" = ? AND leaf_index BETWEEN ? AND ?'
+_ARCHIVE_KEYS = (
+    f'INSERT INTO archived_events SELECT payment_number, event_id, "partition", leaf_index FROM payment_events WHERE {_LEAVES}'  # noqa: S608
+    " AND payment_number IS NOT NULL"
+)
+_ARCHIVE_OTHER_KEYS = (
+    'INSERT INTO archived_other_events SELECT tenant, payment_id, event_id, "partition", leaf_index FROM payment_events'  # noqa: S608
+    f" WHERE {_LEAVES} AND payment_number IS NULL"
+)
+_REMOVE = f"DELETE FROM payment_events WHERE {_LEAVES}"  # noqa: S608
 _LAST_NUMBER = "SELECT COALESCE(MAX(number), 0) FROM payments"
 _NUMBERS_AFTER = "SELECT tenant, payment_id, number FROM payments WHERE number > ?"
 _NUMBER = "SELECT number FROM payments WHERE tenant = ? AND payment_id = ?"
 #: Numbers that are remembered (about 250 bytes each), the latest.
 NUMBERS_MAX = 200_000
+
+
+def _with_numbers(
+    events: Sequence[Columns], numbers: Sequence[int | None], leaf_indexes: Sequence[int | None]
+) -> list[Columns]:
+    """``events`` with the numbers of their payments and their leaves, as rows."""
+    rows: list[Columns] = []
+    for event, number, leaf in zip(events, numbers, leaf_indexes, strict=True):
+        # Spelled out, which takes half of what slices take. The driver looks for an adapter of every bytes, at a
+        # fifth of the statement's price; a bytearray it takes as it is.
+        a, b, c, d, e, f, g, h, i, j, k, o, p, avro, payload = event
+        kept = None if avro is None else bytearray(avro)
+        rows.append((a, b, c, d, e, f, g, h, i, j, k, o, p, kept, payload, number, leaf))
+    return rows
+
+
+def _archived_of(tenant: str, payment: str) -> str:
+    return (
+        "SELECT shard, leaf_index FROM archived_events WHERE payment_number ="  # noqa: S608
+        f" (SELECT number FROM payments n WHERE n.tenant = {tenant} AND n.payment_id = {payment}) UNION ALL"
+        f" SELECT shard, leaf_index FROM archived_other_events WHERE tenant = {tenant} AND payment_id = {payment}"
+    )
 
 
 class SqliteDatabase:
@@ -91,7 +144,9 @@ class SqliteDatabase:
             " WHERE e.payment_number IS NOT NULL AND (e.tenant, e.payment_id) IS NOT (p.tenant, p.payment_id)"
         )
     }
+    archived_of: ClassVar[str] = _archived_of("?1", "?2")
     stored_columns: ClassVar[str] = EVENT_COLUMNS
+    holds_bytes: ClassVar[str] = "instr(avro, ?) > 0"
     number_check: ClassVar[str] = (
         "CASE WHEN payment_number IS NULL THEN -1 ELSE EXISTS (SELECT * FROM payments p WHERE p.number = payment_number"
         " AND p.tenant = payment_events.tenant AND p.payment_id = payment_events.payment_id) END"
@@ -128,15 +183,15 @@ class SqliteDatabase:
             self._connection.close()
             raise
 
-    def lock(self) -> None:
+    def lock(self, purpose: Purpose = "sink") -> None:
         """Lock ``FILE-sink``; the system frees it when this process ends, however it ends."""
         with self._translated():
-            file = os.open(f"{self._path}-sink", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            file = os.open(f"{self._path}-{purpose}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             os.close(file)
-            raise DatabaseBusyError(f"{self.shown}: another sink writes to this database") from None
+            raise DatabaseBusyError(f"{self.shown}: {BUSY[purpose]}") from None
         self._lock_file = file
 
     def migrate(self) -> None:
@@ -207,8 +262,10 @@ class SqliteDatabase:
         with self._transaction() as execute:
             store_offsets(batch, lambda sql, values: execute(sql, values).rowcount, self.shown)
             new = self._write_states(batch)
+            numbers = self._numbers_of(events, new)
+            events, numbers = self._unarchived(events, numbers)
             growth = grown(self._forest, events, self.shown)
-            self._connection.executemany(_INSERT_EVENT, self._numbered(events, growth.leaf_indexes, new))
+            self._connection.executemany(_INSERT_EVENT, _with_numbers(events, numbers, growth.leaf_indexes))
             self._store_growth(growth)
         self._remember(new)
         self._forest.keep(growth)
@@ -217,7 +274,8 @@ class SqliteDatabase:
     def _new_events(self, batch: Batch) -> list[Columns]:
         """The events that are not there yet, the first of each."""
         with self._transaction(keep=False) as execute:
-            rows = self._numbered(batch.events, [None] * len(batch.events), self._write_states(batch))
+            numbers = self._numbers_of(batch.events, self._write_states(batch))
+            rows = _with_numbers(batch.events, numbers, [None] * len(batch.events))
             is_new = [execute(_INSERT_NEW_EVENT, row).rowcount == 1 for row in rows]
         return list(compress(batch.events, is_new))
 
@@ -243,38 +301,102 @@ class SqliteDatabase:
 
     def write_heads(self, heads: Sequence[StoredHead]) -> None:
         """Keep ``heads``, and sync the log, which holds all commits before."""
+        with self._synced():
+            self._connection.executemany(HEAD, heads)
+
+    def write_archives(self, archives: Sequence[Archive], leaves: Mapping[str, Sequence[ArchivedLeaves]]) -> None:
+        """Keep what files hold, and sync the log."""
+        with self._synced():
+            self._connection.executemany(ARCHIVE, archives)
+            self._connection.executemany(ARCHIVED_LEAVES, [(*one, file) for file in leaves for one in leaves[file]])
+
+    @contextmanager
+    def _synced(self) -> Iterator[None]:
+        """A transaction; when it ends, it and all commits before are on the disk."""
         execute = self._connection.execute
         with self._translated():
             execute("PRAGMA synchronous = FULL")
             try:
                 with self._transaction():
-                    self._connection.executemany(HEAD, heads)
+                    yield
             finally:
                 execute("PRAGMA synchronous = NORMAL")
+
+    def remove_archived(self, archives: Sequence[Archive], said: Callable[[int], None]) -> None:
+        """Some rows a transaction, so that the sink need not wait long: their keys are kept, and the trigger that keeps rows
+        is gone in it only."""
+        execute = self._connection.execute
+        for archive in archives:
+            with self._translated():
+                leaves = [ArchivedLeaves(*row) for row in execute(LEAVES_OF_ARCHIVE, (archive.file,))]
+            for part in (part for one in leaves for part in parts_of(one, REMOVE_ROWS)):
+                with self._translated(), self._transaction():
+                    (guard,) = execute(
+                        "SELECT sql FROM sqlite_schema WHERE name = 'payment_events_no_delete'"
+                    ).fetchone()
+                    execute("DROP TRIGGER payment_events_no_delete")
+                    execute(_ARCHIVE_KEYS, part)
+                    execute(_ARCHIVE_OTHER_KEYS, part)
+                    removed = execute(_REMOVE, part).rowcount
+                    execute(guard)
+                said(removed)
+            with self._translated(), self._transaction():
+                execute(REMOVED, (archive.file,))
+
+    def add_keys(self, rows: Sequence[tuple[object, ...]]) -> int:
+        """Add to ``privacy_keys``."""
+        with self._translated(), self._transaction():
+            return self._connection.executemany(_INSERT_KEY, rows).rowcount
+
+    def change_keys(self, sql: str, rows: Sequence[tuple[object, ...]]) -> int:
+        """Change ``privacy_keys``; what is overwritten is overwritten in the file and its log too."""
+        execute = self._connection.execute
+        with self._translated():
+            execute("PRAGMA synchronous = FULL")
+            execute("PRAGMA secure_delete = ON")
+            try:
+                with self._transaction():
+                    changed = self._connection.executemany(sql, rows).rowcount
+                execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            finally:
+                execute("PRAGMA secure_delete = OFF")
+                execute("PRAGMA synchronous = NORMAL")
+        return changed
 
     def _store_growth(self, growth: Growth) -> None:
         store_growth(growth, lambda sql, values: self._connection.execute(sql, values).rowcount, self.shown)
         self._connection.executemany(TILE, growth.tiles)
 
-    def _numbered(
-        self, events: Sequence[Columns], leaf_indexes: Sequence[int | None], new: dict[tuple[str, str], int]
-    ) -> list[Columns]:
-        """``events`` with the numbers of their payments and their leaves; numbers that are looked up come into ``new``."""
+    def _numbers_of(self, events: Sequence[Columns], new: dict[tuple[str, str], int]) -> list[int | None]:
+        """The numbers of the payments whose state ``events`` tell; those that are looked up come into ``new``."""
         known = self._numbers
-        rows: list[Columns] = []
-        for event, leaf in zip(events, leaf_indexes, strict=True):
+        numbers: list[int | None] = []
+        for event in events:
             number = None
             if tells_state(event):
                 payment = event[:2]
                 number = new.get(payment) or known.get(payment)
                 if number is None:
                     number = new[payment] = self._number_of(payment)
-            # Spelled out, which takes half of what slices take. The driver looks for an adapter of every bytes, at a
-            # fifth of the statement's price; a bytearray it takes as it is.
-            a, b, c, d, e, f, g, h, i, j, k, o, p, avro, payload = event
-            kept = None if avro is None else bytearray(avro)
-            rows.append((a, b, c, d, e, f, g, h, i, j, k, o, p, kept, payload, number, leaf))
-        return rows
+            numbers.append(number)
+        return numbers
+
+    def _unarchived(
+        self, events: Sequence[Columns], numbers: list[int | None]
+    ) -> tuple[Sequence[Columns], list[int | None]]:
+        """Those whose rows are not in a file: a repeat of what is archived is a repeat."""
+        execute = self._connection.execute
+        last, has_others = execute(_LAST_ARCHIVED).fetchone()
+        if not last and not has_others:
+            return events, numbers
+
+        def is_new(event: Columns, number: int | None) -> bool:
+            if number is None:
+                return not has_others or execute(_IS_OTHER_ARCHIVED, event[:3]).fetchone() == (0,)
+            return bool(number > last) or execute(_IS_ARCHIVED, (number, event[2])).fetchone() == (0,)
+
+        new = list(map(is_new, events, numbers))
+        return list(compress(events, new)), list(compress(numbers, new))
 
     def _number_of(self, payment: tuple[str, str]) -> int:
         found: tuple[int] | None = self._connection.execute(_NUMBER, payment).fetchone()
@@ -287,6 +409,11 @@ class SqliteDatabase:
         numbers.update(new)
         for payment in list(islice(numbers, max(len(numbers) - NUMBERS_MAX, 0))):
             del numbers[payment]
+
+    @staticmethod
+    def is_archived(payment: str) -> str:
+        """By the payment's number; what has none by tenant and payment id."""
+        return f"EXISTS ({_archived_of(f'{payment}.tenant', f'{payment}.payment_id')})"
 
     @staticmethod
     def events_of(events: str) -> str:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from connectors.privacy.reading import READ_COLUMNS, RowReader
+from connectors.sinks.archives import archived_leaves, files_of
 from connectors.sinks.database import STATE_COLUMNS, Database
 from connectors.sinks.rows import PaymentState
 from pipeline.stages.fraud_library import LIBRARY
@@ -39,6 +40,9 @@ class StoryEvent:
     since_previous_ms: int | None
     #: The record, without the PTR's bytes; None when it is not readable.
     payload: dict[str, Any] | None
+    #: Whose data in it was erased, and whose is sealed because there is no master key here; empty in the record.
+    erased: list[str]
+    sealed: list[str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,11 +54,13 @@ class Story:
     #: Where it stands; None when no event said anything about it.
     payment: PaymentState | None
     events: list[StoryEvent]
+    #: How many of its events are not here but in which file of the archive.
+    archived: dict[str, int] = field(default_factory=dict)
 
     @property
     def found(self) -> bool:
         """Whether anything is known."""
-        return bool(self.events)
+        return bool(self.events or self.archived)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,17 +87,20 @@ class CountCheck:
     anomalies: list[Anomaly]
 
 
-def story(database: Database, tenant: str, payment_id: str) -> Story:
-    """Everything about one payment, in order; ``found`` is False when there is nothing."""
+def story(database: Database, tenant: str, payment_id: str, reader: RowReader | None = None) -> Story:
+    """Everything about one payment, in order; ``found`` is False when there is nothing. ``reader`` opens what is sealed."""
+    read = (reader or RowReader(database)).read
     rows = database.query(
-        'SELECT event_id, sequence, stage, outcome, reason, rule_version, trace_id, topic, "partition", "offset",'  # noqa: S608
-        f" recorded_at_ms, CAST(payload AS TEXT) FROM payment_events WHERE {database.events_of('payment_events')}"
+        "SELECT event_id, sequence, stage, outcome, reason, rule_version, trace_id, recorded_at_ms,"  # noqa: S608
+        f" {READ_COLUMNS.format('e')} FROM payment_events e WHERE {database.events_of('e')}"
         ' ORDER BY sequence, recorded_at_ms, topic, "partition", "offset"',
         (tenant, payment_id),
     )
     events: list[StoryEvent] = []
-    for event_id, sequence, stage, outcome, reason, version, trace_id, topic, partition, offset, at_ms, text in rows:
-        payload = json.loads(text) if text else None
+    for event_id, sequence, stage, outcome, reason, version, trace_id, at_ms, *stored in rows:
+        _, topic, partition, offset, *_ = stored
+        found_event = read(tuple(stored))
+        payload = found_event.data
         events.append(
             StoryEvent(
                 event_id=event_id,
@@ -109,6 +118,8 @@ def story(database: Database, tenant: str, payment_id: str) -> Story:
                 recorded_at_ms=at_ms,
                 since_previous_ms=at_ms - events[-1].recorded_at_ms if events else None,
                 payload=payload,
+                erased=found_event.erased,
+                sealed=found_event.sealed,
             )
         )
     found = database.query(
@@ -116,7 +127,8 @@ def story(database: Database, tenant: str, payment_id: str) -> Story:
         (tenant, payment_id),
     )
     payment = PaymentState(*found[0]) if found else None
-    return Story(tenant=tenant, payment_id=payment_id, payment=payment, events=events)
+    archived = files_of(database, tenant, archived_leaves(database, tenant, payment_id))
+    return Story(tenant=tenant, payment_id=payment_id, payment=payment, events=events, archived=archived)
 
 
 def iso(at_ms: int) -> str:
@@ -238,6 +250,7 @@ def _checks(database: Database) -> dict[str, str]:
         return (
             f"SELECT p.tenant, p.payment_id FROM payments p WHERE {payments} AND NOT EXISTS"  # noqa: S608
             f" (SELECT 1 FROM payment_events e WHERE {database.tells_of('e', 'p')} AND {events})"
+            f" AND NOT {database.is_archived('p')}"
         )
 
     return {

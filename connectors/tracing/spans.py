@@ -18,6 +18,7 @@ from schemas.trace_context import caller_of, span_id, trace_id_of
 Value = str | int | bool
 
 _NAMES: Final[Mapping[Kind, str]] = {
+    "wait": "wait for {}",
     "stage": "{}",
     "queue": "queue {}",
     "call": "call {}",

@@ -17,18 +17,24 @@ import click
 
 from connectors.proofs.heads import HeadsFile, HeadsFileError
 from connectors.proofs.keys import KeyFileError, read_signer
+from connectors.proofs.leaf_log import NO_FOLDER, LeafLog, LeafLogError, folder_of
 from connectors.registry import RegistryError, open_registry
 from connectors.sinks.database import DatabaseError, shown_url
 from connectors.sinks.signing import HeadSigner, HeadsTopic
 from connectors.sinks.sink import AuditSink, SinkError, Status
 from connectors.tracing import is_configured
-from pipeline.commands.shared import settings_with
+from pipeline.commands.shared import masters_of, settings_with
 from pipeline.settings import Settings
 from pipeline.topics import audited
 from schemas.codec import Codec
 
 if TYPE_CHECKING:
     from connectors.tracing.tracer import Tracer
+
+_UNSEALED = (
+    "WARNING: no master key (PTR_PRIVACY_MASTER_KEY_FILE): personal data is stored readable, for ever, and nobody can be"
+    " erased. Make one with `ptr privacy keygen`"
+)
 
 
 @click.command("audit-sink")
@@ -54,8 +60,10 @@ def audit_sink(database: str | None, broker: str | None, once: bool, give_up_aft
     Runs until it is stopped (Ctrl-C, SIGTERM) and says every 10 seconds how far it is. It may be killed at any time:
     the rows and the place in Kafka are written in one transaction. One sink per database. The tables are made when
     they are missing; rows of payment_events can be neither changed nor deleted. Every row is a leaf of a Merkle tree; with
-    a key (PTR_AUDIT_KEY_FILE, see ptr audit keygen) the trees' heads are signed every few seconds, and go to the topic
-    heads.signed.v1 and to the file PTR_AUDIT_HEADS_FILE: keep them elsewhere.
+    a key (PTR_AUDIT_KEY_FILE, see ptr audit keygen) the trees' heads are signed after each batch, or every few seconds, and go
+    to the topic heads.signed.v1 and to the file PTR_AUDIT_HEADS_FILE, and the rows' hashes to a folder beside it: keep them
+    elsewhere. With a master key (PTR_PRIVACY_MASTER_KEY_FILE, see ptr privacy keygen) personal data is sealed with a key per
+    person.
 
     \b
     Examples:
@@ -67,6 +75,9 @@ def audit_sink(database: str | None, broker: str | None, once: bool, give_up_aft
     chosen = settings_with(database=database, broker=broker)
     stop = Event()
     signer = _signer_with(chosen)
+    masters = masters_of(chosen)
+    if masters is None:
+        _say(_UNSEALED)
     tracer = _tracer(chosen) if is_configured(os.environ) else None
     before = {number: signal.signal(number, _stopper(stop)) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
@@ -78,6 +89,7 @@ def audit_sink(database: str | None, broker: str | None, once: bool, give_up_aft
             once=once,
             give_up_after_s=give_up_after_s,
             signer=signer,
+            masters=masters,
             say=_say,
             on_status=_StatusLine(tracer),
             on_written=tracer.written if tracer else None,
@@ -120,15 +132,19 @@ def _say(line: str) -> None:
 def _signer_with(settings: Settings) -> HeadSigner | None:
     """What signs heads, None without a key."""
     if not settings.audit_key_file:
-        if settings.audit_heads_file:
-            raise click.ClickException("PTR_AUDIT_HEADS_FILE: without PTR_AUDIT_KEY_FILE no head is signed")
+        for name in ("audit_heads_file", "audit_leaves_dir"):
+            if getattr(settings, name) not in ("", NO_FOLDER):
+                raise click.ClickException(f"PTR_{name.upper()}: without PTR_AUDIT_KEY_FILE no head is signed")
         return None
     try:
         signer = read_signer(Path(settings.audit_key_file))
-        file = HeadsFile(Path(settings.audit_heads_file), _say) if settings.audit_heads_file else None
-    except (KeyFileError, HeadsFileError) as error:
+        path = Path(settings.audit_heads_file) if settings.audit_heads_file else None
+        file = HeadsFile(path, _say) if path else None
+        folder = folder_of(settings.audit_leaves_dir, path)
+        leaves = LeafLog(folder, _say) if folder else None
+    except (KeyFileError, HeadsFileError, LeafLogError) as error:
         raise click.ClickException(str(error)) from None
-    return HeadSigner(signer, settings.audit_heads_every_s, file, HeadsTopic(settings.access, _say))
+    return HeadSigner(signer, settings.audit_heads_every_s, file, HeadsTopic(settings.access, _say), leaves)
 
 
 def _stopper(stop: Event) -> signal._HANDLER:

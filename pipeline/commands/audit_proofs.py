@@ -5,40 +5,44 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
+from contextlib import closing
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 import msgspec
 
-from connectors.proofs.heads import HeadsFileError, read_heads
-from connectors.proofs.keys import KeyFileError, make_key, public_path, read_public
+from connectors.proofs.heads import read_heads
+from connectors.proofs.keys import make_key, public_path
+from connectors.proofs.leaf_log import folder_of, kept_leaves
 from connectors.proofs.verifier import Head, ProofError, PublicKey, parse_note, tree_of, verify_file
-from connectors.sinks.database import Database, DatabaseError, open_database
+from connectors.sinks.archives import archives_of, must_be_named
+from connectors.sinks.database import Database, open_database
 from connectors.sinks.exporting import Exported
 from connectors.sinks.exporting import export as write_archive
-from connectors.sinks.proving import UnprovenError, bundle_of, growth_of, signed_heads
-from connectors.sinks.verifying import Finding, State, kept_in, verify_database
+from connectors.sinks.proving import bundle_of, growth_of, signed_heads
+from connectors.sinks.verifying import Finding, KeptLeaves, State, kept_in, verify_database
+from pipeline.commands.audit_archive import archive
+from pipeline.commands.audit_shared import (
+    PROGRESS_S,
+    archive_option,
+    archived_rows,
+    database_option,
+    errors_in_words,
+    key_of,
+    key_option,
+    opened_with,
+)
 from pipeline.commands.shared import day_ms, json_option, print_json, settings_with
-from pipeline.settings import Settings
 
-#: How often progress is told and stored.
-PROGRESS_S = 2.0
+if TYPE_CHECKING:
+    from connectors.sinks.archive_files import ArchivedRows
 
-database_option = click.option(
-    "--database",
-    metavar="URL",
-    help="sqlite:///FILE or postgresql://USER@HOST/DB (default: PTR_DATABASE, or sqlite:///var/audit.db).",
-)
-key_option = click.option(
-    "--key",
-    "key_file",
-    type=click.Path(path_type=Path),
-    help="The log's public key (default: that beside PTR_AUDIT_KEY_FILE).",
-)
+#: Heads of one tree that a whole database is checked against: any selection binds all rows before its last one.
+HEADS_MAX = 500
 
 
 @click.group()
@@ -58,7 +62,11 @@ def audit() -> None:
       ptr audit verify order-1001.json --key audit.key.pub
       ptr audit verify --database sqlite:///var/audit.db --heads kept/heads.txt --key audit.key.pub
       ptr audit consistency kept/january.txt kept/heads.txt
+      ptr audit archive --to /mnt/archive
     """
+
+
+audit.add_command(archive)
 
 
 @audit.command()
@@ -74,7 +82,7 @@ def keygen(file: Path, name: str, as_json: bool) -> None:
     Examples:
       ptr audit keygen secrets/audit.key --name audit.example.com
     """
-    with _errors():
+    with errors_in_words():
         public = make_key(file, name)
     if as_json:
         print_json({"file": str(file), "public_file": str(public_path(file)), "public_key": str(public)})
@@ -96,7 +104,7 @@ def migrate(writer: str | None, database: str | None) -> None:
       ptr audit migrate --writer ptr_sink --database postgresql://owner@db.internal/audit
     """
     settings = settings_with(database=database)
-    with _errors(), closing(open_database(settings.database, create=True)) as opened:
+    with errors_in_words(), closing(open_database(settings.database, create=True)) as opened:
         opened.lock()
         opened.migrate()
         if writer is not None:
@@ -116,7 +124,7 @@ def head(tenant: str | None, database: str | None, as_json: bool) -> None:
       ptr audit head > kept/heads.txt
       ptr audit head --tenant acme --json
     """
-    with _errors(), _opened(settings_with(database=database)) as opened:
+    with errors_in_words(), opened_with(settings_with(database=database)) as opened:
         notes = signed_heads(opened, tenant)
         if not notes:
             of_tenant = f" of {tenant}" if tenant is not None else ""
@@ -133,19 +141,25 @@ def head(tenant: str | None, database: str | None, as_json: bool) -> None:
 @click.argument("tenant")
 @click.argument("payment")
 @database_option
+@archive_option
 @json_option
-def prove(tenant: str, payment: str, database: str | None, as_json: bool) -> None:
+def prove(tenant: str, payment: str, database: str | None, archive_folder: Path | None, as_json: bool) -> None:
     """Print a bundle: the rows of PAYMENT of TENANT, each with the proof that it is under a signed head.
 
     It is checked with `ptr audit verify`, or without this program: connectors/proofs/verifier.py needs Python alone. It holds
-    the whole rows, personal data too. (It is always JSON; --json indents it.)
+    the rows as they are stored; personal data is sealed in them. (It is always JSON; --json indents it.)
 
     \b
     Examples:
       ptr audit prove acme order-1001 > order-1001.json
+      ptr audit prove acme order-1001 --archive /mnt/archive > order-1001.json
     """
-    with _errors(), _opened(settings_with(database=database)) as opened:
-        bundle = bundle_of(opened, tenant, payment)
+    with (
+        errors_in_words(),
+        opened_with(settings_with(database=database)) as opened,
+        archived_rows(opened, archive_folder, tenant) as archived,
+    ):
+        bundle = bundle_of(opened, tenant, payment, archived)
     if as_json:
         print_json(bundle)
     else:
@@ -158,15 +172,23 @@ def prove(tenant: str, payment: str, database: str | None, as_json: bool) -> Non
 @click.option("--from", "from_", required=True, metavar="YYYY-MM-DD", help="First day of requests, UTC.")
 @click.option("--to", required=True, metavar="YYYY-MM-DD", help="The day after the last.")
 @database_option
+@archive_option
 @key_option
 @json_option
 def export(
-    tenant: str, file: Path, from_: str, to: str, database: str | None, key_file: Path | None, as_json: bool
+    tenant: str,
+    file: Path,
+    from_: str,
+    to: str,
+    database: str | None,
+    archive_folder: Path | None,
+    key_file: Path | None,
+    as_json: bool,
 ) -> None:
     """Write an auditor's archive of the payments of TENANT to FILE (.zip).
 
     In it: all rows with their proofs, signed heads, the public key, every version of the tenant's rules, which models scored,
-    the file that checks it with Python alone, and a page that says how. It holds whole rows, personal data too. FILE must
+    the rows as they are stored, sealed or not. (It is always JSON; --json indents it.)
     not be there yet; a file that could not be finished is removed.
 
     \b
@@ -177,13 +199,20 @@ def export(
     if from_ms >= until_ms:
         raise click.UsageError("--from must be before --to")
     settings = settings_with(database=database)
-    with _errors():
-        key = _key(key_file, settings)
-        with _opened(settings) as opened:
+    with errors_in_words():
+        key = key_of(key_file, settings)
+        with opened_with(settings) as opened, archived_rows(opened, archive_folder, tenant) as archived:
             exported = _written(
                 file,
                 lambda: write_archive(
-                    opened, tenant, from_ms=from_ms, until_ms=until_ms, key=key, file=file, said=_ExportProgress()
+                    opened,
+                    tenant,
+                    from_ms=from_ms,
+                    until_ms=until_ms,
+                    key=key,
+                    file=file,
+                    archived=archived,
+                    said=_ExportProgress(),
                 ),
             )
     if as_json:
@@ -229,6 +258,13 @@ class _ExportProgress:
     type=click.Path(path_type=Path),
     help="Signed heads that were kept (for a database; default: PTR_AUDIT_HEADS_FILE).",
 )
+@click.option(
+    "--leaves",
+    "leaves_dir",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="The folder of leaves that was kept with them (default: PTR_AUDIT_LEAVES_DIR, or the one beside the heads).",
+)
+@archive_option
 @key_option
 @click.option(
     "--resume",
@@ -241,6 +277,8 @@ def verify(
     bundle: Any,
     database: str | None,
     heads_file: Path | None,
+    leaves_dir: Path | None,
+    archive_folder: Path | None,
     key_file: Path | None,
     resume_file: Path | None,
     as_json: bool,
@@ -248,28 +286,36 @@ def verify(
     """Check a BUNDLE (or bundles.jsonl of an archive, a bundle a line), or with --database every row of a database.
 
     A database is checked against heads that were kept elsewhere. What was changed, removed, inserted or moved since they were
-    signed is found, and the first wrong row of each tree is named. Ends with 1 when something is wrong.
+    signed is found, and the first wrong row of each tree is named: with the leaves that were kept beside the heads also where
+    everything in the database was made anew. They are believed as far as they give the signed roots. Rows that were moved
+    to files are checked with the others: name the folder with --archive. Ends with 1 when something is wrong.
 
     \b
     Examples:
       ptr audit verify order-1001.json --key audit.key.pub
       ptr audit verify --database sqlite:///var/audit.db --heads kept/heads.txt --key audit.key.pub
+      ptr audit verify --database sqlite:///var/audit.db --heads kept/heads.txt --leaves kept/leaves --key audit.key.pub
       ptr audit verify --database sqlite:///var/audit.db --heads kept/heads.txt --resume var/check.json
+      ptr audit verify --database sqlite:///var/audit.db --heads kept/heads.txt --archive /mnt/archive
     """
     if (bundle is None) == (database is None):
         raise click.UsageError("give either a bundle or --database")
     settings = settings_with(database=database)
-    with _errors():
-        key = _key(key_file, settings)
+    with errors_in_words():
+        key = key_of(key_file, settings)
         if bundle is not None:
             _verify_bundles(bundle, key, heads_file, as_json)
             return
         chosen = heads_file or (Path(settings.audit_heads_file) if settings.audit_heads_file else None)
         if chosen is None:
             raise click.UsageError("name the heads that were kept with --heads: a database proves nothing by itself")
-        heads = read_heads(chosen, key)
-        with _opened(settings) as opened:
-            _verify_database(opened, heads, key, resume_file, as_json)
+        heads = read_heads(chosen, key, of_tree_max=HEADS_MAX)
+        folder = leaves_dir or folder_of(settings.audit_leaves_dir, chosen)
+        leaves = partial(kept_leaves, folder) if folder is not None and folder.is_dir() else None
+        with opened_with(settings) as opened, archived_rows(opened, archive_folder) as archived:
+            if archived is None:
+                must_be_named(opened)
+            _verify_database(opened, heads, leaves, archived, key, resume_file, as_json)
 
 
 def _verify_bundles(file: BinaryIO, key: PublicKey, heads_file: Path | None, as_json: bool) -> None:
@@ -303,13 +349,22 @@ def _verify_bundles(file: BinaryIO, key: PublicKey, heads_file: Path | None, as_
 
 
 def _verify_database(
-    database: Database, heads: list[Head], key: PublicKey, resume_file: Path | None, as_json: bool
+    database: Database,
+    heads: list[Head],
+    leaves: KeptLeaves | None,
+    archived: ArchivedRows | None,
+    key: PublicKey,
+    resume_file: Path | None,
+    as_json: bool,
 ) -> None:
     # Heads in the database are signed too: they cover what is newer than those that were kept.
     both = sorted({*heads, *kept_in(database, key)})
+    archives = archives_of(database)
     progress = _Progress(database, both, resume_file)
-    state = verify_database(database, both, progress.state, said=progress)
+    state = verify_database(database, both, progress.state, archived=archived, kept_leaves=leaves, said=progress)
     progress.end()
+    if state.findings and archives_of(database) != archives:
+        raise click.ClickException("months were archived while this check ran: run it again, with --archive DIR")
     newest = {one.origin: one.size for one in heads}
     covered = sum(newest.values())
     if as_json:
@@ -401,12 +456,12 @@ def consistency(old: Path, new: Path, database: str | None, key_file: Path | Non
       ptr audit consistency kept/january.txt kept/heads.txt
     """
     settings = settings_with(database=database)
-    with _errors():
-        key = _key(key_file, settings)
+    with errors_in_words():
+        key = key_of(key_file, settings)
         before, after = ({one.origin: one for one in read_heads(file, key)} for file in (old, new))
         if missing := sorted(before.keys() - after.keys()):
             raise click.ClickException(f"{new} holds no head of {', '.join(missing)}")
-        with _opened(settings) as opened:
+        with opened_with(settings) as opened:
             proofs = [growth_of(opened, head, after[origin]) for origin, head in before.items()]
     if as_json:
         print_json([asdict(proof) for proof in proofs])
@@ -418,27 +473,3 @@ def consistency(old: Path, new: Path, database: str | None, key_file: Path | Non
 def _shown(found: Head) -> dict[str, Any]:
     tenant, shard = tree_of(found.origin)
     return {"origin": found.origin, "tenant": tenant, "shard": shard, "size": found.size, "root": found.root.hex()}
-
-
-def _key(file: Path | None, settings: Settings) -> PublicKey:
-    if file is None:
-        if not settings.audit_key_file:
-            raise click.UsageError("name the log's public key with --key FILE")
-        file = public_path(Path(settings.audit_key_file))
-    return read_public(file)
-
-
-@contextmanager
-def _opened(settings: Settings) -> Iterator[Database]:
-    with closing(open_database(settings.database)) as opened:
-        yield opened
-
-
-@contextmanager
-def _errors() -> Iterator[None]:
-    try:
-        yield
-    except (ProofError, UnprovenError) as error:
-        raise click.ClickException(f"NOT PROVEN: {error}") from None
-    except (DatabaseError, HeadsFileError, KeyFileError) as error:
-        raise click.ClickException(str(error)) from None

@@ -35,6 +35,7 @@ from connectors.files import source
 from connectors.files.readers import FileError
 from connectors.models.book import CHAMPION
 from connectors.models.topic import publish
+from connectors.privacy.masters import make_master
 from connectors.reviews.scripted import ScriptedReviewer
 from connectors.sinks.database import open_database
 from connectors.sinks.reviews import open_reviews
@@ -52,6 +53,8 @@ from schemas.records import PaymentRequested, ReviewOpened
 from schemas.tenant_rules import TenantRules
 
 SEED = 7
+#: In the demo's folder: with it the audit sink seals what is personal.
+MASTER_KEY = "privacy.key"
 #: Posts a second: fast enough to be done soon, slow enough for the latencies of a pipeline that is not full.
 RATE = 400.0
 #: What the scripted reviewer does with the reviews that it takes up, in turn; none: it leaves the payment waiting.
@@ -188,7 +191,10 @@ def _run(
         _reach(access)
         console.print(f"Kafka on {access}")
     token = secrets.token_urlsafe(16)
-    rig = stack.enter_context(Rig(access, folder, PTR_WEB_TOKEN=token))
+    master = folder / MASTER_KEY
+    folder.mkdir(parents=True, exist_ok=True)
+    make_master(master)
+    rig = stack.enter_context(Rig(access, folder, PTR_WEB_TOKEN=token, PTR_PRIVACY_MASTER_KEY_FILE=str(master)))
     before = _dead_letters_before(rig)
     rig.prepare(tenants)
     publish(
@@ -367,6 +373,7 @@ def _report(
         "seconds": round(seconds, 1),
         "posts_per_s": round(truth["posts"] / seconds),
         "audit_database": rig.database,
+        "master_key_file": str(rig.folder / MASTER_KEY),
         "web": f"{front.url()}/tables/?token={token}" if keep else "",
         "show": f"ptr show {example.payment[0]} {example.payment[1]} --database {rig.database}"
         if example is not None and example.payment is not None
@@ -417,6 +424,9 @@ def _print(report: dict[str, Any], console: Console, as_json: bool) -> None:
     for problem in report["problems"]:
         console.print(f"problem    {problem}")
     console.print(f"audit      {report['audit_database']}", soft_wrap=True)
+    console.print(
+        f"privacy    export PTR_PRIVACY_MASTER_KEY_FILE={report['master_key_file']} to read names", soft_wrap=True
+    )
     if report["show"]:
         console.print(f"story      {report['show']}", soft_wrap=True)
     if report["web"]:

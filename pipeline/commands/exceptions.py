@@ -17,7 +17,14 @@ from connectors.registry import RegistryError
 from connectors.sinks.database import DatabaseError, open_database
 from connectors.sinks.reviews import screened_of
 from connectors.sinks.story import iso
-from pipeline.commands.shared import broker_option, codec_of, json_option, print_json, settings_with
+from pipeline.commands.shared import (
+    broker_option,
+    codec_of,
+    json_option,
+    print_json,
+    reader_of,
+    settings_with,
+)
 from pipeline.settings import Settings
 from pipeline.stages.exceptions import DAYS_MAX
 from schemas.codec import Codec
@@ -89,7 +96,7 @@ def remember(
     """Grant the exception of a payment's match; raises what :func:`publish` and the database raise."""
     opened = open_database(settings.database)
     try:
-        screened = screened_of(opened, tenant, payment)
+        screened = screened_of(opened, tenant, payment, reader_of(opened, settings))
     finally:
         opened.close()
     granted = granted_from(screened, tenant=tenant, days=days, by=by, reason=reason, at_ms=now_ms())

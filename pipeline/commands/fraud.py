@@ -26,6 +26,7 @@ from pipeline.commands.shared import (
     day_of,
     json_option,
     print_json,
+    reader_of,
     settings_with,
 )
 
@@ -116,7 +117,7 @@ def train(
         else:
             tables = open_database(loaded.database)
             try:
-                from_database(recorded, tables)
+                from_database(recorded, tables, reader_of(tables, loaded))
             finally:
                 tables.close()
         table = recorded.table()

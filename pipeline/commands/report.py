@@ -92,6 +92,8 @@ def _command(name: str) -> click.Command:
             )
         except DatabaseError as error:
             raise click.ClickException(str(error)) from None
+        if sheet.missing and (shape != "table" or output is not None):
+            click.echo(sheet.missing, err=True)
         about = {
             "report": name,
             "tenant": tenant,

@@ -120,6 +120,8 @@ def _content(scheduled: Scheduled, period: Period, url: str) -> bytes:
         from_ms=days.begin_ms(first),
         until_ms=days.begin_ms(until),
     )
+    if sheet.missing:
+        click.echo(f"{scheduled.name}: {sheet.missing}", err=True)
     return written(sheet, _about(scheduled, period), scheduled.format, Writing(scheduled.locale))
 
 

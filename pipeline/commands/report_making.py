@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -11,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from connectors.sinks import report_events
+from connectors.sinks.archives import not_here
 from connectors.sinks.database import Database, open_database
 from pipeline.reports.events import Asked, Days, Event
 from pipeline.reports.money import Fees, Settlement
@@ -58,7 +60,8 @@ def sheet_of(
 ) -> Sheet:
     """The report ``name`` of what was recorded in [from_ms, until_ms); ``told`` may look at the events that pass.
 
-    Raises :class:`~connectors.sinks.database.DatabaseError`.
+    Events that were moved to files are not counted: the sheet's ``missing`` says so. Raises
+    :class:`~connectors.sinks.database.DatabaseError`.
     """
     make, stages, _ = REPORTS[name]
     tally = make(days)
@@ -66,9 +69,10 @@ def sheet_of(
     try:
         for event in told(_read(database, stages, tenant, from_ms, until_ms)):
             tally.add(event)
+        missing = not_here(database, tenant, from_ms, until_ms)
     finally:
         database.close()
-    return tally.sheet()
+    return replace(tally.sheet(), missing=missing)
 
 
 def _read(database: Database, stages: tuple[str, ...] | None, tenant: str, from_ms: int, until_ms: int) -> Events:
@@ -88,7 +92,8 @@ def written(sheet: Sheet, about: dict[str, str], shape: str, writing: Writing, w
             write_parquet(sheet, file)
             return file.getvalue()
         case "json":
-            data = {"about": about, "rows": sheet.records(sheet.rows), "totals": sheet.records(sheet.totals)}
+            told = {"missing": sheet.missing} if sheet.missing else {}
+            data = {"about": about | told, "rows": sheet.records(sheet.rows), "totals": sheet.records(sheet.totals)}
             return msgspec.json.format(msgspec.json.encode(data)) + b"\n"
         case "html":
             return html_of(sheet, whose(about), writing).encode()
@@ -104,6 +109,8 @@ def _text(sheet: Sheet, about: str, writing: Writing, width: int | None) -> str:
     file = io.StringIO()
     console = Console(file=file, markup=False, highlight=False, width=width or Console().width)
     console.print(f"{sheet.title}. {about}", soft_wrap=True)
+    if sheet.missing:
+        console.print(sheet.missing, soft_wrap=True)
     if not sheet.rows:
         console.print("Nothing was recorded then.")
         return file.getvalue()

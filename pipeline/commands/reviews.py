@@ -21,7 +21,15 @@ from connectors.sinks.reviews import OpenReview, evidence_of, open_reviews
 from connectors.sinks.story import iso, story
 from pipeline import topics
 from pipeline.commands.exceptions import remember, told
-from pipeline.commands.shared import broker_option, codec_of, json_option, print_json, settings_with, shown_amount
+from pipeline.commands.shared import (
+    broker_option,
+    codec_of,
+    json_option,
+    print_json,
+    reader_of,
+    settings_with,
+    shown_amount,
+)
 from pipeline.stages.exceptions import DAYS_MAX
 from pipeline.stages.reviews import APPROVE, APPROVED, PAYEE, REJECT, SCREENING, mistake_in
 from schemas.identity import TENANT_PATTERN, payment_key
@@ -128,9 +136,10 @@ def show_review(tenant: str, payment: str, database: str | None, as_json: bool) 
     try:
         opened = open_database(chosen.database)
         try:
+            reader = reader_of(opened, chosen)
             waiting = open_reviews(opened, now_ms=_now_ms(), tenant=tenant, payment_id=payment)
-            events = [event for event in story(opened, tenant, payment).events if event.stage == "reviews"]
-            evidence = evidence_of(opened, tenant, payment)
+            events = [event for event in story(opened, tenant, payment, reader).events if event.stage == "reviews"]
+            evidence = evidence_of(opened, tenant, payment, reader)
         finally:
             opened.close()
     except DatabaseError as error:
@@ -157,6 +166,8 @@ def show_review(tenant: str, payment: str, database: str | None, as_json: bool) 
         console.print(f"{tenant} {payment}: no review is open")
     if evidence is not None:
         console.print(_evidence(evidence))
+        if not evidence.get("party_name"):
+            console.print("the party's name is sealed (PTR_PRIVACY_MASTER_KEY_FILE opens it), or was erased")
     for event in events:
         console.print(f"{iso(event.recorded_at_ms)}  {event.outcome}  {event.reason}  {event.detail}")
 

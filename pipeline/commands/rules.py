@@ -23,7 +23,7 @@ from connectors.sinks.database import Database, DatabaseError, open_database
 from connectors.tenants.book import rule_book
 from connectors.tenants.document import TenantFileError, check_edition, is_edition
 from connectors.tenants.rule_checks import COST_MAX, known_groups, rule_cost
-from pipeline.commands.shared import codec_of, json_option, print_json, read_text, settings_with, tenants_in
+from pipeline.commands.shared import codec_of, json_option, print_json, read_text, reader_of, settings_with, tenants_in
 from pipeline.stages.localization import localize
 from pipeline.stages.rules.explain import RuleView, explain, explain_order
 from pipeline.stages.rules.facts import facts_of
@@ -168,7 +168,7 @@ def explain_(tenant: str, payment: str, database: str | None, everything: bool, 
     """
     with _opened(database) as opened:
         try:
-            recorded = recorded_decision(opened, tenant, payment)
+            recorded = recorded_decision(opened, tenant, payment, reader_of(opened, settings_with()))
             configured = recorded_rules(opened, tenant, recorded.version)
         except NotRecordedError as error:
             raise click.ClickException(str(error)) from None
@@ -221,7 +221,10 @@ def backtest_(file: BinaryIO, database: str | None, since: str | None, as_json: 
     tenants = _tenants(*read_text(file))
     since_ms = _since_ms(since)
     with _opened(database) as opened:
-        reports = {each.tenant: backtest(recorded_decisions(opened, each.tenant, since_ms), each) for each in tenants}
+        reader = reader_of(opened, settings_with())
+        reports = {
+            each.tenant: backtest(recorded_decisions(opened, each.tenant, since_ms, reader), each) for each in tenants
+        }
     if as_json:
         print_json(reports)
         return
@@ -244,7 +247,8 @@ def shadow_(tenant: str, database: str | None, since: str | None, as_json: bool)
       ptr rules shadow acme --since 2026-11-01 --json
     """
     with _opened(database) as opened:
-        report = shadow_report(recorded_decisions(opened, tenant, _since_ms(since)))
+        reader = reader_of(opened, settings_with())
+        report = shadow_report(recorded_decisions(opened, tenant, _since_ms(since), reader))
     if as_json:
         print_json(report)
         return

@@ -13,7 +13,10 @@ import msgspec
 
 from connectors.pic.options import PicSettingError
 from connectors.pic.registry import UnknownPicError, abilities_of
+from connectors.privacy.masters import MasterKeyError, MasterKeys
+from connectors.privacy.reading import RowReader
 from connectors.registry import open_registry
+from connectors.sinks.database import Database
 from connectors.tenants.document import FILE_CHARS_MAX, parse_tenants
 from pipeline.settings import Settings, SettingsError, load
 from schemas.codec import Codec
@@ -65,6 +68,22 @@ def codec_of(settings: Settings) -> Codec:
         return Codec(open_registry(settings.schema_registry_url))
     except ValueError as error:  # its address
         raise click.ClickException(str(error)) from None
+
+
+def masters_of(settings: Settings) -> MasterKeys | None:
+    """The master keys that are given; None when there are none. Raises ``click.ClickException``."""
+    if not settings.privacy_master_key:
+        return None
+    try:
+        return MasterKeys.parse(settings.privacy_master_key)
+    except MasterKeyError as error:
+        raise click.ClickException(f"PTR_PRIVACY_MASTER_KEY: {error}") from None
+
+
+def reader_of(database: Database, settings: Settings) -> RowReader:
+    """What reads events of ``database``, and opens what is sealed where a master key is given. Raises ``DatabaseError``."""
+    masters = masters_of(settings)
+    return RowReader(database, masters, codec_of(settings) if masters else None)
 
 
 def user_name() -> str:

@@ -9,6 +9,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from connectors.sinks.archives import in_words
 from connectors.sinks.story import Story
 from pipeline.commands.shared import shown_amount
 from pipeline.commands.stories import database_option, found_story
@@ -34,7 +35,7 @@ def show(tenant: str, payment: str, database: str | None, as_json: bool) -> None
         click.echo(json.dumps(_data(found), ensure_ascii=False))
         return
     console = Console(markup=False, highlight=False)
-    console.print(_header(found), soft_wrap=True)
+    console.print("\n".join([_header(found), *_hidden(found)]), soft_wrap=True)
     console.print(_table(found))
 
 
@@ -44,14 +45,17 @@ def _data(found: Story) -> dict[str, object]:
         "payment_id": found.payment_id,
         "payment": found.payment._asdict() if found.payment else None,
         "events": [asdict(event) for event in found.events],
+        "archived": found.archived,
     }
 
 
 def _header(found: Story) -> str:
     lines = [f"{found.tenant} {found.payment_id}"]
+    if found.archived:
+        lines.append(f"{in_words(found.archived)} (`ptr audit prove --archive DIR` gives their rows)")
     payment = found.payment
     if payment is None:
-        return lines[0]
+        return "\n".join(lines)
     why = f": {payment.reason}" if payment.reason else ""
     lines[0] += f"  {payment.status if payment.outcome is None else payment.outcome}{why}"
     if payment.outcome is None and (payment.stage, payment.status) == ("reviews", "referred"):
@@ -82,6 +86,16 @@ def _header(found: Story) -> str:
     if payment.received_at_ms is not None and payment.completed_at_ms is not None:
         lines.append(f"took {payment.completed_at_ms - payment.received_at_ms:,} ms from Kafka to its outcome")
     return "\n".join(lines)
+
+
+def _hidden(found: Story) -> list[str]:
+    """Whose data is gone, and whose is closed for want of a master key."""
+    erased = sorted({who for event in found.events for who in event.erased})
+    sealed = sorted({who for event in found.events for who in event.sealed})
+    lines = [f"erased: what was said of {', '.join(erased)}"] if erased else []
+    if sealed:
+        lines.append(f"sealed: what is said of {', '.join(sealed)} (PTR_PRIVACY_MASTER_KEY_FILE opens it)")
+    return lines
 
 
 def _table(found: Story) -> Table:

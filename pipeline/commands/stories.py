@@ -6,7 +6,7 @@ import click
 
 from connectors.sinks.database import Database, DatabaseError, open_database, shown_url
 from connectors.sinks.story import Story, story
-from pipeline.commands.shared import settings_with
+from pipeline.commands.shared import reader_of, settings_with
 
 database_option = click.option(
     "--database", metavar="URL", help="Audit database (default: PTR_DATABASE, or sqlite:///var/audit.db)."
@@ -19,7 +19,7 @@ def found_story(tenant: str, payment: str, database: str | None) -> Story:
     try:
         opened = open_database(chosen.database)
         try:
-            found = story(opened, tenant, payment)
+            found = story(opened, tenant, payment, reader_of(opened, chosen))
             others = [] if found.found else _others(opened, payment)
         finally:
             opened.close()

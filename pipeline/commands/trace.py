@@ -10,7 +10,7 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
-from connectors.sinks.journey import Kind, Part, Step, journey, totals
+from connectors.sinks.journey import Kind, Part, Step, journey, totals, waited_ms
 from connectors.sinks.story import Story, iso
 from pipeline.commands.shared import json_option, print_json
 from pipeline.commands.stories import database_option, found_story
@@ -18,6 +18,7 @@ from schemas.trace_context import trace_id_of
 
 #: How each kind of step is drawn: in Unicode, in ASCII, its colour. The signs differ, so that no colour is needed.
 _SIGNS: Final[dict[Kind, tuple[str, str, str]]] = {
+    "wait": ("·", ",", "yellow"),
     "stage": ("█", "#", "cyan"),
     "queue": ("░", ".", "yellow"),
     "call": ("▓", "=", "magenta"),
@@ -28,6 +29,7 @@ _SIGNS: Final[dict[Kind, tuple[str, str, str]]] = {
 _FAILED: Final = "red"
 #: What each kind is called before its name.
 _WORDS: Final[dict[Kind, str]] = {
+    "wait": "wait for",
     "stage": "",
     "queue": "queue of",
     "call": "call to",
@@ -47,9 +49,9 @@ _BARS_MAX: Final = 100
 def trace(tenant: str, payment: str, database: str | None, as_json: bool) -> None:
     """Draw where the time of PAYMENT of TENANT went, from the audit tables alone.
 
-    A bar for each step: stages, waiting in a PIC's queue, calls, waiting to ask again, reviews; then what each took
-    together. A stage's step begins where the one before it ends, so waiting in its topic is in it. Operations on the
-    payment follow, each with its own time. Ends with code 1 when there is no such payment.
+    A bar for each step: waiting in a topic for a stage, its work, waiting in a PIC's queue, calls, waiting to ask again,
+    reviews; then what each took together, and how much of it was waiting. A stage works on a batch: its work is that on the
+    others too. Operations on the payment follow, each with its own time. Ends with code 1 when there is no such payment.
 
     \b
     Examples:
@@ -97,6 +99,7 @@ def _data(found: Story, parts: list[Part]) -> dict[str, Any]:
                     }
                     for step in part.steps
                 ],
+                "waited_ms": waited_ms(part.steps),
                 "totals": [
                     {"kind": kind, "name": name, "took_ms": took_ms, "steps": steps}
                     for kind, name, took_ms, steps in totals(part.steps)
@@ -128,7 +131,7 @@ def _drawn(found: Story, part: Part, width: int, ascii_only: bool) -> Iterator[T
         line.append(f"  {shown:>{took_width}}  ")
         line.append(label, style=_FAILED if step.failed else "")
         yield line
-    yield Text("where the time went:")
+    yield Text(f"where the time went: {waited_ms(part.steps):,} of {took_ms:,} ms waiting")
     sums = totals(part.steps)
     names = [_name(kind, name) for kind, name, _, _ in sums]
     name_width = max(map(cell_len, names), default=0)

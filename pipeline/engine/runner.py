@@ -105,6 +105,7 @@ class _Work:
         self._runner = runner
         self._stage = stage
         self.partitions = runner.partitions
+        self.taken_at_ms = 0
         self.emit: Callable[[str, bytes, bytes], None] = runner.output.produce
 
     def attempt(self, handle: Callable[[Any, Work], T], record: RawRecord) -> T | None:
@@ -429,6 +430,7 @@ class Runner:
                 work = _Work(self, stage)
             if self.group.table is not None:
                 work.rows = self.rows(batch.partition)
+            work.taken_at_ms = int(time.time() * 1000)
             started, cpu = time.perf_counter(), time.thread_time()
             if stage.handle_batch is not None:
                 await stage.handle_batch(records, work)

@@ -32,6 +32,8 @@ class Work(Protocol):
     rows: Rows[Any]
     #: Number of partitions of the record's topic.
     partitions: int
+    #: When the batch of the record was taken, epoch milliseconds: before it waited in its topic.
+    taken_at_ms: int
 
     def emit(self, topic: str, value: bytes, key: bytes) -> None:
         """Publish; durable before the record is acknowledged. Never an event of a repeat."""

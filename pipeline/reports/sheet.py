@@ -52,6 +52,8 @@ class Sheet:
     charts: Sequence[Chart] = field(default_factory=tuple)
     #: What the words mean, a sentence or two.
     notes: str = ""
+    #: Which events are not in the figures though they are of the time, a sentence; empty: all are.
+    missing: str = ""
 
     def at(self, name: str) -> int:
         """The place of a column."""

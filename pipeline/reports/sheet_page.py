@@ -101,7 +101,7 @@ def html_of(sheet: Sheet, about: str, writing: Writing) -> str:
     headings = [column.title for column in sheet.columns]
     rows, totals = ([writing.row(sheet, row) for row in each] for each in (sheet.rows, sheet.totals))
     parts.append(table(headings, rows, totals=totals, left=left_columns(sheet)))
-    parts.append(f'<p class="note">{escape(sheet.notes)}</p>')
+    parts += [f'<p class="note">{escape(note)}</p>' for note in (sheet.missing, sheet.notes) if note]
     return document(sheet.title, about, parts, writing.language)
 
 

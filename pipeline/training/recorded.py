@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from connectors.broker.follow import read_to_end
+from connectors.privacy.reading import RowReader
 from connectors.sinks.database import Database
 from connectors.sinks.judged import Scored, judged_payments
 from pipeline.settings import BrokerAccess
@@ -188,8 +189,8 @@ def from_topics(recorded: Recorded, broker: BrokerAccess | str, codec: Codec, *,
         read_to_end(broker, topic, read, READ_TIMEOUT_S)
 
 
-def from_database(recorded: Recorded, database: Database) -> None:
-    """Read the audit tables, page by page. Raises ``DatabaseError``."""
+def from_database(recorded: Recorded, database: Database, reader: RowReader | None = None) -> None:
+    """Read the audit tables, page by page; ``reader`` opens what is sealed. Raises ``DatabaseError``."""
     for tenant in sorted(recorded.tenants) or ("",):
         for judged in judged_payments(
             database,
@@ -197,6 +198,7 @@ def from_database(recorded: Recorded, database: Database) -> None:
             from_ms=recorded.from_ms,
             until_ms=recorded.until_ms,
             as_of_ms=recorded.as_of_ms,
+            reader=reader,
         ):
             recorded.take(judged.tenant, judged.payment_id, judged.scored, judged.label)
 

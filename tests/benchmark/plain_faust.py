@@ -7,6 +7,7 @@ tables, stock producer. It loses and doubles under kills; it is here for its spe
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -77,6 +78,7 @@ class Work:
 
     def __init__(self, rows: Rows | None) -> None:
         self.rows: Any = rows
+        self.taken_at_ms = int(time.time() * 1000)
         self.sent: list[tuple[str, bytes, bytes]] = []
 
     def emit(self, topic: str, value: bytes, key: bytes) -> None:

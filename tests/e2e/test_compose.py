@@ -154,7 +154,12 @@ class _Local:
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self._secrets = folder / "secrets"
         self._secrets.mkdir()
-        for name, value in (("web_token", secrets.token_hex(16)), ("database_url", database_url)):
+        made = {
+            "web_token": secrets.token_hex(16),
+            "privacy_master_key": secrets.token_hex(32),
+            "database_url": database_url,
+        }
+        for name, value in made.items():
             (self._secrets / name).write_text(value + "\n")
 
     def environment(self, name: str) -> dict[str, str]:

@@ -12,7 +12,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
@@ -22,13 +22,17 @@ import pytest
 from click.testing import CliRunner, Result
 
 from connectors.proofs import verifier
+from connectors.proofs.appending import leaf_of
 from connectors.proofs.heads import HeadsFile, HeadsFileError, read_heads
 from connectors.proofs.keys import KeyFileError, Signer, make_key, read_public, read_signer
-from connectors.proofs.verifier import Head, ProofError, PublicKey
-from connectors.sinks import leaves
-from connectors.sinks.database import Batch, Database, DatabaseBusyError, open_database
+from connectors.proofs.leaf_log import LeafLog, LeafLogError, Stretch, kept_leaves
+from connectors.proofs.trees import Tree
+from connectors.proofs.verifier import Head, ProofError, PublicKey, split_notes, tree_of
+from connectors.sinks import leaves, signing
+from connectors.sinks.database import Batch, Database, DatabaseBusyError, StoredHead, open_database
 from connectors.sinks.rows import Columns
 from connectors.sinks.signing import HeadSigner
+from connectors.sinks.sqlite import SqliteDatabase
 from connectors.sinks.verifying import verify_database
 from pipeline.cli import main
 from pipeline.commands import audit_proofs
@@ -61,19 +65,20 @@ class Log:
         self.folder = folder
         self.file = folder / "audit.db"
         self.url = f"sqlite:///{self.file}"
-        self.key, self.heads = folder / "audit.key", folder / "heads.txt"
+        self.key, self.heads, self.leaves = folder / "audit.key", folder / "heads.txt", folder / "heads.txt.leaves"
+        folder.mkdir(exist_ok=True)
         make_key(self.key, name)
         self.written = 0
 
     def grow(self, payments: int) -> None:
         with closing(open_database(self.url, create=True)) as database:
             database.migrate()
-            signing = HeadSigner(read_signer(self.key), 0, HeadsFile(self.heads), None)
+            signer = HeadSigner(read_signer(self.key), 0, HeadsFile(self.heads), None, LeafLog(self.leaves))
             for _ in range(payments):
                 assert write(database, self.written) == 7
-                assert signing.sign(database) == 2
+                assert signer.sign(database) == 2
                 self.written += 1
-            signing.close()
+            signer.close()
 
     def change(self, sql: str) -> None:
         with closing(sqlite3.connect(self.file)) as connection:
@@ -148,9 +153,7 @@ def test_a_bundle_with_anything_changed_is_refused(log: Log, seed: int) -> None:
 def test_what_cannot_be_proven_is_said_and_ends_with_an_error(log: Log, tmp_path: Path) -> None:
     refused(log.ptr("prove", "shop-1", "nobody"), "holds no event of payment nobody of shop-1")
     path = log.bundle(3)
-    other_folder = tmp_path / "other"
-    other_folder.mkdir()
-    other = Log(other_folder, "another.example.com")
+    other = Log(tmp_path / "other", "another.example.com")
     other.grow(1)
     refused(log.ptr("verify", str(other.bundle(0))), "another log: another.example.com/shop-0/0")
     same_name = tmp_path / "same.key"
@@ -171,6 +174,46 @@ def test_what_cannot_be_proven_is_said_and_ends_with_an_error(log: Log, tmp_path
     refused(log.ptr("verify", "--database", log.url, "--heads", str(other.heads)), "another log")
     assert log.ptr("verify").exit_code == 2
     assert log.ptr("verify", str(path), "--database", log.url).exit_code == 2
+
+
+def test_every_command_says_what_is_wrong_with_its_files(log: Log, tmp_path: Path) -> None:
+    """Heads from the future of the database, of another log, by another key, empty; a cut key; leaves of another log."""
+    with closing(sqlite3.connect(log.file)) as connection, closing(sqlite3.connect(tmp_path / "old.db")) as copy:
+        connection.backup(copy)
+    kept = tmp_path / "kept.txt"
+    shutil.copy(log.heads, kept)
+    log.grow(5)
+    old = ("--database", f"sqlite:///{tmp_path}/old.db")
+    refused(
+        log.ptr("consistency", str(kept), str(log.heads), *old), "at 12 is from the future", "old.db holds 8 rows of it"
+    )
+    other = Log(tmp_path / "other", "another.example.com")
+    other.grow(2)
+    other_key = ("--key", f"{other.key}.pub")
+    refused(log.ptr("consistency", str(kept), str(other.heads)), "this is a head of another log: another.example.com/")
+    refused(log.ptr("verify", "--database", log.url, "--heads", str(kept), *other_key), "this is a head of another log")
+    same_name = tmp_path / "same.key"
+    make_key(same_name, LOG)
+    wrong_key = ("--key", f"{same_name}.pub")
+    refused(log.ptr("verify", "--database", log.url, *wrong_key), "was not signed by this key: it is the wrong one")
+    refused(log.ptr("consistency", str(kept), str(log.heads), *wrong_key), "was not signed by this key")
+    few = tmp_path / "few.txt"
+    few.write_text("".join(f"{note}\n" for note in split_notes(kept.read_text())[:2]))
+    refused(log.ptr("consistency", str(kept), str(few)), "few.txt holds no head of ")
+    few.write_text("")
+    refused(log.ptr("verify", "--database", log.url, "--heads", str(few)), "few.txt holds no head")
+    few.write_text((log.folder / "audit.key.pub").read_text()[:-9])
+    refused(log.ptr("verify", str(log.bundle(3)), "--key", str(few)), "few.txt", "public key")
+    few.write_bytes(b"\xff\xfe")
+    refused(log.ptr("verify", "--database", log.url, "--heads", str(few)), "it is no text")
+    refused(log.ptr("verify", str(few)), "this is no whole bundle")
+    refused(log.ptr("verify", "--database", f"sqlite:///{tmp_path}/none.db"), "none.db")
+    refused(log.ptr("prove", "nobody", ids(3)[1]), "holds no event of payment")
+    rewrite(log, 60)
+    arguments = ("verify", "--database", log.url, "--heads", str(kept), "--leaves", str(other.leaves))
+    refused(
+        log.ptr(*arguments), "WRONG ROW shop-3, shard 0, ", "Of the leaves that were kept those from 4 on are missing"
+    )
 
 
 def test_rows_that_no_head_covers_are_not_proven_yet(log: Log) -> None:
@@ -246,6 +289,116 @@ def test_a_check_is_gone_on_with(log: Log, tmp_path: Path, monkeypatch: pytest.M
     refused(log.ptr(*arguments), "remove it")
 
 
+def rewrite(log: Log, offset: int) -> None:
+    """Change a row, and make its tree anew as its owner could: leaf, open tile and all."""
+    log.change(f"UPDATE payment_events SET reason = 'x' WHERE \"offset\" = {offset}")
+    with closing(sqlite3.connect(log.file)) as connection:
+        connection.execute("DROP TRIGGER audit_trees_only_grow")
+        columns = ", ".join(f'"{name}"' for name in verifier.COLUMNS)
+        rows = connection.execute(
+            f'SELECT {columns} FROM payment_events e WHERE (tenant, "partition") ='
+            ' (SELECT tenant, "partition" FROM payment_events WHERE "offset" = ?) ORDER BY leaf_index',
+            (offset,),
+        ).fetchall()
+        tree = Tree()
+        tree.append([leaf_of(row) for row in rows])
+        connection.execute(
+            "UPDATE audit_trees SET open_tiles = ? WHERE tenant = ? AND shard = ?",
+            (tree.stored(), rows[0][0], rows[0][verifier.SHARD]),
+        )
+        connection.commit()
+
+
+def test_with_the_leaves_that_were_kept_the_row_is_named_where_the_tree_was_made_anew(log: Log, tmp_path: Path) -> None:
+    """One head was kept, of all rows, and the leaves beside it: the command names the one row; without them, all it knows is
+    that one of them is wrong. Where leaves are missing it says so.
+    """
+    with closing(open_database(log.url)) as database:
+        notes = [note for (note,) in database.query("SELECT note FROM audit_heads")]
+    kept = tmp_path / "kept.txt"
+    kept.write_text("".join(f"{note}\n" for note in notes))
+    rewrite(log, 60)  # of payment 8: the second of its rows in shard 0
+    arguments = ("verify", "--database", log.url, "--heads", str(kept))
+    named = f"(payment {ids(8)[1]}, event dispatch/1.0, from payments.queue.simulator.v1/0 at 60)"
+    refused(log.ptr(*arguments), "WRONG ROW shop-3, shard 0, leaves 0 to 7 (", "were rewritten together")
+    refused(
+        log.ptr(*arguments, "--leaves", str(log.leaves)),
+        f"WRONG ROW shop-3, shard 0, leaf 6 {named}: the row is not the one that was signed on this leaf",
+    )
+    # Beside the heads they are found.
+    shutil.copytree(log.leaves, tmp_path / "kept.txt.leaves")
+    told = json.loads(log.ptr(*arguments, "--json").stdout)
+    assert [(each["first"], each["last"]) for each in told["findings"]] == [(6, 6)]
+    (file,) = log.leaves.iterdir()
+    file.write_bytes(file.read_bytes()[:2000])
+    refused(log.ptr(*arguments, "--leaves", str(log.leaves)), "leaves 0 to 7 (", "from 4 on are missing")
+    (tmp_path / "none").mkdir()
+    refused(log.ptr(*arguments, "--leaves", str(tmp_path / "none")), "from 0 on are missing")
+    assert log.ptr(*arguments, "--leaves", str(tmp_path / "nowhere")).exit_code == 2
+
+
+def test_leaves_that_are_missing_are_written_from_the_database(log: Log) -> None:
+    """After a loss, or when they were not kept before: all of them, more than a part holds; not those of another database."""
+    shutil.rmtree(log.leaves)
+    rows = [
+        MAPPER.columns(topic, 0, 70 + 7 * number + place, 1000, CODEC.encode(record))
+        for number in range(40)
+        for place, (topic, record) in enumerate(records_of(5 * number, random.Random(1000 + number)))
+    ]
+    with closing(open_database(log.url, create=True)) as database, pytest.MonkeyPatch.context() as patched:
+        patched.setattr(signing, "TILES_MAX", 2)
+        patched.setattr(signing, "WAITING_BYTES_MAX", 3000)
+        database.write(Batch(rows, states(rows), {("t", 0): (70, 70 + len(rows))}))
+        signer = HeadSigner(read_signer(log.key), 0, HeadsFile(log.heads), None, LeafLog(log.leaves))
+        assert signer.sign(database) == 1
+        assert_leaves_are_kept(database, log.leaves, read_heads(log.heads, signer._signer.public))
+        signer.close()
+    another = Log(log.folder / "another")
+    another.grow(1)
+    forged = LeafLog(log.folder / "forged")
+    forged.append([Stretch(("shop-0", 0), 0, bytes(32))])
+    forged.close()
+    for folder in (log.leaves, log.folder / "forged"):  # more leaves than it has, and another one than it has
+        signer = HeadSigner(read_signer(another.key), 0, None, None, LeafLog(folder))
+        with closing(open_database(another.url, create=True)) as database:
+            with pytest.raises(LeafLogError, match="of another database"):
+                signer.sign(database)
+        signer.close()
+
+
+def test_heads_are_signed_after_each_batch_while_that_is_cheap(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Signing takes a quarter of the time at most; what it puts off comes when that allows it, or is due, or now."""
+    now = 100.0
+    costs = iter([0.01, 0.01, 2.0, 0.01, 0.01])
+    write_heads = SqliteDatabase.write_heads
+
+    def takes_time(self: SqliteDatabase, heads: Sequence[StoredHead]) -> None:
+        nonlocal now
+        now += next(costs)
+        write_heads(self, heads)
+
+    monkeypatch.setattr(SqliteDatabase, "write_heads", takes_time)
+    signer = HeadSigner(read_signer(log.key), 5, None, None, clock=lambda: now)
+    with closing(open_database(log.url, create=True)) as database:
+
+        def after(seconds: float) -> int | None:
+            nonlocal now
+            now += seconds
+            write(database, log.written)
+            log.written += 1
+            return signer.sign(database)
+
+        assert after(0) == 2
+        assert after(0.02) is None  # 10 ms were signed for: 30 ms must pass
+        assert after(0.02) == 4
+        assert after(0.5) == 2  # takes 2 s
+        assert after(2.9) is None
+        assert after(0.2) == 4  # not after 6 s: 5 s after the last began
+        assert after(0.01) is None
+        assert signer.sign(database, now=True) == 2
+        assert next(costs, None) is None
+
+
 def test_keys_are_never_overwritten_and_for_their_owner_only(tmp_path: Path) -> None:
     made = CliRunner().invoke(main, ["audit", "keygen", str(tmp_path / "a.key"), "--name", LOG])
     assert made.exit_code == 0
@@ -271,10 +424,10 @@ def test_after_a_new_key_every_tree_is_signed_anew_and_old_heads_hold(log: Log) 
     log.grow(0)
     assert len(log.ptr("head").stdout.split("\n\n")) == 2 * 10 + 1
     with closing(open_database(log.url, create=True)) as database:
-        signing = HeadSigner(read_signer(log.key), 0, HeadsFile(log.heads), None)
-        assert signing.sign(database) == 10
-        assert signing.sign(database) == 0
-        signing.close()
+        signer = HeadSigner(read_signer(log.key), 0, HeadsFile(log.heads), None)
+        assert signer.sign(database) == 10
+        assert signer.sign(database) == 0
+        signer.close()
     assert log.ptr("verify", str(log.bundle(3))).exit_code == 0
     assert log.ptr("verify", "--database", log.url).exit_code == 0
     arguments = ("--heads", str(old_heads), "--key", f"{old_key}.pub")
@@ -304,6 +457,34 @@ def test_two_roots_for_one_size_are_an_error(tmp_path: Path) -> None:
     path.write_text("".join(signer.sign(Head(f"{LOG}/shop/0", 5, root * 32)) + "\n" for root in (b"a", b"b")))
     with pytest.raises(HeadsFileError, match="told twice"):
         read_heads(path, signer.public)
+
+
+def test_of_many_heads_a_selection_is_checked(tmp_path: Path) -> None:
+    """The newest, the first and some between; of the others only that none contradicts another."""
+    signer, path = Signer(LOG, bytes(32)), tmp_path / "heads.txt"
+    notes = {
+        (shop, size): signer.sign(Head(f"{LOG}/{shop}/0", size, bytes([size]) * 32))
+        for shop, sizes in (("a", 101), ("b", 3))
+        for size in range(1, sizes)
+    }
+
+    def read(**changed: str) -> list[tuple[str, int]]:
+        several = [*notes.values(), *changed.values()]
+        random.Random(1).shuffle(several)
+        path.write_text("".join(f"{note}\n" for note in several))
+        return [(head.origin[-3], head.size) for head in read_heads(path, signer.public, of_tree_max=4)]
+
+    assert read() == [("a", 1), ("a", 34), ("a", 67), ("a", 100), ("b", 1), ("b", 2)]
+    other = Signer(LOG, bytes([1] * 32))
+    notes["a", 50] = other.sign(Head(f"{LOG}/a/0", 50, bytes(32)))
+    assert len(read()) == 6  # not looked at
+    with pytest.raises(HeadsFileError, match="not signed by this key"):
+        read(newest=other.sign(Head(f"{LOG}/a/0", 101, bytes(32))))
+    with pytest.raises(HeadsFileError, match="at 60 differ: the log was told twice"):
+        read(twice=signer.sign(Head(f"{LOG}/a/0", 60, bytes(32))))
+    path.write_text("no head\n\nat all\n\n")
+    with pytest.raises(HeadsFileError, match="damaged"):
+        read_heads(path, signer.public, of_tree_max=4)
 
 
 def test_an_unknown_witness_beside_the_logs_signature_is_no_trouble() -> None:
@@ -415,7 +596,7 @@ def append_until_killed(url: str, key: Path, heads: Path, statement: int) -> Non
             break
         except DatabaseBusyError:  # the server has not noticed yet that the one before is gone
             time.sleep(0.02)
-    signing = HeadSigner(read_signer(key), 0, HeadsFile(heads), None)
+    signer = HeadSigner(read_signer(key), 0, HeadsFile(heads), None, LeafLog(heads.with_name("leaves")))
     number = database.offsets().get(("t", 0), 0) // 7
     if url.startswith("sqlite"):
         database._connection.set_trace_callback(count)  # type: ignore[attr-defined]
@@ -424,7 +605,7 @@ def append_until_killed(url: str, key: Path, heads: Path, statement: int) -> Non
             setattr(psycopg.Cursor, name, counted(getattr(psycopg.Cursor, name), count))
     while True:
         write(database, number)
-        signing.sign(database)
+        signer.sign(database)
         number += 1
 
 
@@ -457,7 +638,17 @@ def test_killed_before_any_statement_rows_and_trees_agree(url: str, tmp_path: Pa
             kept = read_heads(heads, read_public(Path(f"{key}.pub"))) if heads.read_text() else []
             state = verify_database(database, kept)
             assert (state.findings, state.rows) == ([], written), statement
+            assert_leaves_are_kept(database, heads.with_name("leaves"), kept)
     assert written > 7
+
+
+def assert_leaves_are_kept(database: Database, folder: Path, heads: list[Head]) -> None:
+    """The leaves under every head that was handed out: heads leave after them."""
+    for head in {one.origin: one for one in heads}.values():
+        tree = Tree()
+        for part in kept_leaves(folder, tree_of(head.origin), 0, head.size):
+            tree.append(part)
+        assert (tree.size, tree.root()) == (head.size, head.root)
 
 
 def test_rows_of_before_there_were_trees_are_in_them(url: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,6 +27,9 @@ from yoyo.backends.base import DatabaseBackend
 
 from connectors.proofs.heads import HeadsFile, read_heads
 from connectors.proofs.keys import Signer
+from connectors.proofs.leaf_log import LeafLog, kept_leaves
+from connectors.proofs.trees import Tree
+from connectors.proofs.verifier import tree_of
 from connectors.sinks import sink as sink_module
 from connectors.sinks.database import (
     STATE_COLUMNS,
@@ -415,6 +418,39 @@ def test_signed_heads_reach_the_file_and_the_topic(url: str, broker: str, tmp_pa
     assert sorted({signer.public.open(one.value().decode()) for one in found}) == kept
     assert all(one.value().startswith(one.key() + b"\n") for one in found)
     assert len(found) == 2 * len(kept)
+
+
+def test_heads_and_leaves_are_kept_after_each_batch(url: str, broker: str, tmp_path: Path) -> None:
+    """While that is cheap: when a batch is written, the heads in the file cover all before it, and the leaves are beside."""
+    stream = a_stream(unique() + "-", 10)
+    names = topics_of(stream)
+    make_topics(broker, names)
+    post(broker, stream)
+    signer, file = Signer("audit.example.com", bytes(32)), tmp_path / "heads.txt"
+    signing = HeadSigner(signer, 3600, HeadsFile(file), None, LeafLog(tmp_path / "leaves"), clock=lambda: 0.0)
+    covered = list[int]()
+    totals = [0]
+
+    def cover() -> int:
+        newest = {head.origin: head.size for head in read_heads(file, signer.public)} if file.read_text() else {}
+        return sum(newest.values())
+
+    def count(batch: Batch, took_s: float) -> None:
+        covered.append(cover())
+        totals.append(sink.status.events)
+
+    sink = AuditSink(url, broker, names, CODEC, once=True, signer=signing, batch_rows_max=8, on_written=count)
+    sink.run(threading.Event())
+    signing.close()
+    assert len(covered) > 4
+    assert covered == totals[:-1]
+    assert cover() == totals[-1] == 70
+    kept = {tree_of(head.origin): head for head in read_heads(file, signer.public)}
+    for tree_id, head in kept.items():
+        tree = Tree()
+        for part in kept_leaves(tmp_path / "leaves", tree_id, 0, head.size):
+            tree.append(part)
+        assert tree.root() == head.root
 
 
 def test_outcomes_are_read_first_and_change_nothing(
@@ -880,5 +916,13 @@ def test_a_full_disk_is_said_and_loses_nothing(tmp_path: Path, audited_broker: s
     assert process.returncode == 1, err
     assert "Traceback" not in err
     assert "Nothing is lost" in err
+    assert_trees_agree(url)
     run_once(url, audited_broker, topics_of(a_stream("", 1)))
     check_exact(url, a_stream("", 30), 30)
+    assert_trees_agree(url)
+
+
+def assert_trees_agree(url: str) -> None:
+    """The tree tables are those of the rows."""
+    with closing(open_database(url)) as opened:
+        assert verify_database(opened, []).findings == []

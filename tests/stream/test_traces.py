@@ -53,28 +53,62 @@ def test_screening_takes_it_from_the_requests_headers(name: str) -> None:
     assert context_of(shell, topics.ENDED.name, PaymentEnded) == ended
 
 
-@pytest.mark.parametrize(
-    ("stage", "source", "reads", "key", "target", "writes"),
-    [
-        ("localization", topics.SCREENED.name, PaymentScreened, KEY, topics.LOCALIZED.name, PaymentLocalized),
-        (
-            "payer",
-            topics.LOCALIZED.name,
-            PaymentLocalized,
-            payer_key("t1", "d1"),
-            topics.PROFILED.name,
-            PaymentProfiled,
-        ),
-        ("payee", topics.PROFILED.name, PaymentProfiled, PAYEE, topics.SCORED.name, PaymentScored),
-        ("dispatch", topics.SCORED.name, PaymentScored, KEY, QUEUE, PaymentQueued),
-    ],
-)
+#: Of each stage in the middle: its name, what it reads under which key, what it writes.
+FLOW = [
+    ("localization", topics.SCREENED.name, PaymentScreened, KEY, topics.LOCALIZED.name, PaymentLocalized),
+    ("payer", topics.LOCALIZED.name, PaymentLocalized, payer_key("t1", "d1"), topics.PROFILED.name, PaymentProfiled),
+    ("payee", topics.PROFILED.name, PaymentProfiled, PAYEE, topics.SCORED.name, PaymentScored),
+    ("dispatch", topics.SCORED.name, PaymentScored, KEY, QUEUE, PaymentQueued),
+]
+
+
+@pytest.mark.parametrize(("stage", "source", "reads", "key", "target", "writes"), FLOW)
 def test_every_stage_passes_it_on(stage: str, source: str, reads: Any, key: bytes, target: str, writes: Any) -> None:
     """Unread, with the other fields that are carried."""
     shell = Shell(stage)
     shell.give(source, a_fact(reads, trace_context=CONTEXT), key)
     shell.run()
     assert context_of(shell, target, writes) == {(TRACE, CONTEXT)}
+
+
+def taken(events: list[tuple[bytes | None, Any]], since_ms: int) -> list[int]:
+    """When the stages say that they took what these came of, checked to be from ``since_ms`` to now."""
+    times = [event.taken_at_ms for _, event in events]
+    assert all(since_ms <= at_ms <= time.time() * 1000 for at_ms in times), times
+    return times
+
+
+@pytest.mark.parametrize(("stage", "source", "reads", "key", "target", "writes"), FLOW)
+def test_every_stage_says_when_it_took_its_batch(
+    stage: str, source: str, reads: Any, key: bytes, target: str, writes: Any
+) -> None:
+    """Its own time, not the one that it was given; one for all of a batch."""
+    shell, since_ms = Shell(stage), int(time.time() * 1000)
+    for offset in range(2):
+        fact = a_fact(reads, taken_at_ms=7, payment_id=f"p{offset}", sender_offset=offset + 1)
+        shell.give(source, fact, f"t1|p{offset}".encode() if key == KEY else key, 0)
+    shell.run()
+    times = taken(shell.out(target, writes), since_ms)
+    assert len(times) == 2
+    assert len(set(times)) == 1
+
+
+def test_the_first_and_the_last_stage_say_it_too() -> None:
+    """Screening, settlement of an answer, and the ask that follows a lost one."""
+    since_ms = int(time.time() * 1000)
+    shell = Shell("screening")
+    shell.ask(a_request(requested_at_ms=NOW_MS))
+    shell.run()
+    assert len(taken(shell.out(topics.SCREENED.name, PaymentScreened), since_ms)) == 1
+    shell = Shell("dispatch")
+    shell.give(topics.SCORED.name, a_fact(PaymentScored, outcome="approved"), KEY)
+    shell.run()
+    shell.give(topics.ANSWERED.name, an_answer(outcome="pending"), KEY)
+    shell.run()
+    shell.give(topics.ANSWERED.name, an_answer(ask=1), KEY)
+    shell.run()
+    assert len(taken(shell.out(topics.retries("simulator")[0].name, PaymentQueued), since_ms)) == 1
+    assert len(taken(shell.out(topics.COMPLETED.name, PaymentCompleted), since_ms)) == 1
 
 
 def test_the_outcome_and_what_follows_have_it_too() -> None:

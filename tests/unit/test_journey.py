@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from connectors.sinks.journey import Part, journey, totals
+from connectors.sinks.journey import Part, journey, totals, waited_ms
 from connectors.sinks.story import story
 from pipeline.commands.trace import trace
 from schemas.records import (
@@ -18,7 +18,9 @@ from schemas.records import (
     PaymentAnswered,
     PaymentCompleted,
     PaymentLocalized,
+    PaymentProfiled,
     PaymentQueued,
+    PaymentScored,
     PaymentScreened,
     PaymentUpdated,
     ReviewAnswered,
@@ -60,6 +62,47 @@ def test_every_millisecond_is_in_one_step(tmp_path: Path) -> None:
     assert [step.step_id for step in part.steps if step.failed] == ["call/1.0"]
     assert totals(part.steps)[:2] == [("delay", "simulator", 1000, 1), ("call", "simulator", 530, 2)]
     assert sum(took_ms for _, _, took_ms, _ in totals(part.steps)) == 1640
+
+
+def test_waiting_in_a_topic_and_working_are_told_apart(tmp_path: Path) -> None:
+    """Each stage says when it took its batch: worked out by hand. One whose clock is ahead waited until its event; one that
+    took it before the one before had written, as clocks that disagree have it, did not wait.
+    """
+
+    def taken(at_ms: int) -> dict[str, int]:
+        return {"taken_at_ms": RECEIVED_MS + at_ms}
+
+    [part] = parts_of(
+        tmp_path,
+        (10, said(PaymentScreened, **taken(7))),
+        (60, said(PaymentLocalized, **taken(55))),
+        (70, said(PaymentProfiled, **taken(58))),
+        (80, said(PaymentScored, **taken(85))),
+        (90, said(PaymentQueued, **taken(90))),
+        (150, called(100, 45)),
+        (1000, said(PaymentCompleted, **taken(990))),
+    )
+    assert steps_of(part) == [
+        ("wait", "screening", 0, 7),
+        ("stage", "screening", 7, 3),
+        ("wait", "localization", 10, 45),
+        ("stage", "localization", 55, 5),
+        ("stage", "payer", 60, 10),
+        ("wait", "payee", 70, 10),
+        ("stage", "payee", 80, 0),
+        ("wait", "dispatch", 80, 10),
+        ("stage", "dispatch", 90, 0),
+        ("queue", "simulator", 90, 10),
+        ("call", "simulator", 100, 45),
+        ("stage", "plugin", 145, 5),
+        ("wait", "settlement", 150, 840),
+        ("stage", "settlement", 990, 10),
+    ]
+    ids = [step.step_id for step in part.steps]
+    assert [step.parent_id for step in part.steps] == ["payment", *ids[:-1]]
+    assert len(set(ids)) == len(ids)
+    assert [step.outcome for step in part.steps if step.kind == "wait"] == [""] * 5
+    assert waited_ms(part.steps) == 7 + 45 + 10 + 10 + 10 + 840
 
 
 def test_each_step_follows_from_the_one_before(tmp_path: Path) -> None:
@@ -170,9 +213,20 @@ def test_the_drawing_is_to_scale_and_fits_the_terminal(tmp_path: Path) -> None:
     assert abs(wait.count("┄") - round(1000 / 1640 * width)) <= 1
     assert "1,000 ms" in wait
     assert "\x1b[" not in shown.output
-    sums = lines[lines.index("where the time went:") + 1 :]
+    sums = lines[lines.index("where the time went: 1,025 of 1,640 ms waiting") + 1 :]
     assert sums[0].split() == ["┄", "wait", "to", "ask", "simulator", "1,000", "ms", "61.0", "%"]
     assert sums[1].split() == ["▓", "call", "to", "simulator", "530", "ms", "32.3", "%", "2", "times"]
+
+
+def test_waits_are_drawn_apart_from_work(tmp_path: Path) -> None:
+    """A sign and a line of their own, and a sum of their own."""
+    taken = {"taken_at_ms": RECEIVED_MS + 900}
+    new_database(tmp_path, (10, said(PaymentScreened)), (1000, said(PaymentLocalized, **taken))).close()
+    lines = drawn(tmp_path).output.splitlines()
+    assert any("wait for localization" in line and "·" in line and "890 ms" in line for line in lines)
+    sums = lines[lines.index("where the time went: 890 of 1,000 ms waiting") + 1 :]
+    assert sums[0].split() == ["·", "wait", "for", "localization", "890", "ms", "89.0", "%"]
+    assert sums[1].split() == ["█", "localization", "100", "ms", "10.0", "%"]
 
 
 @pytest.mark.parametrize("columns", ["20", "60", "300"])

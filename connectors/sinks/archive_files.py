@@ -1,0 +1,276 @@
+"""Files that months of audit rows are moved to: Parquet, one a tenant and month, under the columns' own names.
+
+Rows are as they are stored, to the byte, each with its leaf, in the order of shards and leaves. A row group is of one shard. So
+a row is found by its leaf without reading the others, and any tool that reads Parquet can recompute the leaves.
+"""
+
+from __future__ import annotations
+
+import os
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import accumulate, islice
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import quote
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from connectors.proofs.trees import TreeId
+from connectors.proofs.verifier import COLUMNS, NO_TENANT, SHARD
+from connectors.sinks.archives import ArchiveFileError, archives_of, whose
+from connectors.sinks.database import Database
+from schemas.identity import TENANT_PATTERN
+
+#: What a file says of itself.
+FORMAT: Final = "payment-pipeline audit archive 1"
+#: Rows and bytes of a row group: what is in memory at a time.
+GROUP_ROWS: Final = 4_096
+GROUP_BYTES: Final = 16 << 20
+#: Row groups that are kept decoded: a page of a check takes parts of two.
+GROUPS_KEPT: Final = 4
+#: Files that are open at a time: a tree's leaves go from month to month.
+FILES_OPEN: Final = 4
+_NUMBERS: Final = frozenset({"sequence", "rule_version", "partition", "offset", "recorded_at_ms"})
+_TYPES: Final = {"avro": pa.binary()} | dict.fromkeys(_NUMBERS, pa.int64())
+SCHEMA: Final = pa.schema([(name, _TYPES.get(name, pa.string())) for name in COLUMNS] + [("leaf_index", pa.int64())])
+LEAF: Final = len(COLUMNS)
+#: A row as in the file: :data:`COLUMNS` and the leaf.
+Row = tuple[Any, ...]
+
+
+class DamagedRowsError(ArchiveFileError):
+    """Rows of a file cannot be read: those of a row group."""
+
+    def __init__(self, name: str, first: int, last: int) -> None:
+        super().__init__(f"{name} is damaged: these rows cannot be read. Bring the file back from a copy")
+        self.first, self.last = first, last
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A row group: which leaves of which shard it holds, perhaps not all between."""
+
+    number: int
+    shard: int
+    first: int
+    last: int
+
+
+def name_of_file(tenant: str, month: str, number: int) -> str:
+    """What the file is called under the folder of archives; ``number`` counts a month's files from 1."""
+    # No tenant's name needs quoting; a row that somebody else wrote may hold anything.
+    folder = NO_TENANT if not tenant else tenant if TENANT_PATTERN.match(tenant) else "_" + quote(tenant, safe="")
+    return f"{folder}/{month}{f'.{number}' if number > 1 else ''}.parquet"
+
+
+class ArchiveWriter:
+    """Writes the file ``path``, which must not be there. ``about``: what it says of itself. Raises OSError."""
+
+    def __init__(self, path: Path, about: dict[str, str]) -> None:
+        # It holds personal data: for its owner only.
+        self._file = os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb")
+        schema = SCHEMA.with_metadata({"format": FORMAT, **about})
+        self._writer = pq.ParquetWriter(self._file, schema, compression="zstd", use_dictionary=_dictionaries())
+        self._rows: list[Row] = []
+        self._bytes = 0
+
+    def add(self, row: Row) -> None:
+        """Append a row; of a shard they come in the order of leaves."""
+        if self._rows and (
+            row[SHARD] != self._rows[0][SHARD] or len(self._rows) >= GROUP_ROWS or self._bytes >= GROUP_BYTES
+        ):
+            self._flush()
+        self._rows.append(row)
+        self._bytes += sum(len(value) for value in row if isinstance(value, str | bytes))
+
+    def close(self) -> None:
+        """Write what is left; when this returns, the file is on the disk."""
+        self._flush()
+        self._writer.close()
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+
+    def abandon(self) -> None:
+        """Close without finishing."""
+        self._file.close()
+
+    def _flush(self) -> None:
+        if self._rows:
+            columns = [
+                pa.array(column, field.type)
+                for column, field in zip(zip(*self._rows, strict=True), SCHEMA, strict=True)
+            ]
+            self._writer.write_table(
+                pa.Table.from_arrays(columns, schema=self._writer.schema), row_group_size=len(self._rows)
+            )
+        self._rows, self._bytes = [], 0
+
+
+def _dictionaries() -> list[str]:
+    """Columns whose values come again and again."""
+    return ["tenant", "stage", "outcome", "reason", "rule_version", "topic", "partition", "event_id"]
+
+
+class ArchiveFile:
+    """A file of archived rows. ``name`` is for messages. Raises :class:`ArchiveFileError` for what is none."""
+
+    def __init__(self, path: Path, name: str) -> None:
+        self.name = name
+        self._path = path
+        self._file: pq.ParquetFile | None = None
+        try:
+            file = self._file = pq.ParquetFile(path)
+            about = file.schema_arrow.metadata or {}
+            self.about = {key.decode(): value.decode() for key, value in about.items()}
+            if self.about.get("format") != FORMAT or not file.schema_arrow.equals(SCHEMA):
+                raise ArchiveFileError(f"{name} is no file of archived audit rows")
+            #: How many rows it says it holds.
+            self.rows: int = file.metadata.num_rows
+            self.groups = [_group(file.metadata.row_group(at), at) for at in range(file.metadata.num_row_groups)]
+        except (OSError, pa.ArrowException, UnicodeDecodeError, AttributeError, TypeError):
+            raise ArchiveFileError(
+                f"{name} cannot be read: it is cut or damaged at its end, or is no Parquet file. Bring it back from a copy"
+            ) from None
+
+    def read(self, group: Group) -> list[Row]:
+        """The rows of ``group``. Raises :class:`DamagedRowsError`."""
+        try:
+            if self._file is None:
+                self._file = pq.ParquetFile(self._path)
+            table = self._file.read_row_group(group.number, use_threads=False)
+            return list(zip(*(column.to_pylist() for column in table.columns), strict=True))
+        except (OSError, pa.ArrowException, UnicodeDecodeError, ValueError):
+            raise DamagedRowsError(self.name, group.first, group.last) from None
+
+    def close(self) -> None:
+        """Close the file; :meth:`read` opens it again."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+
+def _group(group: Any, number: int) -> Group:
+    shard, leaf = (group.column(at).statistics for at in (SHARD, LEAF))
+    bounds = (shard.min, leaf.min, leaf.max)
+    if not all(type(bound) is int for bound in bounds):
+        raise TypeError("shards and leaves are numbers")
+    return Group(number, *bounds)
+
+
+class ArchivedRows:
+    """The archived rows of ``database``, in the files under ``folder``; of one tenant, or of all.
+
+    Raises :class:`ArchiveFileError` when a file is missing, cut, or another one than was archived.
+    """
+
+    def __init__(self, database: Database, folder: Path, tenant: str | None = None) -> None:
+        self._groups: dict[TreeId, list[tuple[Group, ArchiveFile]]] = {}
+        archives = archives_of(database, tenant)
+        if missing := [archive for archive in archives if not (folder / archive.file).is_file()]:
+            one = missing[0]
+            others = f", nor are {len(missing) - 1} others" if len(missing) > 1 else ""
+            raise ArchiveFileError(
+                f"{folder / one.file}, which holds {one.events:,} events of {one.tenant or 'no tenant'} of {one.month}, is not"
+                f" there{others}: bring it back, or name the folder where it is with --archive"
+            )
+        for archive in archives:
+            file = ArchiveFile(folder / archive.file, archive.file)
+            if (file.about.get("tenant"), file.about.get("month"), file.rows) != (
+                archive.tenant,
+                archive.month,
+                archive.events,
+            ):
+                raise ArchiveFileError(
+                    f"{folder / archive.file} is not the file that was archived: it says that it holds {file.rows:,} events of"
+                    f" {file.about.get('tenant') or 'no tenant'} of {file.about.get('month')}, and {archive.events:,} of"
+                    f" {archive.tenant or 'no tenant'} of {archive.month} were. Is it of another database?"
+                )
+            file.close()
+            for group in file.groups:
+                self._groups.setdefault((archive.tenant, group.shard), []).append((group, file))
+        #: Of each tree, the last leaf of any group up to each.
+        self._last: dict[TreeId, list[int]] = {}
+        for tree_id, groups in self._groups.items():
+            groups.sort(key=lambda each: each[0].first)
+            self._last[tree_id] = list(accumulate((group.last for group, _ in groups), max))
+        self._open: list[ArchiveFile] = []
+        self._read = lru_cache(maxsize=GROUPS_KEPT)(self._read_group)
+
+    def _read_group(self, file: ArchiveFile, group: Group) -> list[Row]:
+        if file not in self._open:
+            if len(self._open) == FILES_OPEN:
+                self._open.pop(0).close()
+            self._open.append(file)
+        return file.read(group)
+
+    def trees(self) -> Iterator[TreeId]:
+        """Trees of which rows are archived."""
+        yield from self._groups
+
+    def page(self, tree_id: TreeId, first: int, end: int) -> tuple[list[Row], DamagedRowsError | None]:
+        """Rows on the leaves from ``first`` to before ``end``, in their order; or those before the first that cannot be read,
+        and what is wrong with it."""
+        found: list[Row] = []
+        damaged: DamagedRowsError | None = None
+        for group, file in self._from(tree_id, first):
+            if group.first >= (end if damaged is None else damaged.first):
+                break
+            try:
+                found += [row for row in self._read(file, group) if first <= row[LEAF] < end]
+            except DamagedRowsError as error:
+                damaged = DamagedRowsError(file.name, max(error.first, first), error.last)
+        before = end if damaged is None else damaged.first
+        return sorted((row for row in found if row[LEAF] < before), key=lambda row: int(row[LEAF])), damaged
+
+    def first_from(self, tree_id: TreeId, leaf: int) -> int | None:
+        """The first leaf from ``leaf`` on that may be in a file; None when there is none."""
+        return next((max(group.first, leaf) for group, _ in self._from(tree_id, leaf)), None)
+
+    def _from(self, tree_id: TreeId, leaf: int) -> Iterator[tuple[Group, ArchiveFile]]:
+        """Groups of leaves from ``leaf`` on, by their first ones."""
+        groups = self._groups.get(tree_id, [])
+        start = bisect_left(self._last.get(tree_id, []), leaf)
+        return (each for each in islice(groups, start, None) if each[0].last >= leaf)
+
+    def row(self, tree_id: TreeId, leaf: int) -> Row:
+        """The row on ``leaf``. Raises :class:`ArchiveFileError` and :class:`DamagedRowsError`."""
+        rows, damaged = self.page(tree_id, leaf, leaf + 1)
+        if damaged is not None:
+            raise damaged
+        if rows:
+            return rows[0]
+        raise ArchiveFileError(
+            f"leaf {leaf} of {whose(tree_id)} was archived, and no file holds it:"
+            " `ptr audit verify --archive` tells what was changed"
+        )
+
+    def all(self) -> Iterator[Row]:
+        """Every row, tree by tree; some may be in the database still. Raises :class:`DamagedRowsError`."""
+        for groups in self._groups.values():
+            for group, file in groups:
+                yield from self._read(file, group)
+
+    def close(self) -> None:
+        """Close the files."""
+        while self._open:
+            self._open.pop().close()
+
+
+def runs_of(rows: Sequence[Row]) -> Iterator[tuple[int, int]]:
+    """Leaves of ``rows``, which are in their order, as first and last of each run without gaps."""
+    first = last = None
+    for row in rows:
+        leaf = row[LEAF]
+        if last is not None and leaf == last + 1:
+            last = leaf
+            continue
+        if first is not None and last is not None:
+            yield first, last
+        first = last = leaf
+    if first is not None and last is not None:
+        yield first, last
