@@ -12,8 +12,9 @@ apart by hours. Dispatch and plugins do not run: nothing of them is measured.
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -30,6 +31,7 @@ from connectors.files.mapping import Mapping
 from connectors.files.presets import PRESETS
 from connectors.models.book import CHAMPION, EFFECTIVE_DELAY_MS
 from connectors.models.onnx_model import OnnxModel
+from connectors.models.scorer import Scorer
 from connectors.models.topic import publish
 from pipeline import topics
 from pipeline.bench.load import poster
@@ -39,6 +41,7 @@ from pipeline.stages.features import HANDBOOK_FEATURES, MODEL_FEATURES, PAYER_FE
 from pipeline.stages.profiles import (
     PayeeProfile,
     PayerProfile,
+    add_chargeback,
     add_payee_payment,
     add_payer_payment,
     payee_features,
@@ -73,6 +76,7 @@ TIMED_PAYMENTS: Final = 40_000
 #: Chosen, as the settings were, on weeks before the training week: in these data everybody pays in one country with one
 #: card, and what says nothing costs precision. None looks at labels that are not a week old.
 READ: Final = (*HANDBOOK_FEATURES, "amount_to_mean_30d", "amount_z", "since_last_s", "payee_new")
+_PAYEE_NEW: Final = PAYER_FEATURES.index("payee_new")
 
 Say = Callable[[str], None]
 
@@ -131,7 +135,7 @@ def measure(kafka: LocalKafka, folder: Path, data: Path, say: Say) -> dict[str, 
         "train": figures,
         "test": test,
         "hourly_buckets": _buckets(table, labels, data / FEATURES),
-        "features_and_model_us": _microseconds(file, figures.pop("content")),
+        "features_and_model_us": _microseconds(file, figures.pop("content"), labels),
         "stage_cpu_us_per_ptr": cpu,
         "peak_memory_mb": memory,
     }
@@ -278,43 +282,85 @@ def _their_columns() -> dict[str, tuple[str, float]]:
 _THEIRS: Final = _their_columns()
 
 
-def _microseconds(file: Path, content: bytes, clock: Callable[[], float] = time.process_time) -> dict[str, float]:
-    """CPU of features and model for one payment, in batches: rows of payer and payee, matrix, scores."""
-    model = OnnxModel(content)
-    events = []
+class Counted:
+    """Rows of payers and payees as the stages keep them, and what the stages do with a payment until it has a score."""
+
+    def __init__(self) -> None:
+        self.payers: dict[str, PayerProfile] = {}
+        self.payees: dict[str, PayeeProfile] = {}
+
+    def facts(self, event: PaymentRequested) -> tuple[list[int], list[int]]:
+        """Count a payment in both rows; the facts of its payer and of its payee."""
+        payer, payee = self._rows(event)
+        facts = add_payer_payment(
+            payer,
+            event.requested_at_ms,
+            event.amount_minor,
+            terminal=tag_of(payee_key(event.tenant, event.creditor.id, event.terminal_id)),
+            card=tag_of(event.instrument.token.encode()),
+            country=event.locality.country,
+            home=event.debtor.country,
+        )
+        add_payee_payment(
+            payee,
+            event.requested_at_ms,
+            event.amount_minor,
+            card=tag_of(event.instrument.token.encode()),
+            new_payer=bool(facts[_PAYEE_NEW]),
+        )
+        return facts, payee_features(payee, event.requested_at_ms)
+
+    def live(self, days: Iterable[tuple[int, Iterable[PaymentRequested]]], labels: Container[str]) -> None:
+        """Count all payments of ``days``, and a week after each fraud its chargeback, as the replay does."""
+        frauds: dict[int, list[PaymentRequested]] = {}
+        for day, requests in days:
+            for paid in frauds.pop(day - WEEK, []):
+                add_chargeback(self._rows(paid)[1], paid.payment_id, paid.requested_at_ms)
+            for event in requests:
+                self.facts(event)
+                if event.payment_id in labels:
+                    frauds.setdefault(day, []).append(event)
+
+    def _rows(self, event: PaymentRequested) -> tuple[PayerProfile, PayeeProfile]:
+        payer, payee = self.payers.get(event.debtor.id), self.payees.get(event.terminal_id)
+        if payer is None:
+            payer = self.payers[event.debtor.id] = PayerProfile()
+        if payee is None:
+            payee = self.payees[event.terminal_id] = PayeeProfile()
+        return payer, payee
+
+
+def _microseconds(file: Path, content: bytes, labels: Container[str]) -> dict[str, float]:
+    """CPU of features and model for one payment, in batches: rows of payer and payee, matrix, scores in the model's thread.
+
+    The rows are those of a stage that has run for as long as the longest window: what is counted in them is what costs.
+    """
+    model, scorer, counted = OnnxModel(content), Scorer(timeout_s=DAY_TIMEOUT_S), Counted()
+    counted.live(_days(file, TRAIN_DAY - HISTORY_DAYS, TRAIN_DAY), labels)
+    events: list[PaymentRequested] = []
     for _, requests in _days(file, TRAIN_DAY, TRAIN_DAY + WEEK):
-        events += list(requests)
+        events += requests
         if len(events) >= TIMED_PAYMENTS:
             break
-    payers: dict[str, PayerProfile] = {}
-    payees: dict[str, PayeeProfile] = {}
-    new_at = PAYER_FEATURES.index("payee_new")
-    began = clock()
-    for at in range(0, len(events), BATCH):
-        of_payer, of_payee, amounts, times = [], [], [], []
-        for event in events[at : at + BATCH]:
-            payer = payers.setdefault(event.debtor.id, PayerProfile())
-            payee = payees.setdefault(event.terminal_id, PayeeProfile())
-            card = tag_of(event.instrument.token.encode())
-            terminal = tag_of(payee_key(event.tenant, event.creditor.id, event.terminal_id))
-            facts = add_payer_payment(
-                payer,
-                event.requested_at_ms,
-                event.amount_minor,
-                terminal=terminal,
-                card=card,
-                country=event.locality.country,
-                home=event.debtor.country,
+
+    async def score_all() -> None:
+        for at in range(0, len(events), BATCH):
+            batch = events[at : at + BATCH]
+            of_payer, of_payee = zip(*map(counted.facts, batch), strict=True)
+            rows = matrix(
+                of_payer,
+                of_payee,
+                [event.amount_minor for event in batch],
+                [event.requested_at_ms for event in batch],
             )
-            add_payee_payment(
-                payee, event.requested_at_ms, event.amount_minor, card=card, new_payer=bool(facts[new_at])
-            )
-            of_payer.append(facts)
-            of_payee.append(payee_features(payee, event.requested_at_ms))
-            amounts.append(event.amount_minor)
-            times.append(event.requested_at_ms)
-        model.score(model.rows(matrix(of_payer, of_payee, amounts, times)))
-    return {"per_payment": round((clock() - began) / len(events) * 1e6, 1), "batch": BATCH}
+            scores = await scorer.score(model, model.rows(rows))
+            if isinstance(scores, str):
+                raise RigError(f"the model gave no scores: {scores}")
+
+    began_s = time.process_time()
+    asyncio.run(score_all())
+    took_s = time.process_time() - began_s
+    return {"per_payment": round(took_s / len(events) * 1e6, 1), "batch": BATCH}
 
 
 def _labels(file: Path) -> dict[str, int]:

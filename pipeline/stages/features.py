@@ -20,6 +20,11 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+try:
+    from pipeline.stages import native_windows
+except ImportError:  # Not compiled here.
+    native_windows = None  # type: ignore[assignment]
+
 #: Of facts: raised when one is appended. Events of set 1 hold the first 9 payer's and 10 payee's facts, those of set 2 all
 #: but the payer's last 2.
 FEATURE_SET: Final = 3
@@ -176,8 +181,7 @@ def matrix(
 
     ``payer`` and ``payee`` hold a row of complete facts for each payment. A payment's row does not depend on the others.
     """
-    of_payer = np.asarray(payer, dtype=np.float64).reshape(-1, len(PAYER)).T
-    of_payee = np.asarray(payee, dtype=np.float64).reshape(-1, len(PAYEE)).T
+    of_payer, of_payee = _floats(payer, len(PAYER)).T, _floats(payee, len(PAYEE)).T
     amount = np.asarray(amount_minor, dtype=np.float64)
     times = np.asarray(at_ms, dtype=np.int64)
 
@@ -223,6 +227,12 @@ def matrix(
     for at, name in enumerate(MODEL_FEATURES):
         made[:, at] = columns[name]
     return made
+
+
+def _floats(rows: Sequence[Sequence[int]] | NDArray[np.int64], width: int) -> NDArray[np.float64]:
+    if native_windows is None or isinstance(rows, np.ndarray):
+        return np.asarray(rows, dtype=np.float64).reshape(-1, width)
+    return np.frombuffer(native_windows.doubles(rows, width), dtype=np.float64).reshape(-1, width)
 
 
 def _share(part: Any, whole: Any) -> Any:

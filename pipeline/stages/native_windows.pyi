@@ -1,4 +1,9 @@
-"""Types of the compiled module, ``native_windows.pyx``. Both raise :class:`OverflowError` for sums of more than 64 bits."""
+"""Types of the compiled module, ``native_windows.pyx``."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+# Both raise OverflowError for sums of more than 64 bits.
 
 def payer_facts(
     hours: list[int],
@@ -24,3 +29,36 @@ def payee_facts(
     hour: int,
     cards_max: int,
 ) -> list[int]: ...
+def doubles(rows: Iterable[Sequence[int]], width: int) -> bytearray: ...
+
+class Counter:
+    """Counts payments as they usually come; of all else it says None and changes nothing."""
+
+    def __init__(
+        self,
+        *,
+        terminals_max: int,
+        cards_max: int,
+        countries_max: int,
+        small_max: int,
+        log_steps: int,
+        earlier_min: int,
+        deviation_min: float,
+        z_max: int,
+        payer_facts: Callable[..., tuple[list[int], int | None, int]],
+        z_milli: Callable[[int | None, int, int, int], int],
+    ) -> None: ...
+    def add_payer_payment(
+        self,
+        profile: Any,
+        at_ms: int,
+        amount_minor: int,
+        terminal: str,
+        card: str,
+        country: str,
+        home: str,
+        keep_hours: int,
+    ) -> list[int] | None: ...
+    def add_payee_payment(
+        self, profile: Any, at_ms: int, amount_minor: int, card: str, new_payer: bool, keep_hours: int
+    ) -> bool | None: ...

@@ -24,7 +24,19 @@ import msgspec
 
 from pipeline.stages.features import PAYER_FEATURES
 from pipeline.stages.payer_checks import PayerUse
-from pipeline.stages.windows import DAY_HOURS, MONTH_HOURS, WEEK_HOURS, fast_payee_facts, fast_payer_facts
+from pipeline.stages.windows import (
+    DAY_HOURS,
+    MONTH_HOURS,
+    WEEK_HOURS,
+    fast_payee_facts,
+    fast_payer_facts,
+    payer_facts,
+)
+
+try:
+    from pipeline.stages import native_windows
+except ImportError:  # Not compiled here.
+    native_windows = None  # type: ignore[assignment]
 
 HOUR_MS = 60 * 60 * 1000
 #: What a payer's row keeps: the longest window.
@@ -145,6 +157,24 @@ def add_payer_payment(
     is where the payment takes place, ``home`` the payer's own; an empty one is unknown and mismatches nothing. A payment
     that is too old to be kept is not counted.
     """
+    if _COUNTER is not None:
+        facts = _COUNTER.add_payer_payment(profile, at_ms, amount_minor, terminal, card, country, home, keep_hours)
+        if facts is not None:
+            return facts
+    return count_at_payer(profile, at_ms, amount_minor, terminal, card, country, home, keep_hours)
+
+
+def count_at_payer(
+    profile: PayerProfile,
+    at_ms: int,
+    amount_minor: int,
+    terminal: str,
+    card: str,
+    country: str,
+    home: str,
+    keep_hours: int,
+) -> list[int]:
+    """:func:`add_payer_payment`, the reference."""
     hour = at_ms // HOUR_MS
     month = hour - MONTH_HOURS
     logarithm = log_of(amount_minor)
@@ -222,6 +252,17 @@ def add_payee_payment(
     keep_hours: int = PAYEE_KEEP_HOURS,
 ) -> bool:
     """Count a payment; False when it is too old to count. ``card`` is a tag, ``new_payer`` the payer's ``payee_new``."""
+    if _COUNTER is not None:
+        counted = _COUNTER.add_payee_payment(profile, at_ms, amount_minor, card, new_payer, keep_hours)
+        if counted is not None:
+            return counted
+    return count_at_payee(profile, at_ms, amount_minor, card, new_payer, keep_hours)
+
+
+def count_at_payee(
+    profile: PayeeProfile, at_ms: int, amount_minor: int, card: str, new_payer: bool, keep_hours: int
+) -> bool:
+    """:func:`add_payee_payment`, the reference."""
     hour = at_ms // HOUR_MS
     columns = counts, amounts, smalls, _, new_payers = _payee_columns(profile)
     at = _bucket(profile, columns, hour, keep_hours)
@@ -420,3 +461,22 @@ def _drop(last_hours: dict[str, int], last_hour: int) -> None:
 def _oldest(last_hours: dict[str, int]) -> str:
     """The entry of the lowest hour; among equals the lowest name, so that it does not depend on the order of events."""
     return min(zip(last_hours.values(), last_hours, strict=True))[1]
+
+
+def counter() -> native_windows.Counter:
+    """What counts the usual payment in compiled code, with the limits of this module."""
+    return native_windows.Counter(
+        terminals_max=TERMINALS_MAX,
+        cards_max=CARDS_MAX,
+        countries_max=COUNTRIES_MAX,
+        small_max=SMALL_AMOUNT_MINOR,
+        log_steps=LOG_STEPS,
+        earlier_min=DEVIATION_PAYMENTS_MIN,
+        deviation_min=DEVIATION_MIN,
+        z_max=Z_MILLI_MAX,
+        payer_facts=payer_facts,
+        z_milli=_z_milli,
+    )
+
+
+_COUNTER: Final = None if native_windows is None else counter()
