@@ -168,8 +168,7 @@ cdef inline char *take(Sink *sink, Py_ssize_t size) except NULL:
     return sink.data + sink.size - size
 
 
-cdef inline int put_long(Sink *sink, int64_t value) except -1:
-    cdef uint64_t number = (<uint64_t> value << 1) ^ <uint64_t> (value >> 63)
+cdef inline int put_number(Sink *sink, uint64_t number) except -1:
     cdef char *at
     if sink.room - sink.size < 10:
         grow(sink, 10)
@@ -181,6 +180,10 @@ cdef inline int put_long(Sink *sink, int64_t value) except -1:
     at[0] = <char> number
     sink.size = at + 1 - sink.data
     return 0
+
+
+cdef inline int put_long(Sink *sink, int64_t value) except -1:
+    return put_number(sink, (<uint64_t> value << 1) ^ <uint64_t> (value >> 63))
 
 
 cdef inline int put_raw(Sink *sink, const char *data, Py_ssize_t size) except -1:
@@ -1007,20 +1010,6 @@ cdef class Cuts:
 cdef struct Shears:
     Sink rest
     Sink pieces[OWNERS]
-
-
-cdef inline int put_number(Sink *sink, uint64_t number) except -1:
-    cdef char *at
-    if sink.room - sink.size < 10:
-        grow(sink, 10)
-    at = sink.data + sink.size
-    while number >= 0x80:
-        at[0] = <char> (number | 0x80)
-        at += 1
-        number >>= 7
-    at[0] = <char> number
-    sink.size = at + 1 - sink.data
-    return 0
 
 
 cdef inline int put_piece(Sink *sink, Py_ssize_t offset, bint inside, bint taken, const char *data, Py_ssize_t size) except -1:

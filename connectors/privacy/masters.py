@@ -14,6 +14,8 @@ from typing import Final
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from connectors.key_files import write_new
+
 _PREFIX: Final = "PTR-PRIVACY-KEY"
 KEY_BYTES: Final = 32
 _HEX: Final = re.compile("[0-9a-f]{64}")
@@ -80,10 +82,7 @@ def make_master(path: Path) -> str:
     key = os.urandom(KEY_BYTES)
     line = f"{_PREFIX}+{master_id(key)}+{base64.b64encode(key).decode()}\n"
     try:
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "w") as opened:
-            opened.write(line)
-            opened.flush()
-            os.fsync(opened.fileno())
+        write_new(path, line)
     except FileExistsError:
         raise MasterKeyError(
             f"{path} is there already: keys that it wrapped need it, so it is not overwritten"

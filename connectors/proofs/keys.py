@@ -11,6 +11,7 @@ from pathlib import Path
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+from connectors.key_files import write_new
 from connectors.proofs.verifier import Head, ProofError, PublicKey
 
 #: A log's name, as a URL without scheme: what no other log is called.
@@ -54,8 +55,7 @@ def make_key(path: Path, name: str) -> PublicKey:
     private = f"{_PREFIX}{name}+{key_hash}+{base64.b64encode(_ED25519 + seed).decode()}\n"
     for file, text, mode in ((path, private, 0o600), (public_path(path), f"{public}\n", 0o644)):
         try:
-            with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode), "w") as opened:
-                opened.write(text)
+            write_new(file, text, mode)
         except FileExistsError:
             raise KeyFileError(
                 f"{file} is there already: heads that it signed need it, so it is not overwritten"
