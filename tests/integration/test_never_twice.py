@@ -59,9 +59,9 @@ def test_one_payment_posted_ten_thousand_times(kafka: LocalKafka, tmp_path: Path
     print(f"{len(outcomes)} outcomes told, {sum(not told.repeat for told in outcomes)} of them the first")
     assert counts == [POSTS - 1, 1, 1]
     assert [told.outcome for told in outcomes if not told.repeat] == ["paid"]
-    assert {msgspec.structs.replace(told, repeat=False) for told in outcomes} == {
-        msgspec.structs.replace(outcomes[0], repeat=False)
-    }
+    # The same answer each time; when a stage took what it answers is of this telling.
+    told_same = {msgspec.structs.replace(told, repeat=False, taken_at_ms=0) for told in outcomes}
+    assert told_same == {msgspec.structs.replace(outcomes[0], repeat=False, taken_at_ms=0)}
     ledger = SqliteLedger(tmp_path / "pic.db")
     entries = ledger.entries()
     ledger.close()
