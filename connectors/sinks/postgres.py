@@ -138,6 +138,7 @@ def _archived_of(tenant: str, payment: str) -> str:
 class PostgresDatabase:
     """See :class:`connectors.sinks.database.Database`."""
 
+    has_server: ClassVar[bool] = True
     own_checks: ClassVar[dict[str, str]] = {
         "keys of events that are neither here nor archived": (
             "SELECT k.tenant, k.payment_id FROM audit_event_keys k LEFT JOIN payment_events e ON e.tenant = k.tenant"

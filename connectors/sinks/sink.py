@@ -5,6 +5,9 @@ committed is read again. Kafka's own consumer groups are not used.
 
 Outcomes are read first: an outcome is a payment's whole state, so the events before it, read later, change no row of
 ``payments``. That matters under a backlog, when a payment's events are far apart and none would share a change.
+
+Where a server does the writing, the next batch is read, mapped and sealed meanwhile: one batch ahead, and no more. It is begun
+to be written when the one before is in the database, and thrown away when that failed.
 """
 
 from __future__ import annotations
@@ -34,6 +37,7 @@ from connectors.sinks.database import (
 )
 from connectors.sinks.rows import Columns, Mapper, PaymentState, RegistryAwayError, expired_row, state_of
 from connectors.sinks.signing import HeadSigner
+from connectors.sinks.writing import Writer
 from pipeline.settings import BrokerAccess, client_config
 from pipeline.topics import COMPLETED
 from schemas.codec import Codec
@@ -75,6 +79,8 @@ class Status:
     #: Events that were there already.
     repeated: int = 0
     unreadable: int = 0
+    #: Events that were stored without a master key: what is personal in them is readable.
+    unsealed: int = 0
     transactions: int = 0
     #: Heads that were signed.
     heads: int = 0
@@ -103,7 +109,7 @@ class AuditSink:
     is away is waited for, ``give_up_after_s`` at most; a broker that is away is waited for without limit (with
     ``once``: ``give_up_after_s``). ``signer`` signs the trees of the rows after each batch, unless it puts that
     off, and at the end. With ``masters`` what is personal is sealed; without, rows are stored as they come, and a
-    database whose rows are sealed is refused.
+    database whose rows are sealed is refused. ``consumer`` makes clients of Kafka.
     """
 
     def __init__(
@@ -122,6 +128,7 @@ class AuditSink:
         on_status: Callable[[Status], None] | None = None,
         on_written: Callable[[Batch, float], None] | None = None,
         status_every_s: float = 10.0,
+        consumer: Callable[[dict[str, Any]], Any] = Consumer,
     ) -> None:
         self.status = Status()
         self._database_url = database_url
@@ -141,7 +148,13 @@ class AuditSink:
         #: Told of each batch that is in the database, and of the seconds that writing it took.
         self._on_written = on_written
         self._status_every_s = status_every_s
+        self._consumer = consumer
         self._database: Database | None = None
+        #: Of the vault, where keys are added while a batch is written; else the database itself.
+        self._keys: Database | None = None
+        self._writer: Writer | None = None
+        #: The batch that is being written.
+        self._under_way: _Work | None = None
         #: Of the outcomes, and of all other topics.
         self._outcomes: Any = None
         self._others: Any = None
@@ -169,17 +182,15 @@ class AuditSink:
             if not self._open(stop, LOCK_WAIT_S) or self._database is None:
                 return
             self._is_back(self._database)
-            self._outcomes = Consumer(self._consumer_config())
-            self._others = Consumer(self._consumer_config())
+            self._outcomes = self._consumer(self._consumer_config())
+            self._others = self._consumer(self._consumer_config())
             self._follow(stop)
         finally:
             for consumer in (self._outcomes, self._others):
                 if consumer is not None:
                     consumer.close()
             self._outcomes = self._others = None
-            if self._database is not None:
-                self._database.close()
-                self._database = None
+            self._close()
 
     def _consumer_config(self) -> dict[str, Any]:
         return client_config(self._brokers) | {
@@ -217,8 +228,10 @@ class AuditSink:
                 self._database = open_database(self._database_url, create=True)
                 self._database.lock()
                 self._database.migrate()
-                self._sealer = self._sealer_of(self._database)
+                self._keys = open_database(self._database_url, create=True) if self._database.has_server else None
+                self._sealer = self._sealer_of(self._keys or self._database)
                 self._stored = self._database.offsets()
+                self._writer = Writer(self._database, self._signed)
             except (DatabaseAwayError, DatabaseBusyError) as error:
                 limit_s = busy_for_s if isinstance(error, DatabaseBusyError) else self._give_up_after_s
                 self._wait(error, started, limit_s, stop)
@@ -238,11 +251,18 @@ class AuditSink:
             )
         return None
 
+    def _close(self) -> None:
+        """Close the database; what is being written ends before that."""
+        if self._writer is not None:
+            self._writer.close()
+        for database in (self._keys, self._database):
+            if database is not None:
+                database.close()
+        self._writer = self._keys = self._database = self._under_way = None
+
     def _wait(self, error: DatabaseError, started: float, limit_s: float, stop: Event) -> None:
         """Close the database and wait after an attempt that began at ``started``; longer each time."""
-        if self._database is not None:
-            self._database.close()
-            self._database = None
+        self._close()
         self._away_s += time.monotonic() - started
         left_s = limit_s - self._away_s
         if left_s <= 0:
@@ -268,38 +288,69 @@ class AuditSink:
         )
 
     def _write(self, work: _Work, stop: Event) -> bool:
-        """Write one batch; False when the database went away and was opened again, or the sink is to stop."""
-        batch = work.batch
+        """Begin to write one batch, once the one before is written; False when the database went away and was opened again, or
+        the sink is to stop.
+        """
         if not work.next_offsets:
-            return True
-        batch.offsets = {at: (self._stored.get(at), next_offset) for at, next_offset in work.next_offsets.items()}
+            return self._finish(stop)
+        batch = work.batch
         record_of = self._mapper.record_of
         batch.states = [state for rows in work.payments.values() if (state := state_of(rows, record_of)) is not None]
-        assert self._database is not None
+        assert self._database is not None and self._writer is not None
         started = time.monotonic()
-        try:
-            if self._sealer is not None:
+        if self._sealer is not None:
+            try:
                 batch.events = self._sealer.sealed(batch.events)
-            inserted = self._database.write(batch)
-        except MasterKeyError as error:
-            raise SinkError(f"{self._database.shown}: {error}. Nothing of this batch is written.") from None
-        except DatabaseAwayError as error:
-            self._wait(error, started, self._give_up_after_s, stop)
-            if self._open(stop, self._give_up_after_s):
-                self._start_over()
+            except MasterKeyError as error:
+                raise SinkError(f"{self._database.shown}: {error}. Nothing of this batch is written.") from None
+            except DatabaseAwayError as error:
+                if self._finish(stop):
+                    self._reopen(error, started, stop)
+                return False
+        if not self._finish(stop):
             return False
+        batch.offsets = {at: (self._stored.get(at), next_offset) for at, next_offset in work.next_offsets.items()}
+        self._under_way = work
+        self._writer.begin(batch)
+        return self._database.has_server or self._finish(stop)
+
+    def _finish(self, stop: Event) -> bool:
+        """Wait for the batch that is being written, if one is; False as :meth:`_write`."""
+        if self._under_way is None:
+            return True
+        assert self._database is not None and self._writer is not None
+        work, written = self._under_way, self._writer.ended()
+        self._under_way = None
+        if written.inserted is not None:
+            self._count(work, written.inserted, written.took_s)
+            self._unsigned = written.signed is None
+            self.status.heads += written.signed or 0
+        if isinstance(written.error, DatabaseAwayError):
+            self._reopen(written.error, written.began_s, stop)
+            return False
+        if written.error is not None:
+            raise written.error
         self._is_back(self._database)
-        self._unsigned = True
+        return True
+
+    def _count(self, work: _Work, inserted: int, took_s: float) -> None:
+        """``work`` is in the database."""
+        batch, status = work.batch, self.status
         self._stored.update(work.next_offsets)
         self._remember_ended(batch.states)
-        status = self.status
         status.events += inserted
         status.repeated += len(batch.events) - inserted
         status.unreadable += work.unreadable
+        status.unsealed += inserted if self._sealer is None else 0
         status.transactions += 1
         if self._on_written is not None:
-            self._on_written(batch, time.monotonic() - started)
-        return True
+            self._on_written(batch, took_s)
+
+    def _reopen(self, error: DatabaseAwayError, started: float, stop: Event) -> None:
+        """Wait for a database that went away in what began at ``started``, and read on from what it holds."""
+        self._wait(error, started, self._give_up_after_s, stop)
+        if self._open(stop, self._give_up_after_s):
+            self._start_over()
 
     def _start_over(self) -> None:
         """Read on from what the database holds: whether the last transaction was committed is known only there."""
@@ -323,7 +374,7 @@ class AuditSink:
                 if not self._looked and self._once and now - started > self._give_up_after_s:
                     raise SinkError(f"Kafka at {self._brokers} does not answer: is it running, is the address right?")
                 look_at = now + (METADATA_S if found else METADATA_MISSING_S)
-            if self._once and self._looked and self._is_at_end():
+            if self._once and self._looked and self._is_at_end() and self._finish(stop):
                 break
             self._read(stop)
             self._sign(stop)
@@ -331,24 +382,30 @@ class AuditSink:
                 status_at = now
                 self.status.lag = self._lag()
                 self._on_status(self.status)
-        self._sign(stop, now=True)
+        if self._finish(stop):
+            self._sign(stop, now=True)
         self.status.lag = self._lag()
 
+    def _signed(self, *, now: bool = False) -> int | None:
+        """Sign what has grown, unless that is put off; gives as :meth:`HeadSigner.sign`."""
+        if self._signer is None or self._database is None:
+            return 0
+        try:
+            return self._signer.sign(self._database, now=now)
+        except (HeadsFileError, LeafLogError) as error:
+            raise SinkError(f"{error}. Rows are written; heads are signed again at the next start.") from None
+
     def _sign(self, stop: Event, *, now: bool = False) -> None:
-        """Sign what has grown; when the database went away, what is written later is signed with it."""
-        if self._signer is None or self._database is None or not self._unsigned:
+        """Sign what was put off; when the database went away, what is written later is signed with it."""
+        if self._under_way is not None or self._database is None or not self._unsigned:
             return
         started = time.monotonic()
         try:
-            signed = self._signer.sign(self._database, now=now)
+            signed = self._signed(now=now)
             self._unsigned = signed is None
             self.status.heads += signed or 0
-        except (HeadsFileError, LeafLogError) as error:
-            raise SinkError(f"{error}. Rows are written; heads are signed again at the next start.") from None
         except DatabaseAwayError as error:
-            self._wait(error, started, self._give_up_after_s, stop)
-            if self._open(stop, self._give_up_after_s):
-                self._start_over()
+            self._reopen(error, started, stop)
 
     def _look_for_partitions(self, stop: Event) -> bool:
         """Assign partitions that are not yet; whether every topic is there."""
@@ -413,7 +470,7 @@ class AuditSink:
         )
         row = expired_row(topic, number, first, low, int(time.time() * 1000))
         work = _Work(Batch([row]), next_offsets={partition: low})
-        if not self._write(work, stop):
+        if not self._write(work, stop) or not self._finish(stop):
             return False
         self._next[partition] = low
         self.status.expired += low - first

@@ -138,6 +138,7 @@ def _archived_of(tenant: str, payment: str) -> str:
 class SqliteDatabase:
     """See :class:`connectors.sinks.database.Database`."""
 
+    has_server: ClassVar[bool] = False
     own_checks: ClassVar[dict[str, str]] = {
         "events under the number of another payment": (
             "SELECT e.tenant, e.payment_id FROM payment_events e LEFT JOIN payments p ON p.number = e.payment_number"
