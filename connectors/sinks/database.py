@@ -93,8 +93,8 @@ class Database(Protocol):
 
     #: The URL without password.
     shown: str
-    #: Whether another process does the work of :meth:`write`. Then this one makes the next batch meanwhile, and adds keys through
-    #: a connection of its own.
+    #: Whether another process does the work of :meth:`write`. Then this one makes the next batch meanwhile, and adds keys
+    #: through a connection of its own.
     has_server: ClassVar[bool]
     #: Checks of what only this kind of database has: the name, and a SELECT of tenant and payment id of what is wrong.
     own_checks: ClassVar[dict[str, str]]
