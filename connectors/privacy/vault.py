@@ -65,10 +65,21 @@ def masters_in_use(database: Database) -> tuple[dict[str, int], int]:
 
 
 class Vault:
-    """The keys of one database. Raises what :class:`Database` raises, and :class:`MasterKeyError` for a wrong master key."""
+    """The keys of one database. Raises what :class:`Database` raises, and :class:`MasterKeyError` for a wrong master key.
 
-    def __init__(self, database: Database, masters: MasterKeys, *, create: bool = False) -> None:
+    ``add`` takes rows of new keys in the place of :meth:`Database.add_keys`, to write them with the events that they seal.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        masters: MasterKeys,
+        *,
+        create: bool = False,
+        add: Callable[[Sequence[tuple[object, ...]]], int] | None = None,
+    ) -> None:
         self._database, self._masters = database, masters
+        self._add = database.add_keys if add is None else add
         self._keys: dict[Subject, SubjectKey] = {}
         self._by_id: dict[bytes, SubjectKey | None] = {}
         self._erased = -1
@@ -105,7 +116,7 @@ class Vault:
         return self._database.query(_UNTOLD)
 
     def keys_of(self, subjects: Iterable[Subject]) -> dict[Subject, SubjectKey]:
-        """Keys that hold ``subjects`` at least; those that are new are in the database when this returns."""
+        """Keys that hold ``subjects`` at least; those that are new were given to ``add`` when this returns."""
         keys = self._keys
         missing = [subject for subject in dict.fromkeys(subjects) if subject not in keys]
         while missing:
@@ -114,7 +125,7 @@ class Vault:
             if missing:
                 made = [self._made(subject) for subject in missing]
                 rows = [row for _, row in made]
-                if self._database.add_keys(rows) == len(rows):
+                if self._add(rows) == len(rows):
                     keys.update(zip(missing, [key for key, _ in made], strict=True))
                     break
                 # Somebody else made one, or an id is taken: what is stored counts.

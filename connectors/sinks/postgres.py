@@ -44,6 +44,7 @@ from connectors.sinks.database import (
     read_offsets,
     shown_url,
     store_offsets,
+    taken_key,
     upsert_sql,
 )
 from connectors.sinks.leaves import EARLIER, HEAD, forest_of, grown, in_parts, store_growth
@@ -261,7 +262,8 @@ class PostgresDatabase:
             self._make_months(batch.events)
             with self._connection.transaction(), self._connection.cursor() as cursor:
                 store_offsets(batch, lambda sql, values: cursor.execute(_percent(sql), values).rowcount, self.shown)
-                growth = self._insert(cursor, batch.events)
+                self._insert_keys(cursor, batch.keys)
+                growth = self._insert(cursor, batch.events, batch.leaves)
                 self._store_growth(cursor, growth)
                 if batch.states:
                     _copy(cursor, _COPY_STATES, _STATE_TYPES, batch.states)
@@ -289,12 +291,18 @@ class PostgresDatabase:
             cursor.executemany(_percent(sql), rows)
             return cursor.rowcount
 
-    def _insert(self, cursor: psycopg.Cursor[Any], events: Sequence[Columns]) -> Growth:
+    def _insert_keys(self, cursor: psycopg.Cursor[Any], rows: Sequence[tuple[object, ...]]) -> None:
+        if rows:
+            cursor.execute(_INSERT_KEYS, [list(column) for column in zip(*rows, strict=True)])
+            if cursor.rowcount != len(rows):
+                raise taken_key(self.shown)
+
+    def _insert(self, cursor: psycopg.Cursor[Any], events: Sequence[Columns], leaves: Sequence[bytes] | None) -> Growth:
         """Insert the events that are not there yet, as leaves.
 
         Repeats are rare: all are copied into the table, and only where one is refused, the new ones are found and copied anew.
         """
-        growth = grown(self._forest, events, self.shown)
+        growth = grown(self._forest, events, self.shown, leaves)
         if not events:
             return growth
         try:

@@ -93,6 +93,7 @@ def audit_sink(database: str | None, broker: str | None, once: bool, give_up_aft
             say=_say,
             on_status=_StatusLine(tracer),
             on_written=tracer.written if tracer else None,
+            apart=True,
         )
         tune_process()
         click.echo(f"auditing {chosen.broker} into {shown_url(chosen.database)}", err=True)

@@ -190,7 +190,7 @@ def batches(all_messages: list[Message], codec: Codec, *, cutting: bool = False)
 
 def seal(sealer: Sealer, ready: list[Batch]) -> list[Batch]:
     """Every batch as the sink writes it with a master key."""
-    return [Batch(sealer.sealed(batch.events), batch.states, batch.offsets) for batch in ready]
+    return [Batch(sealer.sealed(batch.events), batch.states, offsets=batch.offsets) for batch in ready]
 
 
 def seal_next(databases: Iterator[Database], ready: list[Batch], sealed: dict[Database, list[Batch]]) -> None:
@@ -347,7 +347,16 @@ def run_chain(urls: Iterator[str], feed: Feed, names: list[str], rows: int, code
     signer = HeadSigner(SIGNER, EVERY_S, HeadsFile(heads), None, LeafLog(heads.with_suffix(".leaves")))
     masters = MasterKeys([bytes(32)])
     sink = AuditSink(
-        next(urls), "", names, codec, once=True, signer=signer, masters=masters, say=print, consumer=feed.consumer
+        next(urls),
+        "",
+        names,
+        codec,
+        once=True,
+        signer=signer,
+        masters=masters,
+        say=print,
+        apart=True,
+        consumer=feed.consumer,
     )
     sink.run(Event())
     signer.close()
@@ -400,7 +409,9 @@ def whole_sink(name: str, next_url: Callable[[], str], broker: str, all_messages
         producer.flush()
 
         def run() -> None:
-            sink = AuditSink(next_url(), broker, [prefix + topic for topic in names], codec, once=True, say=print)
+            sink = AuditSink(
+                next_url(), broker, [prefix + topic for topic in names], codec, once=True, say=print, apart=True
+            )
             sink.run(Event())
             assert sink.status.events == len(all_messages), sink.status
 
