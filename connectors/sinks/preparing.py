@@ -1,5 +1,5 @@
-"""Records to rows that are ready to be written: mapped, sealed, hashed as leaves. In this process, or in one of its own, so that
-another core does it (docs/decisions/0047-one-batch-ahead.md).
+"""Records to rows that are ready to be written: mapped, sealed, hashed as leaves. In this process, or in one of its own, for
+which there is another core (docs/decisions/0047-one-batch-ahead.md).
 
 That process is asked one thing at a time, by its standard input, and answers by its standard output: eight bytes of length, and
 MessagePack. It writes nothing to the database but the key that subjects are hashed with, so it may be killed at any time; when

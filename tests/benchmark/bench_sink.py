@@ -209,9 +209,9 @@ def measure_in_turns(runs: dict[str, Callable[[], object]], rows: int, rounds: i
     found: dict[str, list[tuple[float, float, float]]] = {name: [] for name in runs}
     for _ in range(rounds):
         for name, run in runs.items():
-            cpu, server, passed = time.process_time(), server_cpu_s(), time.perf_counter()
+            cpu, server, passed = sink_cpu_s(), server_cpu_s(), time.perf_counter()
             run()
-            passed, cpu, server = time.perf_counter() - passed, time.process_time() - cpu, server_cpu_s() - server
+            passed, cpu, server = time.perf_counter() - passed, sink_cpu_s() - cpu, server_cpu_s() - server
             found[name].append((cpu / rows * 1e6, server / rows * 1e6, passed / rows * 1e6))
     for name, times in found.items():
         columns = [sorted(column) for column in zip(*times, strict=True)]
@@ -220,14 +220,20 @@ def measure_in_turns(runs: dict[str, Callable[[], object]], rows: int, rounds: i
         print(f"{name:52s} {cpu_us:>12s} {server_us:>14s} {wall_us:>14s} {1e6 / columns[2][middle]:12,.0f}", flush=True)
 
 
+def sink_cpu_s() -> float:
+    """Processor time of this process, and of those that it started and that ended."""
+    ended = os.times()
+    return time.process_time() + ended.children_user + ended.children_system
+
+
 def server_cpu_s() -> float:
-    """Processor time of PostgreSQL's processes on this host, those that ended left out (Linux)."""
+    """Processor time of PostgreSQL's processes on this host, of sessions that ended too (Linux)."""
     ticks = 0
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError):
             name, fields = stat.read_text().rsplit(")", 1)
             if name.endswith("(postgres"):
-                ticks += sum(int(field) for field in fields.split()[11:13])
+                ticks += sum(int(field) for field in fields.split()[11:15])
     return ticks / os.sysconf("SC_CLK_TCK")
 
 
