@@ -119,7 +119,7 @@ _TYPES: dict[object, str] = {str: "text", int: "int8", float: "float8", bytes: "
 
 
 def _types(row: type[EventRow] | type[PaymentState]) -> list[str]:
-    """The columns' types, which a binary COPY does not convert; JSON travels as text."""
+    """The columns' types, which a binary COPY does not convert."""
     # The first part of an ``int | None``, or the whole.
     return [_TYPES[(*get_args(hint), hint)[0]] for hint in get_type_hints(row).values()]
 
@@ -149,8 +149,7 @@ class PostgresDatabase:
         )
     }
     archived_of: ClassVar[str] = _archived_of("?", "?")
-    #: The driver would parse JSON.
-    stored_columns: ClassVar[str] = EVENT_COLUMNS.replace('"payload"', '"payload"::text')
+    stored_columns: ClassVar[str] = EVENT_COLUMNS
     number_check: ClassVar[str] = "NULL"
     holds_bytes: ClassVar[str] = "position(?::bytea IN avro) > 0"
 

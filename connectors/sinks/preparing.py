@@ -16,6 +16,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from itertools import islice
+from operator import itemgetter
 from typing import IO, Any, Final
 
 import msgspec
@@ -24,6 +25,7 @@ from connectors.privacy.masters import MasterKeyError, MasterKeys
 from connectors.privacy.sealing import Sealer
 from connectors.privacy.vault import Vault
 from connectors.proofs.appending import leaf_of
+from connectors.proofs.verifier import SHARD, TENANT
 from connectors.sinks.database import (
     Database,
     DatabaseAwayError,
@@ -41,6 +43,8 @@ PIPE_BYTES = 1 << 20
 #: How long the process is waited for when it is told to end.
 END_S = 5.0
 _LENGTH_BYTES = 8
+
+_tree = itemgetter(TENANT, SHARD)
 
 #: Topic, partition, offset, Kafka's time and value of a record.
 Raw = tuple[str, int, int, int, bytes | None]
@@ -114,6 +118,8 @@ class Preparer:
         states = [state for rows in payments.values() if (state := state_of(rows, record_of)) is not None]
         if self._sealer is not None:
             events = self._sealer.sealed(events)
+        # Tree by tree, each in the order of its records: leaves that are neighbours meet in the pages of their index.
+        events.sort(key=_tree)
         keys, self._keys = self._keys, []
         self._remember_ended(states)
         return Prepared(events, states, [leaf_of(row) for row in events], keys, unreadable)
