@@ -671,7 +671,7 @@ def test_undecodable_values_become_rows(url: str, broker: str) -> None:
     values: list[bytes | None] = [b"junk", good[0], None, b"\xc3\x01" + bytes(8), good[1][:-9], good[2]]
     post(broker, [(name, 0, value) for value in values])
     sink, _ = run_once(url, broker, [name])
-    assert (sink.status.events, sink.status.unreadable) == (6, 4)
+    assert (sink.status.events, sink.status.unreadable, sink.status.unsealed) == (6, 4, 6)
     found = rows(url, 'SELECT "offset", stage, reason, avro FROM payment_events ORDER BY 1')
     assert found == [
         (0, "audit", "not_avro", b"junk"),
