@@ -13,15 +13,17 @@ from tests.integration.kafka import require_kafka
 TIMEOUT_S = 600.0
 
 
-def test_the_control_is_measured(tmp_path: Path) -> None:
+def test_the_machine_and_the_control_are_measured(tmp_path: Path) -> None:
     """The same decisions as plain Faust agents: they go with the stages, whatever becomes of those."""
     require_kafka()
-    process = start_command("bench", "--only", "control", "--payments", "1000", "--json", folder=tmp_path)
+    process = start_command("bench", "--only", "machine,control", "--payments", "1000", "--json", folder=tmp_path)
     out, err = finish(process, TIMEOUT_S)
     assert process.returncode == 0, err
     figures = json.loads(out)
     assert figures["missing"] == []
     assert figures["plain_faust_ptr_per_s"] > 0
+    assert set(figures["machine"]) == {"python_step_ns", "publish_ms", "broker_cpu_ms_per_publish"}
+    assert all(figure > 0 for figure in figures["machine"].values())
     assert left_running(tmp_path) == []
 
 

@@ -32,6 +32,10 @@ class Given:
         self.instead.get(part, lambda: None)()
         self.measured.append(part)
 
+    def machine(self, say: Say) -> dict[str, Any]:
+        self._note("machine")
+        return {"python_step_ns": 40.0, "publish_ms": 1.5, "broker_cpu_ms_per_publish": 1.2}
+
     def throughput(self, payments: int, say: Say) -> dict[str, Any]:
         say(f"posting {payments} PTRs")
         self._note("throughput")
@@ -71,13 +75,15 @@ def test_all_parts_run_in_order_and_end_in_one_document_with_units() -> None:
     given = Given()
     result = run(given, "--json")
     assert result.exit_code == 0, result.output
-    assert given.measured == ["throughput", "audit", "control", "latency 200", "latency 1000", "latency 3000", "idle"]
+    latencies = ["latency 200", "latency 1000", "latency 3000"]
+    assert given.measured == ["machine", "throughput", "audit", "control", *latencies, "idle"]
     figures = json.loads(result.stdout)
     assert figures.pop("elapsed_s") < 60
     at = {"p50_ms": 20, "p99_ms": 90, "max_ms": 120, "counted": 2000}
     assert figures == {
         "payments": 200_000,
         "partitions": 4,
+        "machine": {"python_step_ns": 40.0, "publish_ms": 1.5, "broker_cpu_ms_per_publish": 1.2},
         "completed_ptr_per_s": 9000,
         "audited_ptr_per_s": 5000,
         "plain_faust_ptr_per_s": 450,
@@ -93,10 +99,11 @@ def test_all_parts_run_in_order_and_end_in_one_document_with_units() -> None:
 def test_each_parts_figures_are_told_with_its_place_and_what_comes_next() -> None:
     """On standard error, with the time that has passed."""
     lines = run(Given(), "--json", "--rates", "200").stderr.splitlines()
-    assert lines[0] == "[0:00] part 1 of 5: throughput"
+    assert lines[0] == "[0:00] part 1 of 6: machine"
+    assert "1.5 ms to publish a record" in lines[1]
     assert "[0:00] posting 200000 PTRs" in lines
-    assert "[0:00] part 1 of 5, throughput: 9,000 PTR/s to their outcomes; next: audit" in lines
-    assert "[0:00] part 4 of 5, latency at 200 PTR/s: p50 20 ms, p99 90 ms; next: idle" in lines
+    assert "[0:00] part 2 of 6, throughput: 9,000 PTR/s to their outcomes; next: audit" in lines
+    assert "[0:00] part 5 of 6, latency at 200 PTR/s: p50 20 ms, p99 90 ms; next: idle" in lines
     assert lines[-1].endswith("that was the last part")
 
 
@@ -136,7 +143,7 @@ def test_a_ratio_needs_both() -> None:
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["--only", "speed"], "speed: choose from throughput, audit, control, latency, idle"),
+        (["--only", "speed"], "speed: choose from machine, throughput, audit, control, latency, idle"),
         (["--only", ""], "choose from"),
         (["--rates", "fast"], "numbers separated by commas"),
         (["--rates", "0"], "above 0"),
