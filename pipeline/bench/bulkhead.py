@@ -67,6 +67,19 @@ class _Window:
     to_s: float
 
 
+@dataclass(frozen=True, slots=True)
+class _Spent:
+    """Seconds up to a moment: of a clock, in which cores of this machine did nothing, and of the workers' CPU."""
+
+    at_s: float
+    idle_s: float
+    workers_s: float
+
+    def cores_s(self, earlier: _Spent) -> float:
+        """What all cores had since then."""
+        return (self.at_s - earlier.at_s) * (os.cpu_count() or 1)
+
+
 def measure(
     broker: BrokerAccess | str,
     folder: Path,
@@ -90,6 +103,8 @@ def measure(
     percentile of each window, of them the least and the median, and the median during the silence to that before
     (``ratio``); ``waits_p99_ms`` says where they wait: before they are queued, at the PIC, and after its answer. Payments that
     may leave ``simulator-1`` do so only where it was surely not called; those that were are counted apart (``maybe_called``).
+    ``workers_cpu_*_percent`` is the workers' part of the machine's CPU; if less was left during the silence than that explains,
+    something else ran on the machine, and the times say nothing of the PICs.
     """
     silent, trace = folder / "silent", folder / "trace"
     environment = {
@@ -109,13 +124,14 @@ def measure(
             say("warming up")
             time.sleep(warm_up_s)
             say(f"all PICs answer, for {before_s:g} s")
-            idle = _idle_s()
+            spent = [_spent(rig)]
             windows = list(_windows(traffic, before_s, window_s, silent=False))
-            cpu_left = (_idle_s() - idle) / (windows[-1].to_s - windows[0].from_s) / (os.cpu_count() or 1)
+            spent.append(_spent(rig))
             silent.touch()
             called_before = _called(trace)
             say(f"{SILENT} answers nothing, for {silent_s:g} s")
             windows += _windows(traffic, silent_s, window_s, silent=True)
+            spent.append(_spent(rig))
             from_s = next(window.from_s for window in windows if window.silent)
             deadline = time.monotonic() + SILENT_S_MAX
             while until_moved and time.monotonic() < deadline and _moved(rig, from_s) < until_moved:
@@ -129,7 +145,13 @@ def measure(
         rig.stop()
     charges = _charges(folder)
     figures: dict[str, Any] = {"payments": traffic.payments, "rate": rate, "silent_s": round(to_s - from_s)}
-    figures["cpu_left_before_percent"] = round(100 * cpu_left)
+    for when, earlier, later_on in zip(("before", "during"), spent, spent[1:], strict=False):
+        figures[f"cpu_left_{when}_percent"] = round(
+            100 * (later_on.idle_s - earlier.idle_s) / later_on.cores_s(earlier)
+        )
+        figures[f"workers_cpu_{when}_percent"] = round(
+            100 * (later_on.workers_s - earlier.workers_s) / later_on.cores_s(earlier)
+        )
     ratios, may_count, moved_count = {}, 0, 0
     for arrangement in ARRANGEMENTS:
         mine = [window for window in windows if window.arrangement == arrangement]
@@ -168,10 +190,10 @@ def _windows(traffic: Traffic, phase_s: float, window_s: float, *, silent: bool)
         yield _Window(arrangement, silent, from_s, time.time())
 
 
-def _idle_s() -> float:
-    """Seconds in which cores of this machine did nothing, of all its cores."""
+def _spent(rig: Rig) -> _Spent:
     fields = Path("/proc/stat").read_text().split("\n", 1)[0].split()
-    return (int(fields[4]) + int(fields[5])) / CLOCK_TICKS_PER_S
+    idle_s = (int(fields[4]) + int(fields[5])) / CLOCK_TICKS_PER_S
+    return _Spent(time.monotonic(), idle_s, sum(child.cpu_s() for child in rig.children))
 
 
 def _in(event: PaymentCompleted, from_s: float, to_s: float) -> bool:
