@@ -533,7 +533,7 @@ _BULKHEAD_TO_REACH = {
 @click.option(
     "--rate",
     type=click.FloatRange(3, 1000),
-    default=30.0,
+    default=15.0,
     show_default=True,
     help="Payments a second, of all tenants. Half of the CPU is to be left before the silence.",
 )
