@@ -1,6 +1,7 @@
 """Shells around the table ``attempts``, one cycle: dispatch (``payments.scored.v1`` -> the PIC's queue, or the reviews),
 settlement (``payments.ended.v1``, ``payments.answered.v1``, ``payments.notified.v1`` -> ``payments.completed.v1``, a retry, or
-the next PIC's queue) and operations (``operations.requested.v1`` -> the PIC's queue). They alone write outcomes, steps
+the next PIC's queue) and operations (``operations.requested.v1``, ``operations.expired.v1`` -> the PIC's queue, or
+``operations.delayed.v1`` where the payment is not known). They alone write outcomes, steps
 (``payments.updated.v1``) and what needs a person (``payments.parked.v1``). Settlement tells the payer stage what is paid to
 accounts (``payments.credited.v1``), for tenants that want it."""
 
@@ -13,7 +14,7 @@ import msgspec
 
 from agents.context import Context
 from pipeline import topics
-from pipeline.engine.stage import RawRecord, Stage, Work
+from pipeline.engine.stage import Group, RawRecord, Stage, Work
 from pipeline.stages.asking import Ask, Means, Park, Step, Tell, news_mistake
 from pipeline.stages.dispatch import (
     ROUTE_READS,
@@ -26,13 +27,14 @@ from pipeline.stages.dispatch import (
     Review,
     Steps,
     end,
+    expire,
     notified,
     operate,
     route,
     settle,
 )
 from pipeline.stages.fraud_library import needs_credits
-from pipeline.stages.life import has_valid_id
+from pipeline.stages.life import PAYMENT_WAIT_MS, has_valid_id, waits_for_payment
 from schemas.codec import UndecodableError
 from schemas.identity import ID_PATTERN, TENANT_PATTERN, partition_of, payer_key, payment_key
 from schemas.limits import VALUE_BYTES_MAX
@@ -56,6 +58,10 @@ ENDING = "ending"
 SETTLEMENT = "settlement"
 NOTIFIED = "notified"
 OPERATIONS = "operations"
+EXPIRY = "expiry"
+DELAY = "delay"
+#: What is due is posted this much later: with a clock that is ahead of the broker's by less nothing comes too early.
+CLOCKS_APART_MAX_MS = 60 * 60 * 1000
 
 _Decision = Queue | AskAgain | End | Steps | AnswerAgain | RefuseConflict | Review | Ignore
 
@@ -237,6 +243,14 @@ def make(context: Context) -> tuple[Stage, ...]:
         trace = of_headers(record.headers)
         decision = operate(row, operation, received_at_ms=record.timestamp, means=means, trace=trace)
         publisher.carry_out(decision, row, record, key, work)
+        if decision.row is not row and waits_for_payment(decision.row):
+            assert record.value is not None
+            work.emit(topics.OPERATIONS_DELAYED.name, record.value, key)
+
+    def expiry(record: RawRecord, work: Work) -> None:
+        key, value = checked(record)
+        row = work.rows.get(key)
+        publisher.carry_out(expire(row, decode_operation(value), at_ms=record.timestamp), row, record, key, work)
 
     return (
         Stage(name=NAME, source=topics.SCORED.name, handle=dispatch),
@@ -244,4 +258,23 @@ def make(context: Context) -> tuple[Stage, ...]:
         Stage(name=SETTLEMENT, source=topics.ANSWERED.name, handle=settlement),
         Stage(name=NOTIFIED, source=topics.NOTIFIED.name, handle=news),
         Stage(name=OPERATIONS, source=topics.OPERATIONS.name, handle=operations),
+        Stage(name=EXPIRY, source=topics.OPERATIONS_EXPIRED.name, handle=expiry),
+    )
+
+
+def make_delay() -> Group:
+    """``operations.delayed.v1`` -> ``operations.expired.v1``, when the time has come. A group of its own, for it waits.
+
+    A worker's clock says when; whether it is time is decided by the broker's. What a clock that is ahead by more than
+    :data:`CLOCKS_APART_MAX_MS` posts too early ends nothing, and the operation waits until its client asks again.
+    """
+
+    async def delay(records: Sequence[RawRecord], work: Work) -> None:
+        for record in records:
+            await work.until(record.timestamp + PAYMENT_WAIT_MS + CLOCKS_APART_MAX_MS)
+            if record.value is not None and record.key is not None:
+                work.emit(topics.OPERATIONS_EXPIRED.name, record.value, record.key)
+
+    return Group(
+        name=DELAY, stages=(Stage(name=DELAY, source=topics.OPERATIONS_DELAYED.name, handle_batch=delay),), waits=True
     )

@@ -82,13 +82,15 @@ def flow(context: Context) -> dict[str, list[Group]]:
         # payments.scored.v1, or to payments.ended.v1
         "reviews": [reviews.make(context)],
         # payments.scored.v1, operations.requested.v1 -> payments.queue.<pic>.v1; payments.ended.v1, payments.answered.v1,
-        # payments.notified.v1 -> payments.completed.v1, payments.updated.v1, payments.parked.v1, payments.credited.v1
+        # payments.notified.v1 -> payments.completed.v1, payments.updated.v1, payments.parked.v1, payments.credited.v1;
+        # operations.delayed.v1 -> operations.expired.v1: operations whose payment does not come
         "dispatch": [
             Group(
                 name="dispatch",
                 stages=dispatch.make(context),
                 table=Table(name=attempts.NAME, changelog=attempts.CHANGELOG, row_type=attempts.ROW),
-            )
+            ),
+            dispatch.make_delay(),
         ],
         # payments.queue.<pic>.v1 -> payments.answered.v1; payments.retry.<pic>.<delay>.v1 -> payments.answered.v1, or the queue
         "plugin": plugin.groups(context),

@@ -77,6 +77,19 @@ OPERATIONS = _log(
     "captures, voids and refunds as clients post them, keyed by payment",
     message_timestamp_type="LogAppendTime",
 )
+# In order of time, as the topics of retries; kept longer than anything waits in it.
+OPERATIONS_DELAYED = _log(
+    "operations.delayed.v1",
+    "operations whose payment is not known yet, until that is looked at again; keyed by payment",
+    retention_days=30,
+    message_timestamp_type="LogAppendTime",
+)
+# Judged by the broker's time.
+OPERATIONS_EXPIRED = _log(
+    "operations.expired.v1",
+    "operations that waited for their payment as long as they may, keyed by payment",
+    message_timestamp_type="LogAppendTime",
+)
 NOTIFIED = _log(
     "payments.notified.v1",
     "news of attempts that no call brought: PICs' notifications, statements, people; keyed by payment",
@@ -202,6 +215,8 @@ def all_topics(pics: Iterable[str]) -> list[Topic]:
         ENDED,
         COMPLETED,
         OPERATIONS,
+        OPERATIONS_DELAYED,
+        OPERATIONS_EXPIRED,
         NOTIFIED,
         UPDATED,
         PARKED,

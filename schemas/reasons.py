@@ -90,6 +90,7 @@ class Reason(StrEnum):
     AMOUNT_ABOVE_CAPTURED = "amount_above_captured"
     VOID_IN_PART = "void_in_part"
     TOO_MANY_OPERATIONS = "too_many_operations"
+    PAYMENT_NOT_KNOWN = "payment_not_known"
 
 
 #: Reasons of a stage's ``clear`` or ``approved`` that a review gave, or the end of its time.

@@ -58,11 +58,16 @@ class Traffic:
 
     def payment(self, number: int) -> PaymentRequested:
         """The ``number``-th payment; the same whenever it is asked for."""
+        tenants = self._tenants
         return msgspec.structs.replace(
             plain := self._load.payment(number),
-            tenant=self._tenants[number % len(self._tenants)],
+            tenant=tenants[number % len(tenants)],
             instrument=msgspec.structs.replace(plain.instrument, token=self._token_of(number)),
         )
+
+    def turn_to(self, tenants: Sequence[TenantRules]) -> None:
+        """From the next payment on these are in turn; what :meth:`payment` gives changes with it."""
+        self._tenants = [rules.tenant for rules in tenants]
 
     def __enter__(self) -> Traffic:
         self._thread.start()

@@ -304,6 +304,12 @@ def operate(
     return Steps(*life.request(row or Attempts(), operation, received_at_ms, means, trace))
 
 
+def expire(row: Attempts | None, operation: OperationRequested, *, at_ms: int) -> Steps | Ignore:
+    """What follows from an operation's time to wait for its payment being over: :func:`pipeline.stages.life.expire`."""
+    followed = life.expire(row or Attempts(), operation, at_ms)
+    return Ignore(row) if followed is None else Steps(*followed)
+
+
 def _of_operation(row: Attempts, followed: tuple[Attempts, tuple[Step, ...]] | None) -> Steps | Ignore:
     return Ignore(row) if followed is None else Steps(*followed)
 

@@ -35,6 +35,9 @@ from schemas.records import OperationRequested, PaymentNotified, PaymentParked, 
 
 #: Operations of one payment, ended ones too.
 OPERATIONS_MAX: Final = 100
+#: How long an operation waits for a payment that is not known, by the broker's clock: a day more than a payment that screening
+#: referred waits for a person where the tenant says nothing else. Nothing was asked for, so the client may come again.
+PAYMENT_WAIT_MS: Final = 4 * 24 * 60 * 60 * 1000
 CAPTURE, VOID, REFUND = "capture", "void", "refund"
 #: A PIC's reasons for a decline that say: it is too late.
 LAPSED: Final = ("authorization_expired", "action_expired")
@@ -162,7 +165,8 @@ def request(
     """A client asks for an operation; ``trace``: trace id and context of whoever asks, both empty without.
 
     The same id with the same content is the same operation: answered again once it has ended. With other content it is
-    refused. An operation of a payment that has no outcome yet, or is not known yet, waits for it.
+    refused. An operation of a payment that has no outcome yet, or is not known yet, waits for it; for one that is not known
+    only so long (:func:`expire`).
     """
     tenant, payment_id = operation.tenant, operation.payment_id
     life = row.life or Life()
@@ -181,8 +185,9 @@ def request(
         same = (known.kind, known.amount_minor, known.currency) == (wanted.kind, wanted.amount_minor, wanted.currency)
         if not same:
             return row, (_refuse(tenant, payment_id, row, wanted, Reason.CONFLICTING_REQUEST),)
-        again = _ended(tenant, payment_id, row, known, repeat=True) if known.state == ENDED else None
-        return row, () if again is None else (again,)
+        if known.state == ENDED:
+            return row, (_ended(tenant, payment_id, row, known, repeat=True),)
+        return expire(row, operation, received_at_ms) or (row, ())
     mistake = _mistake(operation)
     if mistake is not None:
         return row, (_refuse(tenant, payment_id, row, wanted, *mistake),)
@@ -190,6 +195,28 @@ def request(
         return row, (_refuse(tenant, payment_id, row, wanted, Reason.TOO_MANY_OPERATIONS, f"max={OPERATIONS_MAX}"),)
     waiting = msgspec.structs.replace(life, operations=(*life.operations, wanted))
     return advance(tenant, payment_id, msgspec.structs.replace(row, life=waiting), means)
+
+
+def waits_for_payment(row: Attempts) -> bool:
+    """Whether nothing is known yet of the payment that the row's operations are about."""
+    return not row.state
+
+
+def expire(row: Attempts, operation: OperationRequested, at_ms: int) -> _Followed | None:
+    """Refuse an operation that waited for its payment as long as it may; None when it does not wait for that, or not so long.
+
+    ``at_ms`` is the broker's time of the record that says so. An answer that is kept for it says that it was begun: its payment
+    is known, and read again.
+    """
+    waiting = _operation(row, operation.operation_id)
+    if waiting is None or waiting.state or not waits_for_payment(row):
+        return None
+    if at_ms - waiting.received_at_ms < PAYMENT_WAIT_MS:
+        return None
+    if any(told.operation_id == waiting.operation_id for told in row.earlier):
+        return None
+    row, step = _end(operation.tenant, operation.payment_id, row, waiting, REFUSED, Reason.PAYMENT_NOT_KNOWN, "", at_ms)
+    return row, (step,)
 
 
 def advance(tenant: str, payment_id: str, row: Attempts, means: Means) -> _Followed:
@@ -513,7 +540,9 @@ def _contradiction(tenant: str, payment_id: str, row: Attempts, operation: Opera
         operation.state == ENDED and told.attempt == operation.attempt and said not in (None, operation.outcome)
     )
     earlier_done = told.attempt < operation.attempt and told.outcome == Outcome.PAID
-    if not (ended_otherwise or earlier_done):
+    # Begun before a crash, and after it refused in another order of records.
+    refused_but_done = operation.state == ENDED and told.attempt > operation.attempt and told.outcome == Outcome.PAID
+    if not (ended_otherwise or earlier_done or refused_but_done):
         return None
     return row, (parked(tenant, payment_id, row, told, "contradiction", operation),)
 

@@ -96,7 +96,7 @@ def test_topics_are_named_by_participle_and_version() -> None:
             r"pics\.controlled\.v1",
             r"reviews\.([a-z-]+)\.v1",
             r"exceptions\.granted\.v1",
-            r"operations\.requested\.v1",
+            r"operations\.([a-z]+)\.v1",
         )
         found = [match for kind in kinds if (match := re.fullmatch(kind, topic.name))]
         assert found, topic.name

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+import asyncio
+from typing import Any, cast
 
 import pytest
 
+from agents.dispatch import CLOCKS_APART_MAX_MS, make_delay
 from pipeline import topics
 from pipeline.stages.attempts import Attempts
+from pipeline.stages.life import PAYMENT_WAIT_MS
 from schemas.identity import payment_key
 from schemas.records import (
     OperationRequested,
@@ -20,7 +23,7 @@ from schemas.records import (
     PaymentUpdated,
 )
 from tables import attempts
-from tests.simulation.world import NOW_MS
+from tests.simulation.world import NOW_MS, Record
 from tests.stream.events import a_fact, an_answer
 from tests.stream.shell import Shell, written_to
 
@@ -161,11 +164,60 @@ def test_an_operation_waits_for_its_payment() -> None:
     shell = Shell("dispatch")
     shell.give(topics.OPERATIONS.name, an_operation(), KEY)
     shell.run()
-    assert written_to(shell, [topics.OPERATIONS.name]) == set()
+    # The clock of this machine is years ahead of this broker's: what it posts ends nothing.
+    assert written_to(shell, [topics.OPERATIONS.name]) == {
+        topics.OPERATIONS_DELAYED.name,
+        topics.OPERATIONS_EXPIRED.name,
+    }
     shell.give(topics.SCORED.name, a_fact(PaymentScored, outcome="approved", kind="authorize"), KEY)
     shell.give(topics.ANSWERED.name, an_answer(), KEY)
     shell.run()
     assert [event.kind for _, event in shell.out(QUEUE, PaymentQueued)] == ["authorize", "capture"]
+
+
+def test_an_operation_whose_payment_never_comes_is_refused_once() -> None:
+    """When four days are over by the broker's clock; told once more only to a client that asks again."""
+    shell = Shell("dispatch")
+    shell.give(topics.OPERATIONS.name, an_operation(amount_minor=250), KEY)
+    shell.run()
+    shell.world.broker.now_ms += PAYMENT_WAIT_MS
+    ((key, expired),) = shell.out(topics.OPERATIONS_EXPIRED.name, OperationRequested)
+    assert (key, expired) == (KEY, an_operation(amount_minor=250))
+    for _ in range(3):
+        shell.give(topics.OPERATIONS_EXPIRED.name, expired, key)
+    shell.run()
+    (refused,) = updates(shell)
+    assert (refused.outcome, refused.reason, refused.amount_minor) == ("refused", "payment_not_known", 250)
+    shell.again()
+    assert {event.event_id for event in updates(shell)} == {refused.event_id}
+    shell.give(topics.SCORED.name, a_fact(PaymentScored, outcome="approved", kind="authorize"), KEY)
+    shell.give(topics.ANSWERED.name, an_answer(), KEY)
+    shell.give(topics.OPERATIONS.name, an_operation(amount_minor=250), KEY)
+    shell.run()
+    assert [event.kind for _, event in shell.out(QUEUE, PaymentQueued)] == ["authorize"]
+    assert (updates(shell)[-1].reason, updates(shell)[-1].repeat) == ("payment_not_known", True)
+
+
+def test_what_waits_for_its_payment_is_looked_at_when_its_time_is_over() -> None:
+    """Not before: the time of the broker's record, four days, and what clocks may be apart."""
+    waits_until_ms: list[int] = []
+    emitted: list[tuple[str, bytes, bytes]] = []
+
+    class Waiting:
+        async def until(self, at_ms: int) -> None:
+            assert not emitted
+            waits_until_ms.append(at_ms)
+
+        def emit(self, topic: str, value: bytes, key: bytes) -> None:
+            emitted.append((topic, value, key))
+
+    (stage,) = make_delay().stages
+    record: Any = Record(topics.OPERATIONS_DELAYED.name, 0, 0, NOW_MS, KEY, b"as it came")
+    assert stage.handle_batch is not None
+    work: Any = Waiting()
+    asyncio.run(cast(Any, stage.handle_batch([record], work)))
+    assert waits_until_ms == [NOW_MS + PAYMENT_WAIT_MS + CLOCKS_APART_MAX_MS]
+    assert emitted == [(topics.OPERATIONS_EXPIRED.name, b"as it came", KEY)]
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,27 @@ from typing import Any
 
 import pytest
 
-from pipeline.stages.attempts import Attempts, Life, Operation
-from pipeline.stages.life import HELD, MOVES, RefusedError, Status, amount_to_ask, applied, standing
+from pipeline.stages.asking import Means, Park, Tell, Told
+from pipeline.stages.attempts import Attempts, Life, Operation, keep
+from pipeline.stages.life import (
+    HELD,
+    MOVES,
+    PAYMENT_WAIT_MS,
+    RefusedError,
+    Status,
+    amount_to_ask,
+    applied,
+    expire,
+    request,
+    settle,
+    standing,
+)
+from schemas.records import OperationRequested
+
+MEANS = Means(pics=frozenset({"a"}), several_captures=frozenset(), delays_s=(1, 5))
+CAPTURE = OperationRequested(
+    tenant="t", payment_id="p", operation_id="op", kind="capture", currency="EUR", requested_at_ms=1
+)
 
 
 def life(status: str = "authorized", authorized: int = 100, captured: int = 0, refunded: int = 0) -> Life:
@@ -111,3 +130,56 @@ def test_a_move_that_there_is_not_is_an_error(status: Status) -> None:
     """Limits keep it from being asked for; should an answer come all the same, nothing is changed quietly."""
     with pytest.raises(ValueError, match="no payment moves"):
         applied(life(status), "capture", 60, several_captures=True)
+
+
+def waiting() -> Attempts:
+    """A capture that came at 1,000 for a payment that nobody knows."""
+    row, steps = request(Attempts(), CAPTURE, 1_000, MEANS)
+    assert steps == ()
+    return row
+
+
+def test_an_operation_waits_for_its_payment_as_long_as_it_may() -> None:
+    assert expire(waiting(), CAPTURE, 1_000 + PAYMENT_WAIT_MS - 1) is None
+    followed = expire(waiting(), CAPTURE, 1_000 + PAYMENT_WAIT_MS)
+    assert followed is not None
+    row, (step,) = followed
+    assert isinstance(step, Tell)
+    assert (step.updated.outcome, step.updated.reason) == ("refused", "payment_not_known")
+    assert step.updated.occurred_at_ms == 1_000 + PAYMENT_WAIT_MS
+    assert expire(row, CAPTURE, 1_001 + PAYMENT_WAIT_MS) is None
+
+
+def test_a_client_that_asks_again_after_that_is_told() -> None:
+    assert request(waiting(), CAPTURE, 999 + PAYMENT_WAIT_MS, MEANS)[1] == ()
+    _, (step,) = request(waiting(), CAPTURE, 1_000 + PAYMENT_WAIT_MS, MEANS)
+    assert isinstance(step, Tell)
+    assert (step.updated.reason, step.updated.repeat) == ("payment_not_known", False)
+
+
+@pytest.mark.parametrize("state", ["referred", "queued", "pending", "parked", "ended"])
+def test_of_a_payment_that_is_known_nothing_expires(state: str) -> None:
+    row = waiting()
+    row = Attempts(state=state, currency="EUR", life=row.life)
+    assert expire(row, CAPTURE, 1_000 + PAYMENT_WAIT_MS) is None
+
+
+def told(**named: Any) -> Told:
+    fields = {"attempt": 1, "ask": 0, "outcome": "paid", "reason": "", "pic_reference": "r", "answered_at_ms": 2}
+    return Told(**(fields | {"operation_id": "op"} | named))
+
+
+def test_what_was_begun_before_a_crash_does_not_expire() -> None:
+    """Its answer is there, so its payment is, and is read again."""
+    assert expire(keep(waiting(), told()), CAPTURE, 1_000 + PAYMENT_WAIT_MS) is None
+
+
+def test_that_it_was_done_after_all_is_for_a_person() -> None:
+    """A crash between its beginning and its end had the records read again in another order."""
+    followed = expire(waiting(), CAPTURE, 1_000 + PAYMENT_WAIT_MS)
+    assert followed is not None
+    settled = settle("t", "p", followed[0], told(), MEANS)
+    assert settled is not None
+    (step,) = settled[1]
+    assert isinstance(step, Park)
+    assert step.parked.reason == "contradiction"
