@@ -7,7 +7,7 @@ import re
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any, BinaryIO, Final, ParamSpec, TypeVar
+from typing import Any, BinaryIO, Final, TypeVar
 
 import click
 import msgspec
@@ -133,10 +133,10 @@ def day_ms(text: str) -> int:
         raise click.UsageError(f"{text!r} is no day: write YYYY-MM-DD") from None
 
 
-_P, _R = ParamSpec("_P"), TypeVar("_R")
+_Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
-def report_days_options(command: Callable[_P, _R]) -> Callable[_P, _R]:
+def report_days_options(command: _Command) -> _Command:
     """``--from`` and ``--to`` of a report, as ``from_`` and ``to``: read with :func:`report_range`."""
     first = f"First day (default: {REPORT_DAYS} days before --to)."
     command = click.option("--to", metavar="YYYY-MM-DD", help="The day after the last (default: tomorrow).")(command)
