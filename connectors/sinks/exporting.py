@@ -40,7 +40,12 @@ _PAYMENTS: Final = (
     "SELECT payment_id FROM payments WHERE tenant = ? AND payment_id > ? AND requested_at_ms >= ? AND requested_at_ms < ?"
     " ORDER BY payment_id LIMIT ?"
 )
+_ANY_PAYMENT: Final = "SELECT 1 FROM payments WHERE tenant = ? LIMIT 1"
 _PAYLOAD, _STAGE = COLUMNS.index("payload"), COLUMNS.index("stage")
+
+
+class NothingToExportError(Exception):
+    """The tenant has no payment in the days that were asked for, or none at all."""
 
 
 class _Scored(msgspec.Struct):
@@ -80,9 +85,10 @@ def export(
     What is said of the tenant itself (its rules) is in it whole, whenever that was. Every bundle is checked with ``key``
     before it is written. Memory does not grow with the payments.
 
-    Raises :class:`~connectors.sinks.proving.UnprovenError`, :class:`~connectors.proofs.verifier.ProofError`,
-    :class:`~connectors.sinks.archives.ArchiveFileError` and OSError.
+    Raises :class:`NothingToExportError` before ``file`` is made, :class:`~connectors.sinks.proving.UnprovenError`,
+    :class:`~connectors.proofs.verifier.ProofError`, :class:`~connectors.sinks.archives.ArchiveFileError` and OSError.
     """
+    _must_have_payments(database, tenant, from_ms, until_ms)
     exported, scored_by = Exported(), set[tuple[int, str, str]]()
     notes: dict[str, str] = {}
     rules: list[bytes] = []
@@ -115,6 +121,21 @@ def export(
     return exported
 
 
+def _must_have_payments(database: Database, tenant: str, from_ms: int, until_ms: int) -> None:
+    if database.query(_PAYMENTS, (tenant, "", from_ms, until_ms, 1)):
+        return
+    if not database.query(_ANY_PAYMENT, (tenant,)):
+        raise NothingToExportError(f"{database.shown} holds no payment of tenant {tenant}: nothing was written")
+    first, until = _minutes(from_ms, until_ms)
+    raise NothingToExportError(
+        f"no payment of {tenant} was requested from {first} to before {until} (UTC): nothing was written"
+    )
+
+
+def _minutes(*times_ms: int) -> tuple[str, ...]:
+    return tuple(datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%d %H:%M") for ms in times_ms)
+
+
 def _bundles(
     database: Database, tenant: str, from_ms: int, until_ms: int, archived: ArchivedRows | None
 ) -> Iterator[dict[str, Any]]:
@@ -128,7 +149,7 @@ def _bundles(
 
 
 def _guide(tenant: str, from_ms: int, until_ms: int, exported: Exported, key: PublicKey) -> str:
-    first, until = (datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%d %H:%M") for ms in (from_ms, until_ms))
+    first, until = _minutes(from_ms, until_ms)
     asked = f"{exported.payments:,} payments of {tenant}, requested from {first} to before {until} (UTC)"
     files = [
         [BUNDLES, "a line a payment: every row of it, and for each row the path to the root of its tree (JSON)"],

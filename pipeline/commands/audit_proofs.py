@@ -21,7 +21,7 @@ from connectors.proofs.leaf_log import folder_of, kept_leaves
 from connectors.proofs.verifier import Head, ProofError, PublicKey, parse_note, tree_of, verify_file
 from connectors.sinks.archives import archives_of, must_be_named
 from connectors.sinks.database import Database, open_database
-from connectors.sinks.exporting import Exported
+from connectors.sinks.exporting import Exported, NothingToExportError
 from connectors.sinks.exporting import export as write_archive
 from connectors.sinks.proving import bundle_of, growth_of, signed_heads
 from connectors.sinks.verifying import Finding, KeptLeaves, State, kept_in, verify_database
@@ -188,8 +188,9 @@ def export(
     """Write an auditor's archive of the payments of TENANT to FILE (.zip).
 
     In it: all rows with their proofs, signed heads, the public key, every version of the tenant's rules, which models scored,
-    the rows as they are stored, sealed or not. (It is always JSON; --json indents it.)
-    not be there yet; a file that could not be finished is removed.
+    the file that checks it with Python alone, and a page that says how. It holds the rows as they are stored, sealed or not.
+    FILE must not be there yet; a file that could not be finished is removed. Where no payment was requested in these days,
+    nothing is written. Ends with 1 then.
 
     \b
     Examples:
@@ -230,6 +231,9 @@ def _written(file: Path, write: Callable[[], Exported]) -> Exported:
         return write()
     except FileExistsError:
         raise click.ClickException(f"{file} is there already: name another, or remove it") from None
+    except NothingToExportError as error:
+        # No file was made: what may be at this path is somebody else's.
+        raise click.ClickException(str(error)) from None
     except BaseException as error:
         file.unlink(missing_ok=True)
         if isinstance(error, OSError):

@@ -17,18 +17,23 @@ from connectors.models.topic import read_all
 from connectors.registry import RegistryError
 from connectors.sinks.database import DatabaseError, open_database
 from connectors.sinks.judged import judged_payments
-from pipeline.commands.shared import broker_option, codec_of, day_ms, day_of, print_json, settings_with
+from pipeline.commands.shared import (
+    DAY_MS,
+    broker_option,
+    codec_of,
+    day_ms,
+    day_of,
+    print_json,
+    report_days_options,
+    report_range,
+    settings_with,
+)
 from pipeline.reports.fraud import FraudReport
 from pipeline.reports.fraud_page import about_of, drift_rows, html_of, ranking_rows, rule_rows, week_rows
 from pipeline.settings import Settings
 from pipeline.stages.fraud_model import ModelFacts, UnusableModelError
 from schemas.identity import TENANT_PATTERN
 
-_DAY_MS: Final = 24 * 60 * 60 * 1000
-#: What a report is of when nobody says otherwise.
-WINDOW_DAYS: Final = 28
-#: Weeks are kept in memory: ten years of them are some hundred.
-DAYS_MAX: Final = 3_660
 #: A report needs no broker: without one it has no drift.
 BROKER_TIMEOUT_S: Final = 5.0
 
@@ -36,8 +41,7 @@ BROKER_TIMEOUT_S: Final = 5.0
 @click.command()
 @click.option("--database", metavar="URL", help="Audit database (default: PTR_DATABASE).")
 @click.option("--tenant", default="", help="Only this tenant (default: all).")
-@click.option("--from", "from_", metavar="YYYY-MM-DD", help=f"First day (default: {WINDOW_DAYS} days before --to).")
-@click.option("--to", metavar="YYYY-MM-DD", help="The day after the last (default: tomorrow).")
+@report_days_options
 @click.option("--as-of", metavar="YYYY-MM-DD", help="With labels known at the beginning of this day (default: now).")
 @click.option(
     "--model",
@@ -76,10 +80,8 @@ def report(
     if tenant and not TENANT_PATTERN.match(tenant):
         raise click.UsageError("--tenant is not a tenant's id")
     now_ms = int(time.time() * 1000)
-    until_ms = day_ms(to) if to else (now_ms // _DAY_MS + 1) * _DAY_MS
-    from_ms = day_ms(from_) if from_ else until_ms - WINDOW_DAYS * _DAY_MS
-    if not from_ms < until_ms <= from_ms + DAYS_MAX * _DAY_MS:
-        raise click.UsageError(f"--from must be before --to, and at most {DAYS_MAX} days before it")
+    tomorrow_ms = (now_ms // DAY_MS + 1) * DAY_MS
+    from_ms, until_ms = report_range(from_, to, tomorrow_ms=tomorrow_ms, begin_ms=day_ms)
     as_of_ms = day_ms(as_of) if as_of else now_ms
     loaded = settings_with(database=database, broker=broker)
     facts, drift = (None, "Drift was left out.") if no_drift else _model(loaded, model)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -14,16 +15,11 @@ from connectors.sinks.database import DatabaseError
 from pipeline.commands.fraud_report import report as fraud_report
 from pipeline.commands.report_delivery import deliver
 from pipeline.commands.report_making import FILE_WIDTH, FORMATS, REPORTS, Events, sheet_of, written
-from pipeline.commands.shared import settings_with
+from pipeline.commands.shared import DAY_MS, report_days_options, report_range, settings_with
 from pipeline.reports.events import Asked, Days, Event, UnknownZoneError
 from pipeline.reports.sheet_page import UnknownLanguageError, Writing
 from schemas.identity import TENANT_PATTERN
 
-_DAY_MS: Final = 24 * 60 * 60 * 1000
-#: What a report is of when nobody says otherwise.
-WINDOW_DAYS: Final = 28
-#: A row a day is kept in memory: ten years of them are some thousand.
-DAYS_MAX: Final = 3_660
 #: So many events between two lines of progress.
 _TOLD_EVERY: Final = 100_000
 
@@ -55,8 +51,7 @@ def _command(name: str) -> click.Command:
     @click.command(name, help=f"{about}\n\n{examples}")
     @click.option("--database", metavar="URL", help="Audit database (default: PTR_DATABASE).")
     @click.option("--tenant", default="", help="Only this tenant (default: all).")
-    @click.option("--from", "from_", metavar="YYYY-MM-DD", help=f"First day (default: {WINDOW_DAYS} days before --to).")
-    @click.option("--to", metavar="YYYY-MM-DD", help="The day after the last (default: tomorrow).")
+    @report_days_options
     @click.option("--timezone", default="UTC", show_default=True, metavar="ZONE", help="Whose days, as Europe/Vienna.")
     @click.option("--locale", default="", metavar="LOCALE", help="How numbers and dates are written, as de-AT.")
     @click.option("--format", "shape", type=click.Choice(FORMATS), default="table", show_default=True)
@@ -116,12 +111,8 @@ def _command(name: str) -> click.Command:
 
 
 def _range(days: Days, from_: str | None, to: str | None) -> tuple[int, int]:
-    tomorrow_ms = days.begin_ms(days.of(int(time.time() * 1000) + _DAY_MS))
-    until_ms = _begin_ms(days, to) if to else tomorrow_ms
-    from_ms = _begin_ms(days, from_) if from_ else until_ms - WINDOW_DAYS * _DAY_MS
-    if not from_ms < until_ms <= from_ms + DAYS_MAX * _DAY_MS:
-        raise click.UsageError(f"--from must be before --to, and at most {DAYS_MAX} days before it")
-    return from_ms, until_ms
+    tomorrow_ms = days.begin_ms(days.of(int(time.time() * 1000) + DAY_MS))
+    return report_range(from_, to, tomorrow_ms=tomorrow_ms, begin_ms=partial(_begin_ms, days))
 
 
 def _begin_ms(days: Days, text: str) -> int:

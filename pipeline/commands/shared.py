@@ -5,8 +5,9 @@ from __future__ import annotations
 import getpass
 import re
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Final, TypeVar
 
 import click
 import msgspec
@@ -25,6 +26,12 @@ from schemas.tenant_rules import TenantRules
 
 #: A character takes at most four bytes in UTF-8.
 FILE_BYTES_MAX = 4 * FILE_CHARS_MAX
+
+DAY_MS: Final = 24 * 60 * 60 * 1000
+#: What a report is of when nobody says otherwise.
+REPORT_DAYS: Final = 28
+#: A report keeps a row a day, or a week, in memory: ten years of them are some thousand.
+REPORT_DAYS_MAX: Final = 3_660
 
 _AGO_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -124,6 +131,30 @@ def day_ms(text: str) -> int:
         return int(datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC).timestamp() * 1000)
     except ValueError:
         raise click.UsageError(f"{text!r} is no day: write YYYY-MM-DD") from None
+
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+def report_days_options(command: _Command) -> _Command:
+    """``--from`` and ``--to`` of a report, as ``from_`` and ``to``: read with :func:`report_range`."""
+    first = f"First day (default: {REPORT_DAYS} days before --to)."
+    command = click.option("--to", metavar="YYYY-MM-DD", help="The day after the last (default: tomorrow).")(command)
+    return click.option("--from", "from_", metavar="YYYY-MM-DD", help=first)(command)
+
+
+def report_range(
+    from_: str | None, to: str | None, *, tomorrow_ms: int, begin_ms: Callable[[str], int]
+) -> tuple[int, int]:
+    """The times [from, until) of :func:`report_days_options`, in ms; ``begin_ms`` gives a day's beginning in its zone.
+
+    Raises ``click.UsageError`` for days out of order or more than :data:`REPORT_DAYS_MAX` apart, and what ``begin_ms`` raises.
+    """
+    until_ms = begin_ms(to) if to else tomorrow_ms
+    from_ms = begin_ms(from_) if from_ else until_ms - REPORT_DAYS * DAY_MS
+    if not from_ms < until_ms <= from_ms + REPORT_DAYS_MAX * DAY_MS:
+        raise click.UsageError(f"--from must be before --to, and at most {REPORT_DAYS_MAX} days before it")
+    return from_ms, until_ms
 
 
 def duration_of(seconds: int) -> str:

@@ -135,6 +135,17 @@ def test_what_is_asked_for_wrongly_is_said(log: Log) -> None:
     assert file.read_text() == "mine"
     assert log.ptr("export", TENANT, "x.zip", "--from", "2025-11-25", "--to", "2025-11-25").exit_code == 2
     refused(log.ptr("export", TENANT, str(log.folder / "no" / "x.zip"), *DAYS), "cannot be written")
-    empty = log.ptr("export", "nobody", str(log.folder / "empty.zip"), *DAYS)
-    assert empty.exit_code == 0, empty.output
-    assert "0 payments" in empty.output
+
+
+def test_nothing_to_export_is_said_and_nothing_is_written(log: Log) -> None:
+    """A tenant that is unknown, and days without payments though the tenant has rules; a file that was there stays."""
+    file = log.folder / "empty.zip"
+    for _ in range(2):
+        refused(log.ptr("export", "nobody", str(file), *DAYS), "holds no payment of tenant nobody")
+        refused(
+            log.ptr("export", TENANT, str(file), "--from", "2025-11-25", "--to", "2025-11-26"),
+            "no payment of shop-1 was requested from 2025-11-25 00:00 to before 2025-11-26 00:00 (UTC)",
+        )
+        assert not file.exists() or file.read_text() == "mine"
+        file.write_text("mine")
+    assert file.read_text() == "mine"
