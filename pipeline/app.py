@@ -67,7 +67,12 @@ def flow(context: Context) -> dict[str, list[Group]]:
             Group(
                 name="payer",
                 stages=(payer.make(context), payer.make_credits(context)),
-                table=Table(name=profiles.PAYERS, changelog=profiles.PAYERS_CHANGELOG, row_type=profiles.PAYER_ROW),
+                table=Table(
+                    name=profiles.PAYERS,
+                    changelog=profiles.PAYERS_CHANGELOG,
+                    row_type=profiles.PAYER_ROW,
+                    rows_kept_max=profiles.KEPT_MAX,
+                ),
             )
         ],
         # payments.profiled.v1 -> payments.scored.v1, keyed by payment; payments.chargebacks.v1 labels
@@ -75,7 +80,12 @@ def flow(context: Context) -> dict[str, list[Group]]:
             Group(
                 name="payee",
                 stages=(payee.make(context), payee.make_chargebacks(context)),
-                table=Table(name=profiles.PAYEES, changelog=profiles.PAYEES_CHANGELOG, row_type=profiles.PAYEE_ROW),
+                table=Table(
+                    name=profiles.PAYEES,
+                    changelog=profiles.PAYEES_CHANGELOG,
+                    row_type=profiles.PAYEE_ROW,
+                    rows_kept_max=profiles.KEPT_MAX,
+                ),
             )
         ],
         # payments.referred.v1, reviews.decided.v1 -> reviews.opened.v1, reviews.answered.v1; back to payments.screened.v1 or

@@ -11,9 +11,6 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
 
-#: Rows kept decoded between cycles, per partition.
-CACHED_ROWS_MAX = 10_000
-
 
 class Row(msgspec.Struct, array_like=True):
     """Base of every row; the version comes first so that recovery reads nothing else."""
@@ -56,8 +53,10 @@ class Changelog(Protocol):
 class Rows(Generic[R]):
     """The rows of one partition of one table, for one runner. A crash loses the cache and nothing else."""
 
-    def __init__(self, store: Store, partition: int, changelog: str, row_type: type[R]) -> None:
+    def __init__(self, store: Store, partition: int, changelog: str, row_type: type[R], kept_max: int = 2_000) -> None:
+        """``kept_max``: rows that are kept decoded between cycles."""
         self.partition = partition
+        self._kept_max = kept_max
         self.changelog = changelog
         self._store = store
         self._new: Callable[[], R] = row_type
@@ -117,7 +116,7 @@ class Rows(Generic[R]):
         """Store what was published; ``changelog_end`` is the changelog's end offset when known to include just that."""
         self._store.write(self._published, None if changelog_end is None else changelog_end - 1)
         self._published = {}
-        if len(self._cache) > CACHED_ROWS_MAX:
+        if len(self._cache) > self._kept_max:
             # What is not stored yet must stay readable.
             self._cache = {key: self._cache[key] for key in self._changed}
 

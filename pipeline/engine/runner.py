@@ -270,7 +270,8 @@ class Runner:
         if rows is None:
             table = self.group.table
             assert table is not None
-            rows = self._rows[partition] = Rows(self._store_of(partition), partition, table.changelog, table.row_type)
+            store = self._store_of(partition)
+            rows = self._rows[partition] = Rows(store, partition, table.changelog, table.row_type, table.rows_kept_max)
         return rows
 
     # -- the loop -----------------------------------------------------------------------------------------------------

@@ -103,6 +103,8 @@ class Table:
     name: str
     changelog: str
     row_type: type[Any]
+    #: Rows of one partition that are kept decoded; many only where the same ones come again and again.
+    rows_kept_max: int = 2_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,7 +14,7 @@ from pipeline.engine.rows import newest
 
 #: Per partition. Faust's default is a 2 GiB block cache per partition.
 ROCKSDB_OPTIONS = {
-    "block_cache_size": 16 << 20,
+    "block_cache_size": 8 << 20,
     "write_buffer_size": 8 << 20,
     "max_write_buffer_number": 2,
     "bloom_filter_size": 10,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from pipeline.engine import rows as rows_module
 from pipeline.engine.rows import Row, Rows, newest, version_of
 
 
@@ -35,8 +34,8 @@ class Disk:
         self.published.append((topic, key, partition))
 
 
-def a_table(disk: Disk) -> Rows[Counter]:
-    return Rows(disk, 3, "changes", Counter)
+def a_table(disk: Disk, kept_max: int = 100) -> Rows[Counter]:
+    return Rows(disk, 3, "changes", Counter, kept_max)
 
 
 def add(rows: Rows[Counter], key: bytes) -> None:
@@ -75,12 +74,11 @@ def test_one_changelog_record_per_key_and_cycle() -> None:
     assert (disk.rows[b"a"], disk.offset) == (encoded(5, 5), None)
 
 
-def test_the_cache_is_emptied_but_for_what_is_not_stored_yet(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cache_is_emptied_but_for_what_is_not_stored_yet() -> None:
     """A changed row that was forgotten before it is stored would be read back as it was before."""
-    monkeypatch.setattr(rows_module, "CACHED_ROWS_MAX", 3)
     disk = Disk()
     disk.rows = {b"k%d" % n: encoded(1, 10) for n in range(9)}
-    rows = a_table(disk)
+    rows = a_table(disk, kept_max=3)
     for n in range(9):
         rows.get(b"k%d" % n)
     rows.publish(disk)
@@ -91,11 +89,10 @@ def test_the_cache_is_emptied_but_for_what_is_not_stored_yet(monkeypatch: pytest
     assert rows.get(b"k5").count == 10
 
 
-def test_what_changes_while_earlier_rows_are_under_way_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_changes_while_earlier_rows_are_under_way_is_kept() -> None:
     """Every increment of thirty cycles arrives, with a cache of one row."""
-    monkeypatch.setattr(rows_module, "CACHED_ROWS_MAX", 1)
     disk = Disk()
-    rows = a_table(disk)
+    rows = a_table(disk, kept_max=1)
     for cycle in range(30):
         rows.publish(disk)
         add(rows, b"k%d" % (cycle % 4))
