@@ -102,6 +102,10 @@ class Codec:
         self._headers: dict[type[Record], bytes] = {}
         self._by_id: dict[bytes, Any] = {}
 
+    def __reduce__(self) -> tuple[type[Codec], tuple[Registry | None]]:
+        """For another process: the registry goes along, what was asked of it does not."""
+        return Codec, (self._registry,)
+
     def header(self, record: type[Record], topic: str = "") -> bytes:
         """What comes before the body of ``record``."""
         if self._registry is None:

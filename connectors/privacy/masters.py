@@ -30,9 +30,14 @@ class MasterKeys:
     """The first wraps, all of them unwrap."""
 
     def __init__(self, keys: Sequence[bytes]) -> None:
+        self._keys = tuple(keys)
         self._ciphers = {master_id(key): AESGCM(key) for key in keys}
         #: Names the one in use.
         self.current = master_id(keys[0])
+
+    def __reduce__(self) -> tuple[type[MasterKeys], tuple[tuple[bytes, ...]]]:
+        """Only a pipe to another process of the sink takes them."""
+        return MasterKeys, (self._keys,)
 
     @classmethod
     def parse(cls, text: str) -> MasterKeys:

@@ -30,8 +30,7 @@ class Sealer:
     def sealed(self, rows: Sequence[Columns]) -> list[Columns]:
         """``rows`` with sealed values in place of what was cut, and a row for each erasure that is not told yet.
 
-        Keys that are new are stored when this returns; rows that are not written after all leave keys of nobody's, which
-        the next ones use. Raises what the vault does.
+        Keys that are new were added when this returns (:class:`Vault`). Raises what the vault does.
         """
         if self._vault.refresh():
             rows = [*rows, *(erased_row(*erasure) for erasure in self._vault.untold())]

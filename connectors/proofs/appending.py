@@ -6,7 +6,7 @@ numbers, and no two would append to one tree.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
@@ -50,12 +50,14 @@ class Forest:
         #: None: there is no such tree yet.
         self._trees: dict[TreeId, Tree | None] = {}
 
-    def grown_by(self, rows: Iterable[tuple[Any, ...]]) -> Growth:
-        """Append ``rows``, and change nothing here: :meth:`keep` does, when it is committed."""
+    def grown_by(self, rows: Sequence[tuple[Any, ...]], hashes: Sequence[bytes] | None = None) -> Growth:
+        """Append ``rows``, and change nothing here: :meth:`keep` does, when it is committed. ``hashes``: of the leaves, where
+        they are known.
+        """
         leaf_indexes: list[int] = []
         leaves: dict[TreeId, list[bytes]] = {}
         sizes: dict[TreeId, int] = {}
-        for row in rows:
+        for row, leaf in zip(rows, map(leaf_of, rows) if hashes is None else hashes, strict=True):
             tree_id = (row[TENANT], row[SHARD])
             of_tree = leaves.get(tree_id)
             if of_tree is None:
@@ -63,7 +65,7 @@ class Forest:
                 tree = self._tree(tree_id)
                 sizes[tree_id] = 0 if tree is None else tree.size
             leaf_indexes.append(sizes[tree_id] + len(of_tree))
-            of_tree.append(leaf_of(row))
+            of_tree.append(leaf)
         growth = Growth(leaf_indexes, {}, [])
         for tree_id, hashes in leaves.items():
             before = self._tree(tree_id)

@@ -54,6 +54,10 @@ class Batch:
     states: list[PaymentState] = field(default_factory=list)
     #: By topic and partition: the offset that must be stored now (None: none), and the next one to read.
     offsets: dict[Partition, tuple[int | None, int]] = field(default_factory=dict)
+    #: The hash of each event's leaf; None: :meth:`Database.write` hashes.
+    leaves: list[bytes] | None = None
+    #: Rows of :data:`KEY_COLUMNS` that are new: of persons whose events these are.
+    keys: list[tuple[Any, ...]] = field(default_factory=list)
 
 
 class ArchivedLeaves(NamedTuple):
@@ -93,6 +97,8 @@ class Database(Protocol):
 
     #: The URL without password.
     shown: str
+    #: Whether another process does the work of :meth:`write`, so that it leaves this one time for something else.
+    has_server: ClassVar[bool]
     #: Checks of what only this kind of database has: the name, and a SELECT of tenant and payment id of what is wrong.
     own_checks: ClassVar[dict[str, str]]
     #: The columns of :class:`EventRow` in a SELECT, as they are stored: what a leaf covers.
@@ -120,12 +126,12 @@ class Database(Protocol):
         """The next offset to read, per topic and partition."""
 
     def write(self, batch: Batch) -> int:
-        """Write ``batch`` and the leaves of its events in one transaction; gives how many events were new, the others
+        """Write ``batch``, its keys and the leaves of its events in one transaction; gives how many events were new, the others
         were there already.
 
         Raises :class:`DatabaseBusyError` when the stored offsets are not the expected ones, :class:`DatabaseAwayError`
-        when it may or may not have been written (ask :meth:`offsets` after opening again), :class:`DatabaseError` when
-        it cannot be written; then nothing was.
+        when it may or may not have been written (ask :meth:`offsets` after opening again) or the id or subject of a key is
+        there already, :class:`DatabaseError` when it cannot be written; then nothing was.
         """
 
     #: In a SELECT: whether ``avro`` holds the bytes that are a parameter. By reading every row.
@@ -263,6 +269,11 @@ def store_offsets(batch: Batch, change: Callable[[str, tuple[object, ...]], int]
                 " as this sink left it: another sink writes to this database. Stop the other one; this one wrote"
                 " nothing of this batch."
             )
+
+
+def taken_key(shown: str) -> DatabaseAwayError:
+    """A key of the batch met another one: the same records get other keys."""
+    return DatabaseAwayError(f"{shown}: a new key has the id or the subject of another")
 
 
 ARCHIVE: Final = (

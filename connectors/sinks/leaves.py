@@ -58,10 +58,10 @@ def store_growth(growth: Growth, change: Callable[[str, tuple[object, ...]], int
             )
 
 
-def grown(forest: Forest, rows: Sequence[tuple[Any, ...]], shown: str) -> Growth:
+def grown(forest: Forest, rows: Sequence[tuple[Any, ...]], shown: str, hashes: Sequence[bytes] | None = None) -> Growth:
     """:meth:`Forest.grown_by`, its errors in words."""
     try:
-        return forest.grown_by(rows)
+        return forest.grown_by(rows, hashes)
     except TreeDamagedError as error:
         raise DatabaseError(f"{shown}: {error}: was it changed? See `ptr audit verify`") from None
 

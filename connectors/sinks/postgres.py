@@ -44,6 +44,7 @@ from connectors.sinks.database import (
     read_offsets,
     shown_url,
     store_offsets,
+    taken_key,
     upsert_sql,
 )
 from connectors.sinks.leaves import EARLIER, HEAD, forest_of, grown, in_parts, store_growth
@@ -118,7 +119,7 @@ _TYPES: dict[object, str] = {str: "text", int: "int8", float: "float8", bytes: "
 
 
 def _types(row: type[EventRow] | type[PaymentState]) -> list[str]:
-    """The columns' types, which a binary COPY does not convert; JSON travels as text."""
+    """The columns' types, which a binary COPY does not convert."""
     # The first part of an ``int | None``, or the whole.
     return [_TYPES[(*get_args(hint), hint)[0]] for hint in get_type_hints(row).values()]
 
@@ -138,6 +139,7 @@ def _archived_of(tenant: str, payment: str) -> str:
 class PostgresDatabase:
     """See :class:`connectors.sinks.database.Database`."""
 
+    has_server: ClassVar[bool] = True
     own_checks: ClassVar[dict[str, str]] = {
         "keys of events that are neither here nor archived": (
             "SELECT k.tenant, k.payment_id FROM audit_event_keys k LEFT JOIN payment_events e ON e.tenant = k.tenant"
@@ -147,8 +149,7 @@ class PostgresDatabase:
         )
     }
     archived_of: ClassVar[str] = _archived_of("?", "?")
-    #: The driver would parse JSON.
-    stored_columns: ClassVar[str] = EVENT_COLUMNS.replace('"payload"', '"payload"::text')
+    stored_columns: ClassVar[str] = EVENT_COLUMNS
     number_check: ClassVar[str] = "NULL"
     holds_bytes: ClassVar[str] = "position(?::bytea IN avro) > 0"
 
@@ -260,7 +261,8 @@ class PostgresDatabase:
             self._make_months(batch.events)
             with self._connection.transaction(), self._connection.cursor() as cursor:
                 store_offsets(batch, lambda sql, values: cursor.execute(_percent(sql), values).rowcount, self.shown)
-                growth = self._insert(cursor, batch.events)
+                self._insert_keys(cursor, batch.keys)
+                growth = self._insert(cursor, batch.events, batch.leaves)
                 self._store_growth(cursor, growth)
                 if batch.states:
                     _copy(cursor, _COPY_STATES, _STATE_TYPES, batch.states)
@@ -288,12 +290,18 @@ class PostgresDatabase:
             cursor.executemany(_percent(sql), rows)
             return cursor.rowcount
 
-    def _insert(self, cursor: psycopg.Cursor[Any], events: Sequence[Columns]) -> Growth:
+    def _insert_keys(self, cursor: psycopg.Cursor[Any], rows: Sequence[tuple[object, ...]]) -> None:
+        if rows:
+            cursor.execute(_INSERT_KEYS, [list(column) for column in zip(*rows, strict=True)])
+            if cursor.rowcount != len(rows):
+                raise taken_key(self.shown)
+
+    def _insert(self, cursor: psycopg.Cursor[Any], events: Sequence[Columns], leaves: Sequence[bytes] | None) -> Growth:
         """Insert the events that are not there yet, as leaves.
 
         Repeats are rare: all are copied into the table, and only where one is refused, the new ones are found and copied anew.
         """
-        growth = grown(self._forest, events, self.shown)
+        growth = grown(self._forest, events, self.shown, leaves)
         if not events:
             return growth
         try:

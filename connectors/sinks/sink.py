@@ -5,6 +5,10 @@ committed is read again. Kafka's own consumer groups are not used.
 
 Outcomes are read first: an outcome is a payment's whole state, so the events before it, read later, change no row of
 ``payments``. That matters under a backlog, when a payment's events are far apart and none would share a change.
+
+While a backlog is read, rows of one batch are made while the one before is written: one ahead, and no more. Batches are
+written in their order, each when the one before is in the database; when that fails, what was made after it is thrown away and
+read again.
 """
 
 from __future__ import annotations
@@ -12,15 +16,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from threading import Event
 from typing import Any
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 
 from connectors.privacy.masters import MasterKeyError, MasterKeys
-from connectors.privacy.sealing import Sealer
-from connectors.privacy.vault import Vault, is_in_use
+from connectors.privacy.vault import is_in_use
 from connectors.proofs.heads import HeadsFileError
 from connectors.proofs.leaf_log import LeafLogError
 from connectors.sinks.database import (
@@ -32,8 +34,10 @@ from connectors.sinks.database import (
     Partition,
     open_database,
 )
-from connectors.sinks.rows import Columns, Mapper, PaymentState, RegistryAwayError, expired_row, state_of
+from connectors.sinks.preparing import Apart, Here, Prepared, PreparingError, Raw
+from connectors.sinks.rows import RegistryAwayError, expired_row
 from connectors.sinks.signing import HeadSigner
+from connectors.sinks.writing import Writer
 from pipeline.settings import BrokerAccess, client_config
 from pipeline.topics import COMPLETED
 from schemas.codec import Codec
@@ -44,8 +48,6 @@ BATCH_ROWS_MAX = 10_000
 BATCH_BYTES_MAX = 16 << 20
 #: What waits in a client's memory.
 QUEUED_KIB_MAX = 16 * 1024
-#: Payments whose outcome was written lately (about 250 bytes each).
-ENDED_MAX = 200_000
 #: Of one partition at a time: little, so that a batch holds the same stretch of every topic and a payment's events meet
 #: in it. (A larger record comes all the same.)
 FETCH_BYTES = 64 * 1024
@@ -75,6 +77,8 @@ class Status:
     #: Events that were there already.
     repeated: int = 0
     unreadable: int = 0
+    #: Events that were stored without a master key: what is personal in them is readable.
+    unsealed: int = 0
     transactions: int = 0
     #: Heads that were signed.
     heads: int = 0
@@ -88,8 +92,9 @@ class Status:
 class _Work:
     """A batch while it is collected."""
 
+    records: list[Raw] = field(default_factory=list)
+    #: What became of the records.
     batch: Batch = field(default_factory=Batch)
-    payments: dict[tuple[str, str], list[Columns]] = field(default_factory=dict)
     #: What comes after the batch, by partition.
     next_offsets: dict[Partition, int] = field(default_factory=dict)
     size_bytes: int = 0
@@ -103,7 +108,8 @@ class AuditSink:
     is away is waited for, ``give_up_after_s`` at most; a broker that is away is waited for without limit (with
     ``once``: ``give_up_after_s``). ``signer`` signs the trees of the rows after each batch, unless it puts that
     off, and at the end. With ``masters`` what is personal is sealed; without, rows are stored as they come, and a
-    database whose rows are sealed is refused.
+    database whose rows are sealed is refused. ``apart``: rows are made in a process of its own, as is worth it for many.
+    ``consumer`` makes clients of Kafka.
     """
 
     def __init__(
@@ -122,14 +128,16 @@ class AuditSink:
         on_status: Callable[[Status], None] | None = None,
         on_written: Callable[[Batch, float], None] | None = None,
         status_every_s: float = 10.0,
+        apart: bool = False,
+        consumer: Callable[[dict[str, Any]], Any] = Consumer,
     ) -> None:
         self.status = Status()
         self._database_url = database_url
         self._brokers = brokers
         self._topics = list(topics)
-        self._mapper = Mapper(codec, cutting=masters is not None)
+        self._codec = codec
         self._masters = masters
-        self._sealer: Sealer | None = None
+        self._apart = apart
         self._once = once
         self._give_up_after_s = give_up_after_s
         self._batch_rows_max = batch_rows_max
@@ -141,12 +149,17 @@ class AuditSink:
         #: Told of each batch that is in the database, and of the seconds that writing it took.
         self._on_written = on_written
         self._status_every_s = status_every_s
+        self._consumer = consumer
         self._database: Database | None = None
+        self._maker: Apart | Here | None = None
+        self._writer: Writer | None = None
+        #: Batches on their way, the later one first: its rows are being made, or are made, or it is being written.
+        self._making: _Work | None = None
+        self._made: _Work | None = None
+        self._under_way: _Work | None = None
         #: Of the outcomes, and of all other topics.
         self._outcomes: Any = None
         self._others: Any = None
-        #: Payments whose outcome is in the database, for certain, the oldest first.
-        self._ended: dict[tuple[str, str], None] = {}
         #: What the database holds; what a batch expects there.
         self._stored: dict[Partition, int] = {}
         #: Assigned partitions and the next offset to read.
@@ -165,21 +178,26 @@ class AuditSink:
 
         Raises :class:`SinkError` or :class:`~connectors.sinks.database.DatabaseError` when it cannot go on.
         """
+        maker = Apart if self._apart else Here
         try:
+            self._maker = maker(self._codec, self._masters)
             if not self._open(stop, LOCK_WAIT_S) or self._database is None:
                 return
             self._is_back(self._database)
-            self._outcomes = Consumer(self._consumer_config())
-            self._others = Consumer(self._consumer_config())
+            self._outcomes = self._consumer(self._consumer_config())
+            self._others = self._consumer(self._consumer_config())
             self._follow(stop)
+        except PreparingError as error:
+            raise SinkError(f"{error}; what it said is above. Nothing is lost: start the sink again.") from None
         finally:
             for consumer in (self._outcomes, self._others):
                 if consumer is not None:
                     consumer.close()
             self._outcomes = self._others = None
-            if self._database is not None:
-                self._database.close()
-                self._database = None
+            self._close()
+            if self._maker is not None:
+                self._maker.close()
+                self._maker = None
 
     def _consumer_config(self) -> dict[str, Any]:
         return client_config(self._brokers) | {
@@ -217,8 +235,9 @@ class AuditSink:
                 self._database = open_database(self._database_url, create=True)
                 self._database.lock()
                 self._database.migrate()
-                self._sealer = self._sealer_of(self._database)
+                self._open_maker(self._database)
                 self._stored = self._database.offsets()
+                self._writer = Writer(self._database, self._signed)
             except (DatabaseAwayError, DatabaseBusyError) as error:
                 limit_s = busy_for_s if isinstance(error, DatabaseBusyError) else self._give_up_after_s
                 self._wait(error, started, limit_s, stop)
@@ -226,23 +245,29 @@ class AuditSink:
                 return True
         return False
 
-    def _sealer_of(self, database: Database) -> Sealer | None:
-        if self._masters is not None:
-            try:
-                return Sealer(Vault(database, self._masters, create=True))
-            except MasterKeyError as error:
-                raise SinkError(f"{database.shown}: {error}") from None
-        if is_in_use(database):
+    def _open_maker(self, database: Database) -> None:
+        assert self._maker is not None
+        if self._masters is None and is_in_use(database):
             raise SinkError(
                 f"{database.shown}: its rows are sealed, and there is no master key: name it in PTR_PRIVACY_MASTER_KEY_FILE"
             )
-        return None
+        try:
+            self._maker.open(self._database_url)
+        except MasterKeyError as error:
+            raise SinkError(f"{database.shown}: {error}") from None
+
+    def _close(self) -> None:
+        """Close the database; what is being written ends before that."""
+        if self._writer is not None:
+            self._writer.close()
+        if self._database is not None:
+            self._database.close()
+        self._writer = self._database = None
+        self._making = self._made = self._under_way = None
 
     def _wait(self, error: DatabaseError, started: float, limit_s: float, stop: Event) -> None:
         """Close the database and wait after an attempt that began at ``started``; longer each time."""
-        if self._database is not None:
-            self._database.close()
-            self._database = None
+        self._close()
         self._away_s += time.monotonic() - started
         left_s = limit_s - self._away_s
         if left_s <= 0:
@@ -267,46 +292,101 @@ class AuditSink:
             " before Kafka's retention ends."
         )
 
-    def _write(self, work: _Work, stop: Event) -> bool:
-        """Write one batch; False when the database went away and was opened again, or the sink is to stop."""
-        batch = work.batch
-        if not work.next_offsets:
+    def _take(self, work: _Work, stop: Event) -> bool:
+        """Begin to make the rows of ``work``, and write those that are made; False when the database went away and was opened
+        again, or the sink is to stop.
+        """
+        if not work.records:
             return True
-        batch.offsets = {at: (self._stored.get(at), next_offset) for at, next_offset in work.next_offsets.items()}
-        record_of = self._mapper.record_of
-        batch.states = [state for rows in work.payments.values() if (state := state_of(rows, record_of)) is not None]
-        assert self._database is not None
+        if not self._collect(stop):
+            return False
+        assert self._maker is not None
+        self._maker.begin(work.records)
+        self._making = work
+        return self._write(stop)
+
+    def _drain(self, stop: Event) -> bool:
+        """Have everything that is on its way written; False as :meth:`_take`."""
+        return self._collect(stop) and self._write(stop) and self._finish(stop)
+
+    def _collect(self, stop: Event) -> bool:
+        """Wait for the rows that are being made, if some are; False as :meth:`_take`."""
+        work, self._making = self._making, None
+        if work is None:
+            return True
+        assert self._maker is not None and self._database is not None
         started = time.monotonic()
         try:
-            if self._sealer is not None:
-                batch.events = self._sealer.sealed(batch.events)
-            inserted = self._database.write(batch)
+            prepared = self._prepared(self._maker, work, stop)
         except MasterKeyError as error:
             raise SinkError(f"{self._database.shown}: {error}. Nothing of this batch is written.") from None
         except DatabaseAwayError as error:
-            self._wait(error, started, self._give_up_after_s, stop)
-            if self._open(stop, self._give_up_after_s):
-                self._start_over()
+            if self._finish(stop):
+                self._reopen(error, started, stop)
             return False
+        if prepared is None:
+            return False
+        work.unreadable = prepared.unreadable
+        work.batch = Batch(prepared.events, prepared.states, leaves=prepared.leaves, keys=prepared.keys)
+        work.records = []
+        self._made = work
+        return True
+
+    def _write(self, stop: Event) -> bool:
+        """Begin to write the rows that are made, if some are, once those before are written; False as :meth:`_take`."""
+        work, self._made = self._made, None
+        if work is None:
+            return True
+        if not self._finish(stop):
+            return False
+        assert self._database is not None and self._writer is not None
+        work.batch.offsets = {at: (self._stored.get(at), next_offset) for at, next_offset in work.next_offsets.items()}
+        self._under_way = work
+        self._writer.begin(work.batch)
+        return self._database.has_server or self._finish(stop)
+
+    def _finish(self, stop: Event) -> bool:
+        """Wait for the batch that is being written, if one is; False as :meth:`_take`."""
+        if self._under_way is None:
+            return True
+        assert self._database is not None and self._writer is not None
+        work, written = self._under_way, self._writer.ended()
+        self._under_way = None
+        if written.inserted is not None:
+            self._count(work, written.inserted, written.took_s)
+            self._unsigned = written.signed is None
+            self.status.heads += written.signed or 0
+        if isinstance(written.error, DatabaseAwayError):
+            self._reopen(written.error, written.began_s, stop)
+            return False
+        if written.error is not None:
+            raise written.error
         self._is_back(self._database)
-        self._unsigned = True
+        return True
+
+    def _count(self, work: _Work, inserted: int, took_s: float) -> None:
+        """``work`` is in the database."""
+        batch, status = work.batch, self.status
         self._stored.update(work.next_offsets)
-        self._remember_ended(batch.states)
-        status = self.status
         status.events += inserted
         status.repeated += len(batch.events) - inserted
         status.unreadable += work.unreadable
+        status.unsealed += inserted if self._masters is None else 0
         status.transactions += 1
         if self._on_written is not None:
-            self._on_written(batch, time.monotonic() - started)
-        return True
+            self._on_written(batch, took_s)
+
+    def _reopen(self, error: DatabaseAwayError, started: float, stop: Event) -> None:
+        """Wait for a database that went away in what began at ``started``, and read on from what it holds."""
+        self._wait(error, started, self._give_up_after_s, stop)
+        if self._open(stop, self._give_up_after_s):
+            self._start_over()
 
     def _start_over(self) -> None:
         """Read on from what the database holds: whether the last transaction was committed is known only there."""
         self._outcomes.unassign()
         self._others.unassign()
         self._at_end.clear()
-        self._ended.clear()
         self._next = {partition: self._stored.get(partition, 0) for partition in self._next}
         for partition in self._next:
             self._assign(partition)
@@ -323,7 +403,7 @@ class AuditSink:
                 if not self._looked and self._once and now - started > self._give_up_after_s:
                     raise SinkError(f"Kafka at {self._brokers} does not answer: is it running, is the address right?")
                 look_at = now + (METADATA_S if found else METADATA_MISSING_S)
-            if self._once and self._looked and self._is_at_end():
+            if self._once and self._looked and self._is_at_end() and self._drain(stop):
                 break
             self._read(stop)
             self._sign(stop)
@@ -331,24 +411,30 @@ class AuditSink:
                 status_at = now
                 self.status.lag = self._lag()
                 self._on_status(self.status)
-        self._sign(stop, now=True)
+        if self._drain(stop):
+            self._sign(stop, now=True)
         self.status.lag = self._lag()
 
+    def _signed(self, *, now: bool = False) -> int | None:
+        """Sign what has grown, unless that is put off; gives as :meth:`HeadSigner.sign`."""
+        if self._signer is None or self._database is None:
+            return 0
+        try:
+            return self._signer.sign(self._database, now=now)
+        except (HeadsFileError, LeafLogError) as error:
+            raise SinkError(f"{error}. Rows are written; heads are signed again at the next start.") from None
+
     def _sign(self, stop: Event, *, now: bool = False) -> None:
-        """Sign what has grown; when the database went away, what is written later is signed with it."""
-        if self._signer is None or self._database is None or not self._unsigned:
+        """Sign what was put off; when the database went away, what is written later is signed with it."""
+        if self._under_way is not None or self._database is None or not self._unsigned:
             return
         started = time.monotonic()
         try:
-            signed = self._signer.sign(self._database, now=now)
+            signed = self._signed(now=now)
             self._unsigned = signed is None
             self.status.heads += signed or 0
-        except (HeadsFileError, LeafLogError) as error:
-            raise SinkError(f"{error}. Rows are written; heads are signed again at the next start.") from None
         except DatabaseAwayError as error:
-            self._wait(error, started, self._give_up_after_s, stop)
-            if self._open(stop, self._give_up_after_s):
-                self._start_over()
+            self._reopen(error, started, stop)
 
     def _look_for_partitions(self, stop: Event) -> bool:
         """Assign partitions that are not yet; whether every topic is there."""
@@ -412,8 +498,10 @@ class AuditSink:
             f" going on at {low}"
         )
         row = expired_row(topic, number, first, low, int(time.time() * 1000))
-        work = _Work(Batch([row]), next_offsets={partition: low})
-        if not self._write(work, stop):
+        if not self._drain(stop):
+            return False
+        self._made = _Work(batch=Batch([row]), next_offsets={partition: low})
+        if not self._write(stop) or not self._finish(stop):
             return False
         self._next[partition] = low
         self.status.expired += low - first
@@ -422,11 +510,13 @@ class AuditSink:
     # Records
 
     def _read(self, stop: Event) -> None:
-        """Take what waits and write it, in as many transactions as its size asks for."""
+        """Take what waits and have it written, in as many transactions as its size asks for. When it was all that waits, it is
+        written when this returns."""
         work = _Work()
         checked: set[Partition] = set()
-        next_offsets, make_row, ended = self._next, self._mapper.columns, self._ended
-        for message in self._waiting():
+        next_offsets = self._next
+        messages = self._waiting()
+        for message in messages:
             if message.error() is not None:
                 self._on_message_error(message)
                 continue
@@ -435,48 +525,32 @@ class AuditSink:
             if offset != next_offsets[partition] and partition not in checked:
                 checked.add(partition)
                 if missing_to := self._expired_to(partition, offset):
-                    if not self._write(work, stop) or not self._record_expired(
+                    if not self._take(work, stop) or not self._record_expired(
                         partition, next_offsets[partition], missing_to, stop
                     ):
                         return
                     work = _Work()
-            try:
-                row = make_row(topic, number, offset, message.timestamp()[1], value)
-            except RegistryAwayError as error:
-                found = self._wait_for_registry(error, message, stop)
-                if found is None:
-                    break
-                row = found
-            work.batch.events.append(row)
-            if row[1]:
-                payment = row[:2]
-                if payment not in ended:
-                    work.payments.setdefault(payment, []).append(row)
-            elif row[-1] is None:  # no payload
-                work.unreadable += 1
+            work.records.append((topic, number, offset, message.timestamp()[1], value))
             next_offsets[partition] = work.next_offsets[partition] = offset + 1
             work.size_bytes += len(value) if value else 0
             if work.size_bytes >= BATCH_BYTES_MAX:
-                if not self._write(work, stop):
+                if not self._take(work, stop):
                     return
                 work = _Work()
-        self._write(work, stop)
+        if self._take(work, stop) and len(messages) < self._batch_rows_max:
+            self._drain(stop)
 
     def _waiting(self) -> list[Any]:
         """Messages for a transaction: half of them outcomes while these wait, so that nothing starves."""
         outcomes = self._outcomes.consume(self._batch_rows_max // 2, 0)
         return outcomes + self._others.consume(self._batch_rows_max - len(outcomes), CONSUME_S)  # type: ignore[no-any-return]
 
-    def _remember_ended(self, states: list[PaymentState]) -> None:
-        ended = self._ended
-        ended.update(((state.tenant, state.payment_id), None) for state in states if state.outcome is not None)
-        if (over := len(ended) - ENDED_MAX) > 0:
-            for payment in list(islice(ended, over)):
-                del ended[payment]
-
-    def _wait_for_registry(self, error: RegistryAwayError, message: Any, stop: Event) -> Columns | None:
-        """Ask again until it answers; None when stopped meanwhile."""
-        at = (message.topic(), message.partition(), message.offset(), message.timestamp()[1])
+    def _prepared(self, maker: Apart | Here, work: _Work, stop: Event) -> Prepared | None:
+        """What becomes of ``work``; waits for a schema registry. None when stopped meanwhile."""
+        try:
+            return maker.ended()
+        except RegistryAwayError as away:
+            error = away
         until = time.monotonic() + self._give_up_after_s
         delay_s = FIRST_DELAY_S
         while time.monotonic() < until:
@@ -485,7 +559,8 @@ class AuditSink:
                 return None
             delay_s = min(delay_s * 2, DELAY_MAX_S)
             try:
-                return self._mapper.columns(*at, message.value())
+                maker.begin(work.records)
+                return maker.ended()
             except RegistryAwayError as again:
                 error = again
         raise SinkError(

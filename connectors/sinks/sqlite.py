@@ -42,6 +42,7 @@ from connectors.sinks.database import (
     parts_of,
     read_offsets,
     store_offsets,
+    taken_key,
     upsert_sql,
 )
 from connectors.sinks.leaves import EARLIER, HEAD, TILE, forest_of, grown, in_parts, store_growth
@@ -138,6 +139,7 @@ def _archived_of(tenant: str, payment: str) -> str:
 class SqliteDatabase:
     """See :class:`connectors.sinks.database.Database`."""
 
+    has_server: ClassVar[bool] = False
     own_checks: ClassVar[dict[str, str]] = {
         "events under the number of another payment": (
             "SELECT e.tenant, e.payment_id FROM payment_events e LEFT JOIN payments p ON p.number = e.payment_number"
@@ -261,10 +263,13 @@ class SqliteDatabase:
     def _write(self, batch: Batch, events: Sequence[Columns]) -> int:
         with self._transaction() as execute:
             store_offsets(batch, lambda sql, values: execute(sql, values).rowcount, self.shown)
+            if batch.keys and self._connection.executemany(_INSERT_KEY, batch.keys).rowcount != len(batch.keys):
+                raise taken_key(self.shown)
             new = self._write_states(batch)
             numbers = self._numbers_of(events, new)
             events, numbers = self._unarchived(events, numbers)
-            growth = grown(self._forest, events, self.shown)
+            leaves = batch.leaves if len(events) == len(batch.events) else None
+            growth = grown(self._forest, events, self.shown, leaves)
             self._connection.executemany(_INSERT_EVENT, _with_numbers(events, numbers, growth.leaf_indexes))
             self._store_growth(growth)
         self._remember(new)

@@ -1,14 +1,16 @@
 """What an audit row costs: ``python -m tests.benchmark.bench_sink [--payments N] [--broker HOST:PORT]``.
 
 Seven records a payment, as the pipeline writes them for one that is paid. Prints, per row, the processor time of this
-process, that of PostgreSQL's server, and the time passed: mapping alone, writing alone, and with ``--broker`` the whole
-sink reading from Kafka (own topics with a random prefix, deleted afterwards). PostgreSQL is a throwaway one on this host.
+process, that of PostgreSQL's server, and the time passed: mapping alone, sealing alone, writing alone, and
+``whole_chain_rows_per_s``: the sink as `ptr audit-sink` runs it, with a master key and a key that signs heads, so with cutting,
+sealing, hashing, trees, heads and leaves, and one batch ahead where there is a server. Its records come from memory; with
+``--broker`` also from Kafka (own topics with a random prefix, deleted afterwards). The chain is measured with every payer new,
+and with payers that have a key. ``--chain`` measures nothing else. PostgreSQL is a throwaway one on this host.
 """
 
 from __future__ import annotations
 
 import argparse
-import gc
 import os
 import random
 import secrets
@@ -17,8 +19,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from threading import Event
+from types import SimpleNamespace
 from typing import Any
 
 import psycopg
@@ -33,6 +37,7 @@ from connectors.sinks.database import Batch, Database, Partition, open_database
 from connectors.sinks.rows import Columns, Mapper, record_of_topic, state_of
 from connectors.sinks.signing import HeadSigner
 from connectors.sinks.sink import BATCH_ROWS_MAX, AuditSink
+from connectors.sinks.writing import tune_process
 from pipeline import topics
 from schemas.codec import Codec, encode_request
 from schemas.records import (
@@ -54,21 +59,23 @@ from tests.integration.postgres import available, postgres
 Message = tuple[str, int, int, int, bytes, bytes]
 PARTITIONS = 4
 ROUNDS = 3
+#: So few payers that nearly every one has a key.
+KNOWN_PAYERS = 300
 SIGNER = Signer("bench.example.com", bytes(32))
 #: As PTR_AUDIT_HEADS_EVERY_S.
 EVERY_S = 5.0
 QUEUE = topics.queue("simulator").name
 
 
-def records_of(number: int, rng: random.Random) -> list[tuple[str, Record]]:
-    """Topic and record of every event of one paid payment."""
+def records_of(number: int, rng: random.Random, payers: int = 9000) -> list[tuple[str, Record]]:
+    """Topic and record of every event of one paid payment, by one of ``payers``."""
     tenant, payment_id = f"shop-{number % 5}", f"{rng.getrandbits(64):016x}"
     request = PaymentRequested(
         tenant=tenant,
         payment_id=payment_id,
         amount_minor=rng.randrange(100, 100_000),
         currency="EUR",
-        debtor=Party(id=f"payer-{number % 9000}", name="Somebody of Somewhere", country="DE"),
+        debtor=Party(id=f"payer-{number % payers}", name="Somebody of Somewhere", country="DE"),
         creditor=Party(id=f"shop-{number % 300}", name="A Shop in a Street", country="FR"),
         terminal_id=f"till-{number % 900}",
         channel="pos",
@@ -146,12 +153,12 @@ def records_of(number: int, rng: random.Random) -> list[tuple[str, Record]]:
     ]
 
 
-def messages(payments: int, codec: Codec) -> list[Message]:
+def messages(payments: int, codec: Codec, payers: int = 9000) -> list[Message]:
     """Records as Kafka gives them to a sink that catches up: pieces of one partition after the other."""
     rng = random.Random(1)
     pieces: dict[Partition, list[Message]] = {}
     for number in range(payments):
-        for topic, record in records_of(number, rng):
+        for topic, record in records_of(number, rng, payers):
             partition = (topic, number % PARTITIONS)
             piece = pieces.setdefault(partition, [])
             key = f"{number}".encode()
@@ -183,7 +190,7 @@ def batches(all_messages: list[Message], codec: Codec, *, cutting: bool = False)
 
 def seal(sealer: Sealer, ready: list[Batch]) -> list[Batch]:
     """Every batch as the sink writes it with a master key."""
-    return [Batch(sealer.sealed(batch.events), batch.states, batch.offsets) for batch in ready]
+    return [Batch(sealer.sealed(batch.events), batch.states, offsets=batch.offsets) for batch in ready]
 
 
 def seal_next(databases: Iterator[Database], ready: list[Batch], sealed: dict[Database, list[Batch]]) -> None:
@@ -202,25 +209,31 @@ def measure_in_turns(runs: dict[str, Callable[[], object]], rows: int, rounds: i
     found: dict[str, list[tuple[float, float, float]]] = {name: [] for name in runs}
     for _ in range(rounds):
         for name, run in runs.items():
-            cpu, server, passed = time.process_time(), server_cpu_s(), time.perf_counter()
+            cpu, server, passed = sink_cpu_s(), server_cpu_s(), time.perf_counter()
             run()
-            passed, cpu, server = time.perf_counter() - passed, time.process_time() - cpu, server_cpu_s() - server
+            passed, cpu, server = time.perf_counter() - passed, sink_cpu_s() - cpu, server_cpu_s() - server
             found[name].append((cpu / rows * 1e6, server / rows * 1e6, passed / rows * 1e6))
     for name, times in found.items():
         columns = [sorted(column) for column in zip(*times, strict=True)]
         middle = rounds // 2
         cpu_us, server_us, wall_us = [f"{column[0]:5.1f} {column[middle]:5.1f}" for column in columns]
-        print(f"{name:40s} {cpu_us:>12s} {server_us:>14s} {wall_us:>14s} {1e6 / columns[2][middle]:12,.0f}", flush=True)
+        print(f"{name:52s} {cpu_us:>12s} {server_us:>14s} {wall_us:>14s} {1e6 / columns[2][middle]:12,.0f}", flush=True)
+
+
+def sink_cpu_s() -> float:
+    """Processor time of this process, and of those that it started and that ended."""
+    ended = os.times()
+    return time.process_time() + ended.children_user + ended.children_system
 
 
 def server_cpu_s() -> float:
-    """Processor time of PostgreSQL's processes on this host, those that ended left out (Linux)."""
+    """Processor time of PostgreSQL's processes on this host, of sessions that ended too (Linux)."""
     ticks = 0
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError):
             name, fields = stat.read_text().rsplit(")", 1)
             if name.endswith("(postgres"):
-                ticks += sum(int(field) for field in fields.split()[11:13])
+                ticks += sum(int(field) for field in fields.split()[11:15])
     return ticks / os.sysconf("SC_CLK_TCK")
 
 
@@ -257,6 +270,125 @@ def write_signed(
         signer.close()
 
 
+class Feed:
+    """A Kafka of records in memory, for the two consumers of one sink, and so quick that only the sink is measured."""
+
+    def __init__(self, all_messages: list[Message]) -> None:
+        outcomes, others = list[Fed](), list[Fed]()
+        self._records = {True: outcomes, False: others}
+        self._ends: dict[Partition, int] = {}
+        for message in all_messages:
+            topic, partition, offset = message[:3]
+            self._records[topic == topics.COMPLETED.name].append(Fed(*message))
+            self._ends[topic, partition] = offset + 1
+
+    def consumer(self, config: dict[str, Any]) -> FeedConsumer:
+        """A client, in the place of the real one."""
+        return FeedConsumer(self._records, self._ends)
+
+
+class FeedConsumer:
+    """What a sink asks of a consumer."""
+
+    def __init__(self, records: dict[bool, list[Fed]], ends: dict[Partition, int]) -> None:
+        self._records, self._ends = records, ends
+        self._left: Iterator[Fed] = iter(())
+
+    def list_topics(self, timeout: float) -> Any:
+        """Every topic with its partitions."""
+        found = {topic: SimpleNamespace(error=None, partitions=range(PARTITIONS)) for topic, _ in self._ends}
+        return SimpleNamespace(topics=found)
+
+    def get_watermark_offsets(self, at: Any, **options: Any) -> tuple[int, int]:
+        """From the first record to after the last one."""
+        return 0, self._ends[at.topic, at.partition]
+
+    def incremental_assign(self, partitions: list[Any]) -> None:
+        """All from the first record on: outcomes, or all others."""
+        self._left = iter(self._records[partitions[0].topic == topics.COMPLETED.name])
+
+    def consume(self, records_max: int, timeout_s: float) -> list[Fed]:
+        """The next of them; it never waits."""
+        return list(islice(self._left, records_max))
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+class Fed:
+    """A message as the client gives it."""
+
+    __slots__ = ("_at", "_value")
+
+    def __init__(self, topic: str, partition: int, offset: int, timestamp_ms: int, key: bytes, value: bytes) -> None:
+        self._at, self._value = (topic, partition, offset, timestamp_ms), value
+
+    def error(self) -> None:
+        """None."""
+
+    def topic(self) -> str:
+        """Its topic."""
+        return self._at[0]
+
+    def partition(self) -> int:
+        """Its partition's number."""
+        return self._at[1]
+
+    def offset(self) -> int:
+        """Its place there."""
+        return self._at[2]
+
+    def timestamp(self) -> tuple[int, int]:
+        """The kind of its time, and the time."""
+        return 1, self._at[3]
+
+    def value(self) -> bytes:
+        """Its value."""
+        return self._value
+
+
+def run_chain(urls: Iterator[str], feed: Feed, names: list[str], rows: int, codec: Codec, folder: Path) -> None:
+    """Everything that `ptr audit-sink` does to rows, into the next of the databases."""
+    heads = folder / f"{secrets.token_hex(4)}.txt"
+    signer = HeadSigner(SIGNER, EVERY_S, HeadsFile(heads), None, LeafLog(heads.with_suffix(".leaves")))
+    masters = MasterKeys([bytes(32)])
+    sink = AuditSink(
+        next(urls),
+        "",
+        names,
+        codec,
+        once=True,
+        signer=signer,
+        masters=masters,
+        say=print,
+        apart=True,
+        consumer=feed.consumer,
+    )
+    sink.run(Event())
+    signer.close()
+    assert sink.status.events == rows and sink.status.repeated == sink.status.unsealed == 0, sink.status
+
+
+def whole_chain(name: str, next_url: Callable[[], str], payments: int, rounds: int, codec: Codec) -> None:
+    """Rows a second of the whole chain; of known payers nearly all have a key after the first batch."""
+    all_messages = messages(payments, codec, payers=payments)
+    names, rows = sorted({message[0] for message in all_messages}), len(all_messages)
+    feeds = {
+        "every payer new": Feed(all_messages),
+        "known payers": Feed(messages(payments, codec, payers=KNOWN_PAYERS)),
+    }
+    with tempfile.TemporaryDirectory() as kept:
+        runs: dict[str, Callable[[], object]] = {}
+        for payers, feed in feeds.items():
+            urls = [next_url() for _ in range(rounds)]
+            for url in urls:
+                new_database(url).close()
+            runs[f"{name}: whole_chain_rows_per_s, {payers}"] = partial(
+                run_chain, iter(urls), feed, names, rows, codec, Path(kept)
+            )
+        measure_in_turns(runs, rows, rounds)
+
+
 def new_database(url: str) -> Database:
     """A new database at ``url`` with its tables."""
     database = open_database(url, create=True)
@@ -283,7 +415,9 @@ def whole_sink(name: str, next_url: Callable[[], str], broker: str, all_messages
         producer.flush()
 
         def run() -> None:
-            sink = AuditSink(next_url(), broker, [prefix + topic for topic in names], codec, once=True, say=print)
+            sink = AuditSink(
+                next_url(), broker, [prefix + topic for topic in names], codec, once=True, say=print, apart=True
+            )
             sink.run(Event())
             assert sink.status.events == len(all_messages), sink.status
 
@@ -293,39 +427,30 @@ def whole_sink(name: str, next_url: Callable[[], str], broker: str, all_messages
             future.result()
 
 
-def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--payments", type=int, default=30_000)
-    parser.add_argument("--rounds", type=int, default=ROUNDS, help="of what is measured in turns")
-    parser.add_argument("--broker", default="", help="a real broker, for the whole sink")
-    parser.add_argument(
-        "--sqlite-folder", default=None, help="where the SQLite file is made (default: the temporary folder)"
-    )
-    arguments = parser.parse_args()
-    gc.freeze()
-    gc.set_threshold(100_000, 20, 100)  # as `ptr audit-sink` does
-    codec = Codec()
-    all_messages = messages(arguments.payments, codec)
-    rows = len(all_messages)
-    print(f"{rows} rows, {sum(len(message[5]) for message in all_messages) / rows:.0f} bytes a value")
-    print(
-        f"{'us a row: least and median of ' + str(ROUNDS):40s} {'CPU':>12s} {'server CPU':>14s} {'wall':>14s} {'rows/s':>12s}"
-    )
-    known = {topic: record_of_topic(topic) for topic in {message[0] for message in all_messages}}
-    decoders = {topic: codec.decoder(record) for topic, record in known.items() if record is not None}
-    mapper = Mapper(codec)
-    measure("decoding", rows, lambda: [decoders[m[0]](m[5]) for m in all_messages])
-    measure("rows, with decoding and JSON", rows, lambda: [mapper.columns(*m[:4], m[5]) for m in all_messages])
-    measure("batches: rows, and states of payments", rows, lambda: [None for _ in batches(all_messages, codec)])
-    cutter = Mapper(codec, cutting=True)
-    measure("rows, what is personal cut out", rows, lambda: [cutter.columns(*m[:4], m[5]) for m in all_messages])
-    ready, cut = list(batches(all_messages, codec)), list(batches(all_messages, codec, cutting=True))
-    # Topic after topic, as from a broker that gives a whole topic first: no two events of a payment in one batch.
-    apart = list(batches(sorted(all_messages, key=lambda message: message[0]), codec))
+class Pieces:
+    """What the chain consists of, each by itself."""
 
-    def bench(name: str, url: Callable[[], str]) -> None:
-        for how, these in (("writing", ready), ("writing, topic after topic", apart)):
+    def __init__(self, arguments: argparse.Namespace, codec: Codec) -> None:
+        self._arguments, self._codec = arguments, codec
+        self._messages = all_messages = messages(arguments.payments, codec)
+        self._rows = rows = len(all_messages)
+        print(f"{rows} rows, {sum(len(message[5]) for message in all_messages) / rows:.0f} bytes a value")
+        known = {topic: record_of_topic(topic) for topic in {message[0] for message in all_messages}}
+        decoders = {topic: codec.decoder(record) for topic, record in known.items() if record is not None}
+        mapper = Mapper(codec)
+        measure("decoding", rows, lambda: [decoders[m[0]](m[5]) for m in all_messages])
+        measure("rows, with decoding and JSON", rows, lambda: [mapper.columns(*m[:4], m[5]) for m in all_messages])
+        measure("batches: rows, and states of payments", rows, lambda: [None for _ in batches(all_messages, codec)])
+        cutter = Mapper(codec, cutting=True)
+        measure("rows, what is personal cut out", rows, lambda: [cutter.columns(*m[:4], m[5]) for m in all_messages])
+        self._ready, self._cut = list(batches(all_messages, codec)), list(batches(all_messages, codec, cutting=True))
+        # Topic after topic, as from a broker that gives a whole topic first: no two events of a payment in one batch.
+        self._apart = list(batches(sorted(all_messages, key=lambda message: message[0]), codec))
+
+    def bench(self, name: str, url: Callable[[], str]) -> None:
+        """Measure what a database has to do with."""
+        arguments, rows, ready = self._arguments, self._rows, self._ready
+        for how, these in (("writing", ready), ("writing, topic after topic", self._apart)):
             open_ones = [new_database(url()) for _ in range(ROUNDS)]
             left = iter(open_ones)
             measure(f"{name}: {how}", rows, partial(write_next, left, these))
@@ -333,7 +458,7 @@ def main() -> None:
                 database.close()
         open_ones = [new_database(url()) for _ in range(ROUNDS)]
         sealed: dict[Database, list[Batch]] = {}
-        measure(f"{name}: sealing", rows, partial(seal_next, iter(open_ones), cut, sealed))
+        measure(f"{name}: sealing", rows, partial(seal_next, iter(open_ones), self._cut, sealed))
         measure(f"{name}: writing what is sealed", rows, partial(write_sealed, iter(sealed.items())))
         for database in open_ones:
             database.close()
@@ -345,7 +470,29 @@ def main() -> None:
             }
             measure_in_turns({f"{name}: {how}": run for how, run in ways.items()}, rows, arguments.rounds)
         if arguments.broker:
-            whole_sink(f"{name}: whole sink from Kafka", url, arguments.broker, all_messages, codec)
+            whole_sink(f"{name}: whole sink from Kafka", url, arguments.broker, self._messages, self._codec)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--payments", type=int, default=30_000)
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help="of what is measured in turns")
+    parser.add_argument("--broker", default="", help="a real broker, for the whole sink")
+    parser.add_argument(
+        "--sqlite-folder", default=None, help="where the SQLite file is made (default: the temporary folder)"
+    )
+    parser.add_argument("--chain", action="store_true", help="the whole chain only")
+    arguments = parser.parse_args()
+    tune_process()
+    codec = Codec()
+    print(f"{'us a row: least and median':52s} {'CPU':>12s} {'server CPU':>14s} {'wall':>14s} {'rows/s':>12s}")
+    pieces = None if arguments.chain else Pieces(arguments, codec)
+
+    def bench(name: str, url: Callable[[], str]) -> None:
+        if pieces is not None:
+            pieces.bench(name, url)
+        whole_chain(name, url, arguments.payments, arguments.rounds, codec)
 
     with tempfile.TemporaryDirectory(dir=arguments.sqlite_folder) as folder:
         bench("SQLite", lambda: f"sqlite:///{Path(folder) / secrets.token_hex(4)}.db")
