@@ -25,13 +25,14 @@ from faust.types import TP
 from faust.types.tuples import ConsumerMessage
 
 from pipeline.engine import fetches as _fetches  # noqa: F401  replaces what aiokafka's fetcher sends and reads
+from pipeline.engine import lanes as _lanes  # noqa: F401  replaces how aiokafka's fetcher asks
 from pipeline.engine import records as _records  # noqa: F401  replaces parts of aiokafka's fetcher
 from pipeline.engine.lease import Lease
 
 BATCH_RECORDS_MAX = 1_000
-#: A fetch that is waiting at the broker covers only the partitions that were empty when it was sent; records for the others
-#: wait until it returns. Short waits keep latency low, and an idle worker at a few dozen requests a second.
-FETCH_WAIT_MS = 10
+#: A fetch that is waiting at the broker covers only the partitions that were empty when it was sent; those few whose records
+#: nobody took in time (pipeline.engine.lanes) wait until it returns.
+FETCH_WAIT_MS = 100
 IDLE_FETCH_WAIT_MS = 500
 #: How often what was read is compared with what was yielded.
 READ_AGAIN_INTERVAL_S = 1.0
