@@ -184,6 +184,9 @@ async def test_a_position_that_is_set_meanwhile_counts(monkeypatch: pytest.Monke
         quiet = await broker.next(Lane.QUIET)
         monkeypatch.setattr(lanes, "QUIET_AFTER_S", 3_600.0)
         fetcher.seek_to(A, 5)
+        for _ in range(50):
+            await asyncio.sleep(0)  # The fetcher looks.
+        assert broker.held() == [quiet]
         quiet.answer({A: a_batch([b"old"])})
         busy = await broker.next(Lane.BUSY)
         assert busy.asked == {A: 5}
