@@ -120,9 +120,8 @@ class Fetcher(fetcher.Fetcher):
                 self._quiet.add(tp)
             else:
                 look_at(tp, Lane.BUSY)
-        if not any(to.lane is Lane.QUIET for to in self._in_flight if isinstance(to, LaneOf)):
-            for tp in list(self._quiet):
-                look_at(tp, Lane.QUIET)
+        for tp in self._quiet - self._asked:
+            look_at(tp, Lane.QUIET)
 
         requests = []
         for to, partitions in wanted.items():

@@ -36,8 +36,8 @@ def in_a_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., N
 class Fetch:
     """One fetch that the broker holds."""
 
-    def __init__(self, lane: Lane, request: Any) -> None:
-        self.lane = lane
+    def __init__(self, node: int, lane: Lane, request: Any) -> None:
+        self.node, self.lane = node, lane
         self.wait_ms = request._max_wait_ms
         self.asked = {TopicPartition(t, p[0]): p[1] for t, partitions in request.topics for p in partitions}
         self._answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
@@ -75,9 +75,9 @@ class Broker:
         self.cluster = SimpleNamespace(leader_for_partition=lambda tp: 1)
 
     async def send(self, node: int, request: Any, *, group: Lane) -> Any:
-        fetch = Fetch(group, request)
+        fetch = Fetch(node, group, request)
         for held in self.held():
-            assert held.lane is not fetch.lane
+            assert (held.node, held.lane) != (fetch.node, fetch.lane)
             assert not held.asked.keys() & fetch.asked.keys(), "a partition is asked for twice at once"
         self.fetches.append(fetch)
         return await fetch
@@ -88,6 +88,14 @@ class Broker:
 
     def held(self) -> list[Fetch]:
         return [fetch for fetch in self.fetches if fetch.is_held]
+
+    async def both(self) -> list[Fetch]:
+        """The two fetches that are held, when there are two, by broker."""
+        for _ in range(2_000):
+            if len(held := self.held()) == 2:
+                return sorted(held, key=lambda fetch: fetch.node)
+            await asyncio.sleep(0.001)
+        raise AssertionError(f"{len(self.held())} fetches are held")
 
     async def next(self, lane: Lane) -> Fetch:
         """The fetch that is held in ``lane``, when there is one."""
@@ -161,6 +169,19 @@ async def test_quiet_partitions_are_asked_for_in_a_long_fetch_of_their_own(monke
         busy.answer({B: a_batch([b"three"], first=2)})
         assert [record.offset for record in (await fetcher.fetched_records([B], timeout=2.0))[B]] == [2]
         assert (await broker.next(Lane.BUSY)).asked == {B: 3}
+
+
+@pytest.mark.usefixtures("quiet_soon")
+@in_a_loop
+async def test_the_lane_to_one_broker_does_not_wait_for_another_broker() -> None:
+    """A broker that brought something is asked again for what is quiet there, however long the other one holds its fetch."""
+    async with a_fetcher([A, B]) as (_, broker, _):
+        broker.cluster.leader_for_partition = lambda tp: 1 if tp == A else 2
+        first, other = await broker.both()
+        assert (first.lane, first.asked, other.lane, other.asked) == (Lane.QUIET, {A: 0}, Lane.QUIET, {B: 0})
+        first.answer()
+        again, still = await broker.both()
+        assert (again.node, again.asked, still) == (1, {A: 0}, other)
 
 
 @pytest.mark.usefixtures("never_quiet")
