@@ -53,7 +53,7 @@ class Changelog(Protocol):
 class Rows(Generic[R]):
     """The rows of one partition of one table, for one runner. A crash loses the cache and nothing else."""
 
-    def __init__(self, store: Store, partition: int, changelog: str, row_type: type[R], kept_max: int = 2_000) -> None:
+    def __init__(self, store: Store, partition: int, changelog: str, row_type: type[R], kept_max: int) -> None:
         """``kept_max``: rows that are kept decoded between cycles."""
         self.partition = partition
         self._kept_max = kept_max
