@@ -20,6 +20,7 @@ from pipeline.commands.fraud_report import report
 from pipeline.commands.fraud_rules import rules
 from pipeline.commands.fraud_snooze import snooze
 from pipeline.commands.shared import (
+    DAY_MS,
     broker_option,
     codec_of,
     day_ms,
@@ -36,7 +37,6 @@ LABEL_DELAY_DAYS: Final = 7
 WINDOW_DAYS: Final = 28
 #: The last days of the window, on which the figures are measured with a model of the days before.
 CHECK_SHARE: Final = 0.25
-_DAY_MS: Final = 24 * 60 * 60 * 1000
 
 
 @click.group()
@@ -106,8 +106,8 @@ def train(
     names = tuple(features.split(",")) if features else MODEL_FEATURES
     if unknown := [name for name in names if name not in MODEL_FEATURES]:
         raise click.UsageError(f"no feature is called {unknown[0]!r}; there are {', '.join(MODEL_FEATURES)}")
-    until_ms = day_ms(until) if until else _today_ms() - LABEL_DELAY_DAYS * _DAY_MS
-    from_ms = day_ms(from_) if from_ else until_ms - WINDOW_DAYS * _DAY_MS
+    until_ms = day_ms(until) if until else _today_ms() - LABEL_DELAY_DAYS * DAY_MS
+    from_ms = day_ms(from_) if from_ else until_ms - WINDOW_DAYS * DAY_MS
     if from_ms >= until_ms:
         raise click.UsageError("--from must be before --until")
     recorded = Recorded(from_ms, until_ms, frozenset(tenants), known_at_ms=int(time.time() * 1000))
@@ -305,7 +305,7 @@ def _described(text: str) -> dict[str, Any]:
 
 
 def _today_ms() -> int:
-    return int(time.time() * 1000) // _DAY_MS * _DAY_MS
+    return int(time.time() * 1000) // DAY_MS * DAY_MS
 
 
 fraud.add_command(rules)

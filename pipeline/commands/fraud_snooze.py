@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from datetime import UTC, datetime
-from typing import Any, Final, NoReturn
+from typing import Any, NoReturn
 
 import click
 
@@ -14,13 +14,12 @@ from connectors.registry import RegistryError
 from connectors.snoozes.book import DAYS_MAX, EFFECTIVE_DELAY_MS
 from connectors.snoozes.topic import Contents, publish, read_all
 from connectors.tenants.checks import suggestion
-from pipeline.commands.shared import broker_option, codec_of, json_option, print_json, settings_with
+from pipeline.commands.shared import DAY_MS, broker_option, codec_of, json_option, print_json, settings_with
 from pipeline.settings import Settings
 from pipeline.stages.fraud_library import LIBRARY
 from pipeline.topics import SNOOZES
 from schemas.records import RuleSnoozed
 
-_DAY_MS: Final = 24 * 60 * 60 * 1000
 _tenant = click.option("--tenant", required=True, help="Whose payer.")
 _payer = click.option("--payer", required=True, metavar="ID", help="The payer: the debtor's id in PTRs.")
 _rule = click.option("--rule", required=True, metavar="NAME", help="The rule, as docs/fraud.md names it.")
@@ -168,7 +167,7 @@ def _time_of(text: str, now_ms: int) -> int:
     """``7d``, ``12h``, a date or a time in UTC, as epoch milliseconds within the days that are allowed."""
     relative = re.fullmatch(r"([1-9][0-9]{0,3})([dh])", text)
     if relative:
-        until_ms = now_ms + int(relative[1]) * (_DAY_MS if relative[2] == "d" else _DAY_MS // 24)
+        until_ms = now_ms + int(relative[1]) * (DAY_MS if relative[2] == "d" else DAY_MS // 24)
     else:
         try:
             at = datetime.fromisoformat(text)
@@ -177,7 +176,7 @@ def _time_of(text: str, now_ms: int) -> int:
                 f"{text!r} is neither 7d or 12h nor a day or time such as 2026-12-24T18:00", param_hint="--until"
             ) from None
         until_ms = int((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1000)
-    if not now_ms < until_ms <= now_ms + DAYS_MAX * _DAY_MS:
+    if not now_ms < until_ms <= now_ms + DAYS_MAX * DAY_MS:
         raise click.BadParameter(
             f"must be after now and within {DAYS_MAX} days, is {_iso(until_ms)}; for longer, switch the rule off or tune it "
             "in the tenant's configuration",

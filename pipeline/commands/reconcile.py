@@ -24,7 +24,7 @@ from connectors.statements.lines import StatementError
 from connectors.statements.reader import FORMATS, Format, read
 from connectors.statements.scratch import Counts, Scratch
 from connectors.statements.table import FIELDS, RuleError, table_of
-from pipeline.commands.shared import broker_option, codec_of, day_ms, json_option, settings_with
+from pipeline.commands.shared import DAY_MS, broker_option, codec_of, day_ms, json_option, settings_with
 from pipeline.settings import Settings
 from pipeline.stages.reconciliation import (
     DIFFERENCES,
@@ -49,7 +49,6 @@ NOT_DONE: Final = 2
 LIMIT: Final = 50
 #: A PIC books days after it was asked, and its answer here may be as much later.
 AROUND_DAYS: Final = 7
-_DAY_MS: Final = 24 * 60 * 60 * 1000
 _WORD: Final = re.compile(r"(?<!^)(?=[A-Z])")
 
 
@@ -144,7 +143,7 @@ def reconcile(
             period = _period(counts, from_, to)
             with closing(open_database(settings.database)) as opened:
                 known = scratch.take_attempts(
-                    attempts_at(opened, pic, from_ms=period.from_ms - around * _DAY_MS, until_ms=period.until_ms)
+                    attempts_at(opened, pic, from_ms=period.from_ms - around * DAY_MS, until_ms=period.until_ms)
                 )
             tally = _compare(scratch, period, pic, tenant, report, _Teller(settings) if publish else None)
     except StatementError as error:
