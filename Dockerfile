@@ -17,7 +17,7 @@ COPY connectors connectors
 COPY agents agents
 COPY pipeline pipeline
 RUN /opt/ptr/bin/pip install --no-cache-dir --disable-pip-version-check --no-deps --no-build-isolation . \
-    && cd / && /opt/ptr/bin/python -c "from schemas import native; from pipeline.stages import native_names, native_windows"
+    && cd / && /opt/ptr/bin/python -c "from schemas import native; from pipeline.stages import native_names, native_windows; from connectors.sinks import native_copying; from connectors.privacy import native_sealing"
 
 FROM python:3.11.14-slim-bookworm
 LABEL org.opencontainers.image.title="payment-pipeline" org.opencontainers.image.licenses="Apache-2.0"

@@ -2,12 +2,13 @@
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
+COMPILED := $(wildcard schemas/*.pyx pipeline/stages/*.pyx connectors/*/*.pyx)
 
 .PHONY: help demo test lint check chaos bench lock clean
 help:  ## Say what there is
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/^([a-z]+):.*## /make \1  - /'
 
-$(VENV)/runtime: requirements.lock setup.cfg setup.py schemas/native.pyx pipeline/stages/native_names.pyx pipeline/stages/native_windows.pyx
+$(VENV)/runtime: requirements.lock setup.cfg setup.py $(COMPILED)
 	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 is needed: install it, or give PYTHON=/path/to/python3.11"; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { echo "$(PYTHON) is not Python 3.11"; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { echo "the venv module is missing: apt install python3-venv"; exit 1; }
@@ -48,4 +49,4 @@ lock: $(VENV)/development  ## Write the lock files anew from setup.cfg
 	$(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-emit-index-url --python-version 3.11 -c requirements.lock requirements-dev.in -o requirements-dev.lock
 
 clean:  ## Remove the environment and local state
-	rm -rf $(VENV) var build schemas/*.so pipeline/stages/*.so
+	rm -rf $(VENV) var build schemas/*.so pipeline/stages/*.so connectors/*/*.so

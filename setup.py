@@ -10,7 +10,13 @@ if find_spec("Cython"):
     setup(
         ext_modules=[
             Extension(name, [f"{name.replace('.', '/')}.pyx"], optional=True)
-            for name in ("schemas.native", "pipeline.stages.native_names", "pipeline.stages.native_windows")
+            for name in (
+                "schemas.native",
+                "pipeline.stages.native_names",
+                "pipeline.stages.native_windows",
+                "connectors.privacy.native_sealing",
+                "connectors.sinks.native_copying",
+            )
         ],
         options={"build_ext": {"cython_c_in_temp": True}},  # The generated C is not left beside the source.
     )

@@ -36,11 +36,12 @@ class SealError(Exception):
 class SubjectKey:
     """The key of one person."""
 
-    __slots__ = ("decrypt", "encrypt", "key_id", "secret")
+    __slots__ = ("decrypt", "encrypt", "encrypt_into", "key_id", "secret")
 
     def __init__(self, key_id: bytes, secret: bytes) -> None:
         cipher = AESGCM(secret)
-        self.key_id, self.secret, self.encrypt, self.decrypt = key_id, secret, cipher.encrypt, cipher.decrypt
+        self.key_id, self.secret = key_id, secret
+        self.encrypt, self.encrypt_into, self.decrypt = cipher.encrypt, cipher.encrypt_into, cipher.decrypt
 
 
 class Seal(NamedTuple):
@@ -72,11 +73,16 @@ class Nonces:
         self._count = _COUNTS
 
     def next(self) -> bytes:
-        if self._count == _COUNTS:
+        """A nonce."""
+        return _NONCE.pack(*self.block(1))
+
+    def block(self, nonces: int) -> tuple[bytes, int]:
+        """Random part and first count of so many, which nobody else is given."""
+        if self._count > _COUNTS - nonces:
             self._random, self._count = os.urandom(NONCE_BYTES - _COUNT_BYTES), 0
-        nonce = _NONCE.pack(self._random, self._count)
-        self._count += 1
-        return nonce
+        first = self._count
+        self._count += nonces
+        return self._random, first
 
 
 def sealed(

@@ -6,11 +6,19 @@ import hmac
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final
 
-from connectors.privacy.envelope import Nonces, SubjectKey, place_of, sealed
+from connectors.privacy.envelope import MAGIC, Nonces, SubjectKey, place_of, sealed
 from connectors.privacy.vault import NOBODY, PARTY, PAYMENT, Subject, Vault
 from connectors.sinks.rows import Columns, EventRow, erased_row
 from schemas.cutting import OWNERS, Cut
 from schemas.identity import SEPARATOR
+
+try:
+    from connectors.privacy import native_sealing
+except ImportError:  # Not compiled here.
+    native_sealing = None  # type: ignore[assignment]
+
+#: Whether rows are sealed by compiled code.
+COMPILED: Final = native_sealing is not None
 
 #: Events of no payment that are told apart by their party, and the characters between which its place is left empty.
 _NAMED_BY_PARTY: Final = {"parties": "/", "fraud": "/", "exceptions": SEPARATOR}
@@ -44,7 +52,10 @@ class Sealer:
                 if cut.party or cut.payment or cut.all:
                     wanted.update(subject for _, subjects, _ in _others(row, cut) for subject in subjects)
         keys, nonce = self._vault.keys_of(wanted), self._nonces.next
-        return [_sealed(row, cut, keys, nonce) if type(cut := row[_VALUE]) is Cut else row for row in rows]
+        if native_sealing is None:
+            return [seal(row, cut, keys, nonce) if type(cut := row[_VALUE]) is Cut else row for row in rows]
+        block = self._nonces.block(2 * len(rows))
+        return native_sealing.seal(rows, Cut, keys, PARTY, MAGIC, *block, lambda row, cut: seal(row, cut, keys, nonce))
 
 
 def _others(row: Columns, cut: Cut) -> Iterator[tuple[int, list[Subject], bytes]]:
@@ -60,7 +71,8 @@ def _others(row: Columns, cut: Cut) -> Iterator[tuple[int, list[Subject], bytes]
         yield _ALL, [(tenant, PARTY, name) for name in named] or [of_payment], cut.all
 
 
-def _sealed(row: Columns, cut: Cut, keys: Mapping[Subject, SubjectKey], nonce: Callable[[], bytes]) -> Columns:
+def seal(row: Columns, cut: Cut, keys: Mapping[Subject, SubjectKey], nonce: Callable[[], bytes]) -> Columns:
+    """``row`` with a sealed value in the place of ``cut``."""
     tenant, payment_id, event_id, a, stage, c, d, e, f, topic, partition, offset, at_ms, _, payload = row
     rest, carried_at, debtor_id, creditor_id, _, debtor, creditor, party, _, payment, everybody = cut
     parts: list[tuple[int, Sequence[SubjectKey], bytes]] = []

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 import msgspec
@@ -20,6 +22,10 @@ from connectors.proofs.verifier import ROW_FORMAT, SHARD, TENANT
 TREES_MAX = 10_000
 
 _pack = msgspec.msgpack.Encoder().encode
+_tree = itemgetter(TENANT, SHARD)
+
+#: Tenant and shard, and how many of the next leaves are theirs.
+TreeRun = tuple[str, int, int]
 
 
 def leaf_of(row: Sequence[object]) -> bytes:
@@ -28,6 +34,11 @@ def leaf_of(row: Sequence[object]) -> bytes:
     Raises ``TypeError``, ``ValueError`` or ``OverflowError`` for what no row holds.
     """
     return sha256(b"\x00" + _pack((ROW_FORMAT, *row))).digest()
+
+
+def trees_of(rows: Sequence[tuple[Any, ...]]) -> list[TreeRun]:
+    """The trees of ``rows``, in their order."""
+    return [(*tree, sum(1 for _ in run)) for tree, run in groupby(rows, _tree)]
 
 
 @dataclass(slots=True)
@@ -50,27 +61,25 @@ class Forest:
         #: None: there is no such tree yet.
         self._trees: dict[TreeId, Tree | None] = {}
 
-    def grown_by(self, rows: Sequence[tuple[Any, ...]], hashes: Sequence[bytes] | None = None) -> Growth:
-        """Append ``rows``, and change nothing here: :meth:`keep` does, when it is committed. ``hashes``: of the leaves, where
-        they are known.
-        """
+    def grown_by(self, trees: Sequence[TreeRun], hashes: Sequence[bytes]) -> Growth:
+        """Append leaves of ``hashes`` to ``trees``, and change nothing here: :meth:`keep` does, when it is committed."""
         leaf_indexes: list[int] = []
         leaves: dict[TreeId, list[bytes]] = {}
-        sizes: dict[TreeId, int] = {}
-        for row, leaf in zip(rows, map(leaf_of, rows) if hashes is None else hashes, strict=True):
-            tree_id = (row[TENANT], row[SHARD])
-            of_tree = leaves.get(tree_id)
-            if of_tree is None:
-                of_tree = leaves[tree_id] = []
-                tree = self._tree(tree_id)
-                sizes[tree_id] = 0 if tree is None else tree.size
-            leaf_indexes.append(sizes[tree_id] + len(of_tree))
-            of_tree.append(leaf)
+        at = 0
+        for tenant, shard, rows in trees:
+            tree_id = (tenant, shard)
+            of_tree = leaves.setdefault(tree_id, [])
+            tree = self._tree(tree_id)
+            first = len(of_tree) + (0 if tree is None else tree.size)
+            leaf_indexes += range(first, first + rows)
+            of_tree += hashes[at : at + rows]
+            at += rows
+        assert at == len(hashes), "as many hashes as leaves"
         growth = Growth(leaf_indexes, {}, [])
-        for tree_id, hashes in leaves.items():
+        for tree_id, of_tree in leaves.items():
             before = self._tree(tree_id)
             tree = Tree() if before is None else before.copy()
-            growth.tiles += [(*tree_id, *tile) for tile in tree.append(hashes)]
+            growth.tiles += [(*tree_id, *tile) for tile in tree.append(of_tree)]
             growth.trees[tree_id] = (None if before is None else before.size, tree)
         return growth
 

@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Final, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, NamedTuple, Protocol
 from urllib.parse import unquote, urlsplit
 
+from connectors.sinks.copying import PackedRows
 from connectors.sinks.rows import Columns, EventRow, PaymentState
+
+if TYPE_CHECKING:
+    from connectors.sinks.postgres import PostgresDatabase
+    from connectors.sinks.sqlite import SqliteDatabase
 
 EVENT_COLUMNS = ", ".join(f'"{name}"' for name in EventRow._fields)
 STATE_COLUMNS = ", ".join(f'"{name}"' for name in PaymentState._fields)
@@ -50,7 +55,7 @@ class Batch:
     """What goes into one transaction."""
 
     #: Columns of :class:`EventRow`.
-    events: list[Columns] = field(default_factory=list)
+    events: Sequence[Columns] | PackedRows = field(default_factory=list)
     states: list[PaymentState] = field(default_factory=list)
     #: By topic and partition: the offset that must be stored now (None: none), and the next one to read.
     offsets: dict[Partition, tuple[int | None, int]] = field(default_factory=dict)
@@ -99,6 +104,8 @@ class Database(Protocol):
     shown: str
     #: Whether another process does the work of :meth:`write`, so that it leaves this one time for something else.
     has_server: ClassVar[bool]
+    #: Whether :meth:`write` takes events as :class:`PackedRows` in less time than as they are.
+    takes_packed: ClassVar[bool]
     #: Checks of what only this kind of database has: the name, and a SELECT of tenant and payment id of what is wrong.
     own_checks: ClassVar[dict[str, str]]
     #: The columns of :class:`EventRow` in a SELECT, as they are stored: what a leaf covers.
@@ -201,15 +208,20 @@ def open_database(url: str, *, create: bool = False) -> Database:
     ``create`` makes a missing SQLite file; without it a missing file or missing tables are an error. Raises
     :class:`DatabaseAwayError` when it cannot be reached, :class:`DatabaseError` when it cannot be used.
     """
+    return kind_of(url)(url, create=create)
+
+
+def kind_of(url: str) -> type[SqliteDatabase | PostgresDatabase]:
+    """What :func:`open_database` opens. Raises :class:`DatabaseError`."""
     scheme = url.split(":", 1)[0]
     if scheme == "sqlite":
         from connectors.sinks.sqlite import SqliteDatabase
 
-        return SqliteDatabase(sqlite_path(url), create=create)
+        return SqliteDatabase
     if scheme in {"postgresql", "postgres"}:
         from connectors.sinks.postgres import PostgresDatabase
 
-        return PostgresDatabase(url, create=create)
+        return PostgresDatabase
     raise DatabaseError("the audit database must be sqlite:///FILE or postgresql://USER@HOST/DB")
 
 

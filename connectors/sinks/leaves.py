@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
-from connectors.proofs.appending import Forest, Growth
+from connectors.proofs.appending import Forest, Growth, TreeRun, leaf_of, trees_of
 from connectors.proofs.trees import TreeDamagedError, TreeId
 from connectors.sinks.database import Database, DatabaseBusyError, DatabaseError
 
@@ -58,12 +58,17 @@ def store_growth(growth: Growth, change: Callable[[str, tuple[object, ...]], int
             )
 
 
-def grown(forest: Forest, rows: Sequence[tuple[Any, ...]], shown: str, hashes: Sequence[bytes] | None = None) -> Growth:
+def grown(forest: Forest, trees: Sequence[TreeRun], hashes: Sequence[bytes], shown: str) -> Growth:
     """:meth:`Forest.grown_by`, its errors in words."""
     try:
-        return forest.grown_by(rows, hashes)
+        return forest.grown_by(trees, hashes)
     except TreeDamagedError as error:
         raise DatabaseError(f"{shown}: {error}: was it changed? See `ptr audit verify`") from None
+
+
+def grown_by_rows(forest: Forest, rows: Sequence[tuple[Any, ...]], shown: str) -> Growth:
+    """The same, by rows whose leaves are not hashed yet."""
+    return grown(forest, trees_of(rows), [leaf_of(row) for row in rows], shown)
 
 
 def in_parts(rows: Iterator[tuple[Any, ...]]) -> Iterator[list[tuple[Any, ...]]]:

@@ -10,14 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import date
-from typing import Any, ClassVar, Final, LiteralString, NoReturn, get_args, get_type_hints
+from typing import Any, ClassVar, Final, LiteralString, NoReturn
 
 import psycopg
 from psycopg import errors, sql
 
-from connectors.proofs.appending import Growth
+from connectors.proofs.appending import Growth, leaf_of
 from connectors.proofs.trees import TreeId
-from connectors.proofs.verifier import SHARD
+from connectors.sinks.copying import HEADER, TRAILER, PackedRows, types_of
 from connectors.sinks.database import (
     ARCHIVE,
     ARCHIVED_LEAVES,
@@ -47,9 +47,9 @@ from connectors.sinks.database import (
     taken_key,
     upsert_sql,
 )
-from connectors.sinks.leaves import EARLIER, HEAD, forest_of, grown, in_parts, store_growth
+from connectors.sinks.leaves import EARLIER, HEAD, forest_of, grown, grown_by_rows, in_parts, store_growth
 from connectors.sinks.months import DAY_MS, first_ms, month_of, next_month
-from connectors.sinks.rows import Columns, EventRow, PaymentState
+from connectors.sinks.rows import EventRow, PaymentState
 
 #: Advisory lock of the sink: the first eight bytes of "ptr-audit-sink", big endian.
 LOCK_KEY = int.from_bytes(b"ptr-audi", "big")
@@ -87,7 +87,6 @@ _COPY_STATES = f"COPY incoming_states ({STATE_COLUMNS}) FROM STDIN (FORMAT binar
 #: The key that keeps repeats out, in a table that is not divided into months and keeps archived events' keys.
 _EVENT_KEY = "audit_event_keys_pkey"
 _COPY_EVENT_KEYS = b"COPY audit_event_keys (tenant, payment_id, event_id, shard, leaf_index) FROM STDIN (FORMAT binary)"
-_EVENT_KEY_TYPES = ["text", "text", "text", "int4", "int8"]
 #: Of incoming events, whose leaf_index is their place among them here, those that are not there yet: the first of each.
 _NEW_EVENTS = (
     b"SELECT DISTINCT ON (tenant, payment_id, event_id) leaf_index FROM incoming_events i WHERE NOT EXISTS"
@@ -115,16 +114,9 @@ _WRITER_RIGHTS: dict[LiteralString, LiteralString] = {
     "_yoyo_migration": "SELECT",
 }
 _RECORDED_AT_MS = EventRow._fields.index("recorded_at_ms")
-_TYPES: dict[object, str] = {str: "text", int: "int8", float: "float8", bytes: "bytea"}
-
-
-def _types(row: type[EventRow] | type[PaymentState]) -> list[str]:
-    """The columns' types, which a binary COPY does not convert."""
-    # The first part of an ``int | None``, or the whole.
-    return [_TYPES[(*get_args(hint), hint)[0]] for hint in get_type_hints(row).values()]
-
-
-_EVENT_TYPES, _STATE_TYPES = [*_types(EventRow), "int8"], _types(PaymentState)
+_TYPES: Final[dict[type, str]] = {str: "text", int: "int8", float: "float8"}
+#: The columns' types, which a binary COPY does not convert.
+_STATE_TYPES = [_TYPES[kind] for kind in types_of(PaymentState)]
 
 
 def _archived_of(tenant: str, payment: str) -> str:
@@ -140,6 +132,7 @@ class PostgresDatabase:
     """See :class:`connectors.sinks.database.Database`."""
 
     has_server: ClassVar[bool] = True
+    takes_packed: ClassVar[bool] = True
     own_checks: ClassVar[dict[str, str]] = {
         "keys of events that are neither here nor archived": (
             "SELECT k.tenant, k.payment_id FROM audit_event_keys k LEFT JOIN payment_events e ON e.tenant = k.tenant"
@@ -238,7 +231,7 @@ class PostgresDatabase:
                         " ORDER BY recorded_at_ms, tenant, payment_id, event_id".encode()
                     )
                     for rows in in_parts(iter(earlier)):
-                        growth = grown(self._forest, rows, self.shown)
+                        growth = grown_by_rows(self._forest, rows, self.shown)
                         cursor.executemany(
                             place, [(leaf, *row[:3]) for leaf, row in zip(growth.leaf_indexes, rows, strict=True)]
                         )
@@ -256,13 +249,15 @@ class PostgresDatabase:
 
     def write(self, batch: Batch) -> int:
         """Write ``batch``: all or nothing."""
+        rows = batch.events if isinstance(batch.events, PackedRows) else PackedRows.of(list(batch.events))
+        leaves = batch.leaves if batch.leaves is not None else [leaf_of(row) for row in batch.events]
         with self._translated():
             self._make_incoming()
-            self._make_months(batch.events)
+            self._make_months(rows)
             with self._connection.transaction(), self._connection.cursor() as cursor:
                 store_offsets(batch, lambda sql, values: cursor.execute(_percent(sql), values).rowcount, self.shown)
                 self._insert_keys(cursor, batch.keys)
-                growth = self._insert(cursor, batch.events, batch.leaves)
+                growth = self._insert(cursor, rows, leaves)
                 self._store_growth(cursor, growth)
                 if batch.states:
                     _copy(cursor, _COPY_STATES, _STATE_TYPES, batch.states)
@@ -296,44 +291,42 @@ class PostgresDatabase:
             if cursor.rowcount != len(rows):
                 raise taken_key(self.shown)
 
-    def _insert(self, cursor: psycopg.Cursor[Any], events: Sequence[Columns], leaves: Sequence[bytes] | None) -> Growth:
+    def _insert(self, cursor: psycopg.Cursor[Any], rows: PackedRows, leaves: Sequence[bytes]) -> Growth:
         """Insert the events that are not there yet, as leaves.
 
         Repeats are rare: all are copied into the table, and only where one is refused, the new ones are found and copied anew.
         """
-        growth = grown(self._forest, events, self.shown, leaves)
-        if not events:
-            return growth
+        growth = grown(self._forest, rows.trees, leaves, self.shown)
         try:
             with self._connection.transaction():
-                self._copy_events(cursor, events, growth)
+                self._copy_events(cursor, rows, growth)
         except errors.UniqueViolation as error:
             if error.diag.constraint_name != _EVENT_KEY:
                 raise
-            _copy(cursor, _COPY_INCOMING, _EVENT_TYPES, _with_leaves(events, range(len(events))))
+            _copy_packed(cursor, _COPY_INCOMING, rows.placed(range(len(rows)))[0])
             new = sorted(place for (place,) in cursor.execute(_NEW_EVENTS))
-            events = [events[place] for place in new]
-            growth = grown(self._forest, events, self.shown)
-            self._copy_events(cursor, events, growth)
+            events = list(rows)
+            rows = PackedRows.of([events[place] for place in new])
+            growth = grown(self._forest, rows.trees, [leaves[place] for place in new], self.shown)
+            self._copy_events(cursor, rows, growth)
         return growth
 
     @staticmethod
-    def _copy_events(cursor: psycopg.Cursor[Any], events: Sequence[Columns], growth: Growth) -> None:
-        keys = ((e[0], e[1], e[2], e[SHARD], leaf) for e, leaf in zip(events, growth.leaf_indexes, strict=True))
-        _copy(cursor, _COPY_EVENT_KEYS, _EVENT_KEY_TYPES, keys)
-        _copy(cursor, _COPY_EVENTS, _EVENT_TYPES, _with_leaves(events, growth.leaf_indexes))
+    def _copy_events(cursor: psycopg.Cursor[Any], rows: PackedRows, growth: Growth) -> None:
+        if not len(rows):
+            return
+        events, keys = rows.placed(growth.leaf_indexes)
+        _copy_packed(cursor, _COPY_EVENT_KEYS, keys)
+        _copy_packed(cursor, _COPY_EVENTS, events)
 
-    def _make_months(self, events: Sequence[Columns]) -> None:
-        """Have tables made for the months of ``events``, and for the next one, so that none is made while it is waited for.
+    def _make_months(self, rows: PackedRows) -> None:
+        """Have tables made for the months of ``rows``, and for the next one, so that none is made while it is waited for.
 
         In transactions of their own, and without waiting long: rows of a month that has no table have a place too.
         """
-        if not events:
+        if not len(rows) or (rows.first_ms in self._known_ms and rows.last_ms in self._known_ms):
             return
-        times = [event[_RECORDED_AT_MS] for event in events]
-        if min(times) in self._known_ms and max(times) in self._known_ms:
-            return
-        days = {at_ms // DAY_MS for at_ms in times}
+        days = {row[_RECORDED_AT_MS] // DAY_MS for row in rows}
         for month in sorted({month_of(day * DAY_MS) for day in days} - self._months):
             for made in (month, next_month(month)):
                 with suppress(errors.LockNotAvailable), self._connection.transaction():
@@ -508,8 +501,11 @@ def _percent(sql: str) -> bytes:
     return sql.replace("?", "%s").encode()
 
 
-def _with_leaves(events: Sequence[Columns], leaf_indexes: Iterable[int]) -> Iterator[Columns]:
-    return ((*event, leaf) for event, leaf in zip(events, leaf_indexes, strict=True))
+def _copy_packed(cursor: psycopg.Cursor[Any], sql: bytes, rows: bytes) -> None:
+    with cursor.copy(sql) as copy:
+        copy.write(HEADER)
+        copy.write(rows)
+        copy.write(TRAILER)
 
 
 def _copy(cursor: psycopg.Cursor[Any], sql: bytes, types: list[str], rows: Iterable[tuple[Any, ...]]) -> None:

@@ -26,11 +26,13 @@ from connectors.privacy.sealing import Sealer
 from connectors.privacy.vault import Vault
 from connectors.proofs.appending import leaf_of
 from connectors.proofs.verifier import SHARD, TENANT
+from connectors.sinks.copying import PackedRows
 from connectors.sinks.database import (
     Database,
     DatabaseAwayError,
     DatabaseBusyError,
     DatabaseError,
+    kind_of,
     open_database,
 )
 from connectors.sinks.rows import Columns, Mapper, PaymentState, RegistryAwayError, state_of
@@ -58,7 +60,7 @@ class Prepared(msgspec.Struct):
     """What records became."""
 
     #: Columns of :class:`~connectors.sinks.rows.EventRow`, as they are stored.
-    events: list[tuple[Any, ...]]
+    events: list[tuple[Any, ...]] | PackedRows
     states: list[PaymentState]
     #: The hash of each event's leaf.
     leaves: list[bytes]
@@ -73,6 +75,8 @@ class Preparer:
     def __init__(self, codec: Codec, masters: MasterKeys | None) -> None:
         self._mapper = Mapper(codec, cutting=masters is not None)
         self._masters = masters
+        #: Whether rows are packed for the database.
+        self._packs = False
         self._database: Database | None = None
         self._sealer: Sealer | None = None
         #: Keys that were made for the batch.
@@ -88,6 +92,7 @@ class Preparer:
         self.close()
         self._ended.clear()
         self._keys = []
+        self._packs = kind_of(database_url).takes_packed
         if self._masters is not None:
             self._database = open_database(database_url, create=True)
             self._sealer = Sealer(Vault(self._database, self._masters, create=True, add=self._add_keys))
@@ -122,7 +127,8 @@ class Preparer:
         events.sort(key=_tree)
         keys, self._keys = self._keys, []
         self._remember_ended(states)
-        return Prepared(events, states, [leaf_of(row) for row in events], keys, unreadable)
+        leaves = [leaf_of(row) for row in events]
+        return Prepared(PackedRows.of(events) if self._packs else events, states, leaves, keys, unreadable)
 
     def _remember_ended(self, states: list[PaymentState]) -> None:
         ended = self._ended

@@ -15,10 +15,9 @@ import sqlite3
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from itertools import compress, islice
-from pathlib import Path
 from typing import Any, ClassVar, NoReturn
 
-from connectors.proofs.appending import Growth
+from connectors.proofs.appending import Growth, trees_of
 from connectors.sinks.database import (
     ARCHIVE,
     ARCHIVED_LEAVES,
@@ -41,11 +40,12 @@ from connectors.sinks.database import (
     missing_tables,
     parts_of,
     read_offsets,
+    sqlite_path,
     store_offsets,
     taken_key,
     upsert_sql,
 )
-from connectors.sinks.leaves import EARLIER, HEAD, TILE, forest_of, grown, in_parts, store_growth
+from connectors.sinks.leaves import EARLIER, HEAD, TILE, forest_of, grown, grown_by_rows, in_parts, store_growth
 from connectors.sinks.rows import Columns, EventRow, PaymentState, tells_state
 
 #: How long a statement waits for another process (a reader that checkpoints, a backup).
@@ -140,6 +140,7 @@ class SqliteDatabase:
     """See :class:`connectors.sinks.database.Database`."""
 
     has_server: ClassVar[bool] = False
+    takes_packed: ClassVar[bool] = False
     own_checks: ClassVar[dict[str, str]] = {
         "events under the number of another payment": (
             "SELECT e.tenant, e.payment_id FROM payment_events e LEFT JOIN payments p ON p.number = e.payment_number"
@@ -154,7 +155,8 @@ class SqliteDatabase:
         " AND p.tenant = payment_events.tenant AND p.payment_id = payment_events.payment_id) END"
     )
 
-    def __init__(self, path: Path, *, create: bool) -> None:
+    def __init__(self, url: str, *, create: bool) -> None:
+        path = sqlite_path(url)
         self.shown = f"sqlite:///{path}"
         self._path = path
         self._lock_file: int | None = None
@@ -232,7 +234,8 @@ class SqliteDatabase:
                 places = [place for (place,) in execute("SELECT rowid FROM payment_events ORDER BY rowid")]
                 select = f"SELECT {EVENT_COLUMNS} FROM payment_events WHERE rowid = ?"  # noqa: S608
                 for part in in_parts(zip(places, strict=True)):
-                    growth = grown(self._forest, [execute(select, place).fetchone() for place in part], self.shown)
+                    rows = [execute(select, place).fetchone() for place in part]
+                    growth = grown_by_rows(self._forest, rows, self.shown)
                     placed = [(leaf, *place) for leaf, place in zip(growth.leaf_indexes, part, strict=True)]
                     self._connection.executemany("UPDATE payment_events SET leaf_index = ? WHERE rowid = ?", placed)
                     self._store_growth(growth)
@@ -252,13 +255,14 @@ class SqliteDatabase:
         Repeats are rare: only when one is refused, the new events are found, and written from the beginning without gaps. (A
         savepoint for that would cost more than the rows: a copy of every page.)
         """
+        events = list(batch.events)
         with self._translated():
             try:
-                return self._write(batch, batch.events)
+                return self._write(batch, events)
             except sqlite3.IntegrityError as error:
                 if error.sqlite_errorcode != sqlite3.SQLITE_CONSTRAINT_UNIQUE:
                     raise
-            return self._write(batch, self._new_events(batch))
+            return self._write(batch, self._new_events(batch, events))
 
     def _write(self, batch: Batch, events: Sequence[Columns]) -> int:
         with self._transaction() as execute:
@@ -268,21 +272,23 @@ class SqliteDatabase:
             new = self._write_states(batch)
             numbers = self._numbers_of(events, new)
             events, numbers = self._unarchived(events, numbers)
-            leaves = batch.leaves if len(events) == len(batch.events) else None
-            growth = grown(self._forest, events, self.shown, leaves)
+            if batch.leaves is not None and len(events) == len(batch.events):
+                growth = grown(self._forest, trees_of(events), batch.leaves, self.shown)
+            else:
+                growth = grown_by_rows(self._forest, events, self.shown)
             self._connection.executemany(_INSERT_EVENT, _with_numbers(events, numbers, growth.leaf_indexes))
             self._store_growth(growth)
         self._remember(new)
         self._forest.keep(growth)
         return len(events)
 
-    def _new_events(self, batch: Batch) -> list[Columns]:
-        """The events that are not there yet, the first of each."""
+    def _new_events(self, batch: Batch, events: list[Columns]) -> list[Columns]:
+        """Those of ``events`` that are not there yet, the first of each."""
         with self._transaction(keep=False) as execute:
-            numbers = self._numbers_of(batch.events, self._write_states(batch))
-            rows = _with_numbers(batch.events, numbers, [None] * len(batch.events))
+            numbers = self._numbers_of(events, self._write_states(batch))
+            rows = _with_numbers(events, numbers, [None] * len(events))
             is_new = [execute(_INSERT_NEW_EVENT, row).rowcount == 1 for row in rows]
-        return list(compress(batch.events, is_new))
+        return list(compress(events, is_new))
 
     def _write_states(self, batch: Batch) -> dict[tuple[str, str], int]:
         """Gives the numbers of payments that are new."""

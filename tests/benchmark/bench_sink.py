@@ -64,6 +64,8 @@ KNOWN_PAYERS = 300
 SIGNER = Signer("bench.example.com", bytes(32))
 #: As PTR_AUDIT_HEADS_EVERY_S.
 EVERY_S = 5.0
+#: First processes of the PostgreSQL that is measured.
+SERVERS = set[int]()
 QUEUE = topics.queue("simulator").name
 
 
@@ -227,13 +229,14 @@ def sink_cpu_s() -> float:
 
 
 def server_cpu_s() -> float:
-    """Processor time of PostgreSQL's processes on this host, of sessions that ended too (Linux)."""
+    """Processor time of PostgreSQL's server, of sessions that ended too (Linux)."""
     ticks = 0
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError):
-            name, fields = stat.read_text().rsplit(")", 1)
-            if name.endswith("(postgres"):
-                ticks += sum(int(field) for field in fields.split()[11:15])
+            number, rest = stat.read_text().split(" (", 1)
+            fields = rest.rsplit(")", 1)[1].split()
+            if SERVERS & {int(number), int(fields[1])}:
+                ticks += sum(int(field) for field in fields[11:15])
     return ticks / os.sysconf("SC_CLK_TCK")
 
 
@@ -500,6 +503,7 @@ def main() -> None:
         print(f"PostgreSQL: {why_not}")
         return
     with postgres() as server:
+        SERVERS.add(server.process_id)
 
         def url() -> str:
             name = f"d{secrets.token_hex(4)}"

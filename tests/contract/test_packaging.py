@@ -96,6 +96,8 @@ def test_what_runs_is_the_wheel(installed: Installed) -> None:
         ("schemas.native", "schemas.bodies"),
         ("pipeline.stages.native_names", "pipeline.stages.likeness"),
         ("pipeline.stages.native_windows", "pipeline.stages.windows"),
+        ("connectors.sinks.native_copying", "connectors.sinks.copying"),
+        ("connectors.privacy.native_sealing", "connectors.privacy.sealing"),
     ],
 )
 def test_the_wheel_has_what_is_compiled(installed: Installed, module: str, user: str) -> None:

@@ -62,6 +62,11 @@ class Postgres:
         """URL of the database, with the password."""
         return f"postgresql://postgres:{self.password}@127.0.0.1:{self.port}/postgres"
 
+    @property
+    def process_id(self) -> int:
+        """Of the running server's first process, whose children do the work."""
+        return int((self._folder / "data" / "postmaster.pid").read_text().split()[0])
+
     def start(self) -> None:
         """Start it and wait until it answers."""
         options = f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={self._folder}"

@@ -12,15 +12,16 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from connectors.privacy.cuts import row_cutter
-from connectors.privacy.envelope import Nonces, SealError, SubjectKey, is_sealed, opened, parsed, sealed
+from connectors.privacy.envelope import MAGIC, Nonces, SealError, SubjectKey, is_sealed, opened, parsed, sealed
 from connectors.privacy.masters import MasterKeys
 from connectors.privacy.reading import RowReader
-from connectors.privacy.sealing import Sealer
+from connectors.privacy.sealing import COMPILED, Sealer, seal
 from connectors.privacy.vault import Vault
 from connectors.sinks.database import Database, DatabaseError, open_database
 from connectors.sinks.rows import Columns, Mapper, record_of_topic
 from pipeline.topics import audited
 from schemas.codec import Codec, encode_request, schema_of
+from schemas.cutting import Cut
 from schemas.records import ListEvidence, PaymentScreened, Record
 from tests.builders import a_request
 from tests.contract.samples import SAMPLES
@@ -31,6 +32,11 @@ PLAIN, CUTTING = Mapper(CODEC), Mapper(CODEC, cutting=True)
 MASTERS = MasterKeys([bytes(range(32))])
 TOPICS = {record_of_topic(topic.name) or Record: topic.name for topic in audited(("simulator",))}
 SAMPLED = [sample for sample in SAMPLES if type(sample) in TOPICS]
+PERSONAL = [
+    sample
+    for sample in SAMPLED
+    if type(CUTTING.columns(TOPICS[type(sample)], 1, 7, 1000, CODEC.encode(sample))[13]) is Cut
+]
 
 
 @pytest.fixture(scope="module")
@@ -149,3 +155,36 @@ def test_nonces_are_never_the_same() -> None:
     first = [nonces.next() for _ in range(1000)]
     nonces._count = (1 << 32) - 2
     assert len({*first, *(nonces.next() for _ in range(10))}) == 1010
+
+
+@pytest.mark.skipif(not COMPILED, reason="connectors.privacy.native_sealing is not compiled here")
+@pytest.mark.parametrize("sample", PERSONAL, ids=lambda sample: type(sample).__name__)
+def test_compiled_code_seals_as_the_reference_does(sample: Record) -> None:
+    """To the byte, with the same nonces; also with one owner alone, none, or no payment, and what is not cut."""
+    from connectors.privacy import native_sealing
+
+    row = CUTTING.columns(TOPICS[type(sample)], 1, 7, 1000, CODEC.encode(sample))
+    cut = row[13]
+    cuts = [cut, cut._replace(debtor=b""), cut._replace(creditor=b""), cut._replace(debtor=b"", creditor=b"")]
+    named = [cut._replace(debtor=b"one", creditor=b"other", debtor_id="a", creditor_id="b", carried_at=1 << 20)]
+    rows = [(*row[:13], each, row[14]) for each in (*cuts, *named)]
+    rows += [(row[0], "", *row[2:]), (*row[:13], b"as it came", row[14])]
+    names = {name for each in rows if type(each[13]) is Cut for name in each[13][2:5]}
+    subjects = [*((row[0], "party", name) for name in names), (row[0], "payment", row[1]), (row[0], "nobody", "")]
+    keys = {subject: SubjectKey(bytes([at]) * 8, bytes([at]) * 32) for at, subject in enumerate(subjects)}
+    nonces = Nonces()
+    random, first = nonces.block(1)
+    drawn = (random + (first + at).to_bytes(4, "big") for at in range(100))
+    found = native_sealing.seal(rows, Cut, keys, "party", MAGIC, random, first, lambda row, cut: ("others",))
+    for before, after in zip(rows, found, strict=True):
+        if type(before[13]) is not Cut:
+            assert after == before
+        elif is_usual(before):
+            assert after == seal(before, before[13], keys, lambda: next(drawn))
+        else:
+            assert after == ("others",)
+
+
+def is_usual(row: Columns) -> bool:
+    """Whether debtor and creditor alone own what was cut out of a payment's event."""
+    return bool(row[1]) and not (row[13].party or row[13].payment or row[13].all)
