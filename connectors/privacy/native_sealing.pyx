@@ -35,7 +35,7 @@ cdef inline void put(char *at, uint64_t value, int size) noexcept:
         at[each] = <char>(value >> (8 * (size - 1 - each)))
 
 
-cdef bint is_usual(tuple row, tuple cut):
+cdef bint is_usual(object row, tuple cut):
     """Whether debtor and creditor alone own what was cut out of a payment's event."""
     return (
         PyTuple_GET_SIZE(row) == COLUMNS
@@ -50,7 +50,8 @@ def seal(rows, type cut_type, dict keys, str kind, bytes magic, bytes random, ui
     """``rows`` with sealed values in place of cuts. ``keys`` by tenant, ``kind`` and name; nonces are ``random`` with ``count``
     and the numbers after it, two for each row at most; ``others`` seals a row of another kind."""
     cdef list found = []
-    cdef tuple row, cut
+    cdef object row  # May have names, which "tuple" would refuse.
+    cdef tuple cut
     cdef bytes rest, piece, nonce, value, place
     cdef object key, text
     cdef char *at

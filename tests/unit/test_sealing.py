@@ -18,7 +18,7 @@ from connectors.privacy.reading import RowReader
 from connectors.privacy.sealing import COMPILED, Sealer, seal
 from connectors.privacy.vault import Vault
 from connectors.sinks.database import Database, DatabaseError, open_database
-from connectors.sinks.rows import Columns, Mapper, record_of_topic
+from connectors.sinks.rows import Columns, EventRow, Mapper, record_of_topic
 from pipeline.topics import audited
 from schemas.codec import Codec, encode_request, schema_of
 from schemas.cutting import Cut
@@ -168,7 +168,7 @@ def test_compiled_code_seals_as_the_reference_does(sample: Record) -> None:
     cuts = [cut, cut._replace(debtor=b""), cut._replace(creditor=b""), cut._replace(debtor=b"", creditor=b"")]
     named = [cut._replace(debtor=b"one", creditor=b"other", debtor_id="a", creditor_id="b", carried_at=1 << 20)]
     rows = [(*row[:13], each, row[14]) for each in (*cuts, *named)]
-    rows += [(row[0], "", *row[2:]), (*row[:13], b"as it came", row[14])]
+    rows += [(row[0], "", *row[2:]), (*row[:13], b"as it came", row[14]), EventRow._make(row)]
     names = {name for each in rows if type(each[13]) is Cut for name in each[13][2:5]}
     subjects = [*((row[0], "party", name) for name in names), (row[0], "payment", row[1]), (row[0], "nobody", "")]
     keys = {subject: SubjectKey(bytes([at]) * 8, bytes([at]) * 32) for at, subject in enumerate(subjects)}
