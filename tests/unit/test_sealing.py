@@ -150,11 +150,25 @@ def test_a_changed_bit_does_not_open(data: bytes, place: bytes, at: int, bit: in
 
 
 def test_nonces_are_never_the_same() -> None:
-    """Nor after all counts are used."""
+    """Nor after all counts are used, nor in blocks."""
     nonces = Nonces()
-    first = [nonces.next() for _ in range(1000)]
-    nonces._count = (1 << 32) - 2
-    assert len({*first, *(nonces.next() for _ in range(10))}) == 1010
+    drawn = [nonces.next() for _ in range(1000)]
+    for count in (0, (1 << 32) - 2, (1 << 32) - 7):
+        nonces._count = max(count, nonces._count if count == 0 else 0)
+        for size in (1, 7, 3, 1, 5):
+            random, first = nonces.block(size)
+            assert first + size <= 1 << 32
+            drawn += [random + (first + at).to_bytes(4, "big") for at in range(size)]
+            drawn.append(nonces.next())
+    assert len(set(drawn)) == len(drawn) == 1000 + 3 * 22
+
+
+def test_no_two_seals_have_the_same_nonce(database: Database) -> None:
+    """Of one sealer, whatever it seals, batch after batch."""
+    sealer = Sealer(Vault(database, MASTERS, create=True))
+    rows = [CUTTING.columns(TOPICS[type(sample)], 1, 7, 1000, CODEC.encode(sample)) for sample in PERSONAL]
+    found = [sealed for _ in range(5) for row in sealer.sealed(rows) for sealed in parsed(row[13]).seals]
+    assert len({seal.nonce for seal in found}) == len(found) >= 5 * len(rows)
 
 
 @pytest.mark.skipif(not COMPILED, reason="connectors.privacy.native_sealing is not compiled here")
