@@ -40,6 +40,7 @@ from pipeline.stages.outside import (
     trace_mistake,
     word_mistake,
 )
+from schemas.limits import AMOUNT_MINOR_MAX
 from schemas.records import InvoiceChanged
 
 #: What the audit tables name as the stage of a change.
@@ -54,6 +55,8 @@ KINDS: Final = (
     "invoice_service_recurring",
     "invoice_service_terms",
 )
+#: 1,000 %: above any tax.
+RATE_PPM_MAX: Final = 10_000_000
 ISSUED: Final = "issued"
 #: Status to how often its amount is added to what is open.
 STATUSES: Final[dict[str, int]] = {
@@ -104,8 +107,11 @@ def _totals_mistake(change: InvoiceChanged) -> Mistake | None:
         return Mistake("amount_minor", "of what is issued is not gross_minor")
     if not change.taxes:
         return None
-    if any(part.rate_ppm < 0 for part in change.taxes):
-        return Mistake("taxes", "has a rate below zero")
+    for part in change.taxes:
+        if not 0 <= part.rate_ppm <= RATE_PPM_MAX:
+            return Mistake("taxes", f"has a rate below zero or above {RATE_PPM_MAX}")
+        if amount_mistake("net_minor", part.net_minor) or amount_mistake("tax_minor", part.tax_minor):
+            return Mistake("taxes", f"has an amount below zero or above {AMOUNT_MINOR_MAX}")
     if sum(part.net_minor for part in change.taxes) != change.net_minor:
         return Mistake("taxes", "has other net amounts than net_minor together")
     if sum(part.tax_minor for part in change.taxes) != change.tax_minor:

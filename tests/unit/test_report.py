@@ -427,6 +427,7 @@ def test_from_the_first_invoice_on_change_is_what_is_open(database: Database) ->
     order, pre_order = sheet.records(sheet.totals)
     assert (order["issued"], order["open_minor"], order["overdue_minor"]) == (2, 7_000, 7_000)
     assert (pre_order["issued"], pre_order["open_minor"], pre_order["overdue_minor"]) == (1, 12_000, 0)
+    assert json.loads(ptr(database, "invoices", "--format", "json").stdout)["totals"] == [order, pre_order]
     assert sheet.missing == ""
 
 
