@@ -311,6 +311,12 @@ def test_every_audited_topic_is_known_by_name() -> None:
         assert (row.stage, row.outcome, row.reason) == ("audit", "unreadable", "wrong_schema"), topic.name
 
 
+def test_the_sink_reads_every_topic_that_has_rows() -> None:
+    """And no other."""
+    known = {topic.name for topic in topics.all_topics(["simulator"]) if rows_module.record_of_topic(topic.name)}
+    assert {topic.name for topic in audited(["simulator"])} == known
+
+
 ENDED: dict[str, Any] = {
     "sender_partition": 0,
     "sender_offset": 0,
