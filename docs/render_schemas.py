@@ -40,6 +40,8 @@ NAMES = (
     "review_decided",
     "review_answered",
     "exception_granted",
+    "stock_moved",
+    "invoice_changed",
 )
 HEAD = """# Records
 

@@ -167,6 +167,20 @@ EXCEPTIONS = Topic(
     },
 )
 
+# Told from outside, received at the broker's time: no producer chooses on which day of a report it counts.
+INVENTORY = _log(
+    "inventory.moved.v1",
+    "movements of stock, as whoever keeps it tells them; keyed by tenant and SKU",
+    retention_days=30,
+    message_timestamp_type="LogAppendTime",
+)
+INVOICES = _log(
+    "invoices.changed.v1",
+    "changes of invoices, as whoever keeps them tells them; keyed by tenant and invoice",
+    retention_days=30,
+    message_timestamp_type="LogAppendTime",
+)
+
 # Read by outsiders, who need no schema: notes are text. In order: one partition.
 HEADS = Topic(
     "heads.signed.v1",
@@ -231,6 +245,8 @@ def all_topics(pics: Iterable[str]) -> list[Topic]:
         LISTS,
         MODELS,
         EXCEPTIONS,
+        INVENTORY,
+        INVOICES,
         HEADS,
         TABLE_PAYMENTS,
         TABLE_PAYER_PROFILES,
@@ -259,5 +275,7 @@ def audited(pics: Iterable[str]) -> list[Topic]:
         EXCEPTIONS,
         SNOOZES,
         CONTROLS,
+        INVENTORY,
+        INVOICES,
     ]
     return [SCREENED, LOCALIZED, PROFILED, SCORED, *reviews, *queues, *ends]

@@ -36,6 +36,16 @@ def payee_key(tenant: str, creditor_id: str, terminal_id: str) -> bytes:
     return f"{tenant}|{creditor_id}|{terminal_id}".encode() if terminal_id else f"{tenant}|{creditor_id}".encode()
 
 
+def stock_key(tenant: str, sku: str) -> bytes:
+    """Key of what is told of an article's stock, at all locations."""
+    return f"{tenant}|{sku}".encode()
+
+
+def invoice_key(tenant: str, invoice_id: str) -> bytes:
+    """Key of what is told of an invoice."""
+    return f"{tenant}|{invoice_id}".encode()
+
+
 def attempt_id(tenant: str, payment_id: str, attempt: int, operation_id: str = "") -> str:
     """Idempotency key of a call to a PIC: of a payment's attempt, or of one of its operations' attempt."""
     if operation_id:

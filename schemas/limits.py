@@ -6,6 +6,8 @@ from __future__ import annotations
 VALUE_BYTES_MAX = 64 * 1024
 #: 10^13 minor units: above any retail payment in any currency, far below 2^63.
 AMOUNT_MINOR_MAX = 10_000_000_000_000
+#: Of goods that move at once: far above any lorry, far below 2^63 also when many are added.
+QUANTITY_MAX = 1_000_000_000
 METADATA_ENTRIES_MAX = 32
 METADATA_KEY_CHARS_MAX = 64
 METADATA_VALUE_CHARS_MAX = 512

@@ -694,6 +694,52 @@ class ExceptionGranted(Record, frozen=True, kw_only=True):
     revoked: bool = False
 
 
+class StockMoved(Record, frozen=True, kw_only=True):
+    """Goods moved, or were set aside, at one location: told by whoever keeps the stock."""
+
+    tenant: str
+    movement_id: str
+    sku: str
+    location: str = ""
+    kind: str
+    quantity: int
+    unit_cost_minor: int = 0
+    currency: str = ""
+    order_reference: str = ""
+    payment_id: str = ""
+    moved_at_ms: int
+    trace_id: str = ""
+
+
+class TaxSubtotal(Record, frozen=True, kw_only=True):
+    """A part of an invoice under one rate of tax."""
+
+    rate_ppm: int
+    net_minor: int
+    tax_minor: int
+
+
+class InvoiceChanged(Record, frozen=True, kw_only=True):
+    """An invoice was issued, or something became of it: one record a change."""
+
+    tenant: str
+    invoice_id: str
+    event_id: str
+    kind: str
+    status: str
+    amount_minor: int
+    currency: str
+    net_minor: int
+    tax_minor: int
+    gross_minor: int
+    taxes: list[TaxSubtotal] = []
+    due_date: str = ""
+    payment_id: str = ""
+    debtor_id: str = ""
+    changed_at_ms: int
+    trace_id: str = ""
+
+
 #: Every record that has a topic, in flow order.
 RECORDS: tuple[type[Record], ...] = (
     PaymentRequested,
@@ -726,4 +772,6 @@ RECORDS: tuple[type[Record], ...] = (
     ReviewDecided,
     ReviewAnswered,
     ExceptionGranted,
+    StockMoved,
+    InvoiceChanged,
 )

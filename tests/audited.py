@@ -12,6 +12,7 @@ from pipeline import topics
 from schemas.codec import Codec
 from schemas.records import (
     ChargebackReceived,
+    InvoiceChanged,
     PaymentAnswered,
     PaymentCompleted,
     PaymentQueued,
@@ -19,6 +20,7 @@ from schemas.records import (
     PaymentUpdated,
     Record,
     ReviewAnswered,
+    StockMoved,
 )
 
 CODEC = Codec()
@@ -29,6 +31,8 @@ TOPICS = {
     ChargebackReceived: topics.CHARGEBACKS.name,
     PaymentCompleted: topics.COMPLETED.name,
     PaymentUpdated: topics.UPDATED.name,
+    StockMoved: topics.INVENTORY.name,
+    InvoiceChanged: topics.INVOICES.name,
 }
 
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO, TypeVar
 
 import msgspec
 
 from connectors.files import readers
 from connectors.files.mapping import Mapping, Refused, Why
 from connectors.files.readers import FileError
-from schemas.records import Instrument, Locality, Party, PaymentRequested
+from schemas.records import Instrument, Locality, Party, PaymentRequested, Record
 
+T = TypeVar("T", bound=Record)
 FORMATS = ("jsonl", "csv", "parquet")
 _SUFFIXES = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".parquet": "parquet"}
 
@@ -93,13 +95,12 @@ class _Request(PaymentRequested, frozen=True, kw_only=True, forbid_unknown_field
 
 
 def _requests(path: Path, offset: int, limit: int | None) -> Iterator[Items]:
-    decode = msgspec.json.Decoder(_Request).decode
     with path.open("rb") as file:
         rows: list[int] = []
         items: list[Item] = []
-        for number, line in readers.lines(file, offset, limit):
+        for number, item in json_records(file, _Request, offset, limit):
             rows.append(number)
-            items.append(line if isinstance(line, Refused) else _decode(decode, number, line))
+            items.append(item)
             if len(rows) >= readers.ROWS_PER_BATCH:
                 yield Items(rows, items)
                 rows, items = [], []
@@ -107,13 +108,22 @@ def _requests(path: Path, offset: int, limit: int | None) -> Iterator[Items]:
             yield Items(rows, items)
 
 
+def json_records(
+    file: BinaryIO, record: type[T], offset: int = 0, limit: int | None = None
+) -> Iterator[tuple[int, T | Refused]]:
+    """Each line of a JSON Lines file that is not blank: its number, and the ``record`` in it or why there is none."""
+    decode = msgspec.json.Decoder(record).decode
+    for number, line in readers.lines(file, offset, limit):
+        yield number, line if isinstance(line, Refused) else _decode(decode, number, line)
+
+
 _AT = re.compile(r" - at `\$\.?([^`]*)`\Z")
 _NAMED = re.compile(r"missing required field `([^`]*)`")
 
 
-def _decode(decode, number: int, line: bytes) -> Item:  # type: ignore[no-untyped-def]
+def _decode(decode: Callable[[bytes], T], number: int, line: bytes) -> T | Refused:
     try:
-        return decode(line)  # type: ignore[no-any-return]
+        return decode(line)
     except msgspec.ValidationError as error:
         return _refusal(number, str(error))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

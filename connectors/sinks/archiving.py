@@ -31,12 +31,14 @@ from connectors.sinks.database import STREAM_ROWS, Archive, ArchivedLeaves, Data
 from connectors.sinks.months import DAY_MS, first_ms, month_of, name_of_month, next_month
 from connectors.sinks.proving import UnprovenError, prover_of
 from connectors.sinks.verifying import name_of
+from pipeline.stages import inventory, invoices
 
-#: What stays: rows of no payment, which say what rules and controls were in force, and those of payments that go on. Rows
-#: without a time are of no month.
+#: What stays: rows of no payment, which say what rules and controls were in force, and those of payments that go on. Goods and
+#: invoices of no payment go: they may be as many as payments. Rows without a time are of no month.
 _GOES: Final = (
-    "e.leaf_index IS NOT NULL AND e.payment_id <> '' AND NOT EXISTS (SELECT 1 FROM payments p WHERE p.tenant = e.tenant"
-    " AND p.payment_id = e.payment_id AND p.outcome IS NULL) AND e.recorded_at_ms >= ? AND e.recorded_at_ms < ?"
+    f"e.leaf_index IS NOT NULL AND (e.payment_id <> '' OR e.stage IN ('{inventory.NAME}', '{invoices.NAME}'))"  # noqa: S608
+    " AND NOT EXISTS (SELECT 1 FROM payments p WHERE p.tenant = e.tenant AND p.payment_id = e.payment_id AND p.outcome IS NULL)"
+    " AND e.recorded_at_ms >= ? AND e.recorded_at_ms < ?"
 )
 _PLAN: Final = (
     'SELECT e.tenant, e."partition", e.recorded_at_ms / ?, COUNT(*), MIN(e.leaf_index), MAX(e.leaf_index)'  # noqa: S608

@@ -11,9 +11,11 @@ import msgspec
 
 from connectors.privacy.cuts import row_cutter
 from pipeline import topics
+from pipeline.stages import inventory, invoices
 from pipeline.stages.exceptions import exception_id
+from pipeline.stages.outside import card_number_in, trace_mistake
 from pipeline.stages.reviews import IGNORED
-from schemas.card_numbers import holds_card_number, mask_card_numbers, may_hold_card_number
+from schemas.card_numbers import mask_card_numbers, may_hold_card_number
 from schemas.codec import Codec, UndecodableError, schema_of
 from schemas.cutting import Cut, Cutter, whole
 from schemas.identity import ID_PATTERN, SEPARATOR, TENANT_PATTERN
@@ -23,6 +25,7 @@ from schemas.records import (
     ChargebackReceived,
     DeadLetter,
     ExceptionGranted,
+    InvoiceChanged,
     PartyFlagged,
     PaymentAnswered,
     PaymentCompleted,
@@ -39,6 +42,7 @@ from schemas.records import (
     ReviewAnswered,
     ReviewOpened,
     RuleSnoozed,
+    StockMoved,
     TenantConfigured,
 )
 from schemas.transcripts import Transcript, transcriber
@@ -56,6 +60,8 @@ NEWS = PER_ATTEMPT - 2
 COMPLETED = 1_000_000_000
 #: Everything about captures, voids and refunds, in the order of its time.
 OPERATIONS = 1_500_000_000
+#: Goods and invoices, in the order of their time.
+GOODS_AND_INVOICES = 1_700_000_000
 CHARGEBACK = 2_000_000_000
 DEAD_LETTER = 3_000_000_000
 
@@ -65,6 +71,8 @@ EVENT_ID_CHARS_MAX = 300
 REVIEWS = "reviews"
 #: Names of what is told beside the stages.
 NOTIFIED, UPDATED, PARKED = "notified", "updated", "parked"
+#: Stands for a word from outside that is none of those that there are.
+UNKNOWN = "unknown"
 
 _sequence = itemgetter(3)
 _decode_exception = msgspec.json.Decoder(ExceptionGranted).decode
@@ -151,6 +159,8 @@ _RECORDS: dict[str, type[Record]] = {
     topics.SNOOZES.name: RuleSnoozed,
     topics.CONTROLS.name: PicControlled,
     topics.EXCEPTIONS.name: ExceptionGranted,
+    topics.INVENTORY.name: StockMoved,
+    topics.INVOICES.name: InvoiceChanged,
 }
 
 
@@ -319,13 +329,38 @@ def _excepted(payload: str, tenant: str, revoked: bool) -> _Told:
     return (tenant, "", event_id, 0, "exceptions", "revoked" if revoked else "granted", "", None, None)
 
 
+def _trace(trace: str) -> str | None:
+    """Of a record that no stage has looked at."""
+    return trace if trace and trace_mistake(trace) is None else None
+
+
+# Of the payment that they name, so that its story tells what became of its goods and its invoice; else of none.
+
+
+def _moved(_: str, tenant: str, payment: str, movement_id: str, kind: str, trace: str) -> _Told:
+    outcome = kind if kind in inventory.KINDS else UNKNOWN
+    event_id = f"inventory/{movement_id}"
+    return (tenant, payment, event_id, GOODS_AND_INVOICES, inventory.NAME, outcome, "", None, _trace(trace))
+
+
+def _invoiced(_: str, tenant: str, payment: str, invoice_id: str, event_id: str, status: str, trace: str) -> _Told:
+    outcome = status if status in invoices.STATUSES else UNKNOWN
+    # No id holds the separator, so no two changes share a name.
+    event_id = f"invoice/{invoice_id}{SEPARATOR}{event_id}"
+    return (tenant, payment, event_id, GOODS_AND_INVOICES, invoices.NAME, outcome, "", None, _trace(trace))
+
+
 @lru_cache(maxsize=4096)
 def _is_tenant(tenant: str) -> bool:
     return TENANT_PATTERN.match(tenant) is not None
 
 
+def _is_id(text: str) -> bool:
+    return ID_PATTERN.match(text) is not None
+
+
 def _has_ids(told: _Told) -> bool:
-    return _is_tenant(told[0]) and ID_PATTERN.match(told[1]) is not None
+    return _is_tenant(told[0]) and _is_id(told[1])
 
 
 def _has_event_id(told: _Told) -> bool:
@@ -338,6 +373,17 @@ def _has_ids_of_event(told: _Told) -> bool:
 
 def _has_tenant(told: _Told) -> bool:
     return _is_tenant(told[0]) and _has_event_id(told)
+
+
+def _has_posted_ids(number: int) -> Callable[[_Told], bool]:
+    """For events of a payment or of none, whose id is made of so many ids of the sender's."""
+
+    def fits(told: _Told) -> bool:
+        tenant, payment, event_id, *_ = told
+        ids = event_id.partition("/")[2].split(SEPARATOR)
+        return _is_tenant(tenant) and (not payment or _is_id(payment)) and len(ids) == number and all(map(_is_id, ids))
+
+    return fits
 
 
 class _Kind(NamedTuple):
@@ -400,6 +446,10 @@ _KINDS: dict[type[Record], _Kind] = {
     RuleSnoozed: _Kind(("tenant", "debtor_id", "rule", "until_ms", "decided_at_ms"), _snoozed, _has_tenant),
     PicControlled: _Kind(("pic", "paused", "decided_at_ms"), _controlled, _has_event_id),
     ExceptionGranted: _Kind(("tenant", "revoked"), _excepted, _has_tenant),
+    StockMoved: _Kind(("tenant", "payment_id", "movement_id", "kind", "trace_id"), _moved, _has_posted_ids(1)),
+    InvoiceChanged: _Kind(
+        ("tenant", "payment_id", "invoice_id", "event_id", "status", "trace_id"), _invoiced, _has_posted_ids(2)
+    ),
 }
 #: Written by outsiders, or not looked at by screening: a card number may be in them.
 _UNSCREENED = frozenset(
@@ -411,6 +461,8 @@ _UNSCREENED = frozenset(
         ExceptionGranted,
         RuleSnoozed,
         PicControlled,
+        StockMoved,
+        InvoiceChanged,
     }
 )
 #: Their events say nothing of where a payment stands that settlement does not say too.
@@ -493,7 +545,7 @@ class Mapper:
             return self._unreadable(at, value, error.error)
         except ConnectionError as error:
             raise RegistryAwayError(type(error).__name__) from None
-        if is_unscreened and may_hold_card_number(value) and _holds_card_number(decode(value)):
+        if is_unscreened and may_hold_card_number(value) and card_number_in(decode(value)):
             return self._unreadable(at, value, Reason.CARD_NUMBER)
         payload: str = found[0]
         told = tell(*found)
@@ -583,8 +635,8 @@ def erased_row(tenant: str, key_id: int, kind: str, by: str, erased_at_ms: int) 
 def tells_state(row: Columns) -> bool:
     """Whether the event says something about its payment; it depends on the row alone.
 
-    Operations, chargebacks, dead letters, configurations, ignored decisions, news and what is parked do not, nor does the
-    refusal of another request under the payment's id, nor an event whose ids are not valid.
+    Operations, goods, invoices, chargebacks, dead letters, configurations, ignored decisions, news and what is parked do not,
+    nor does the refusal of another request under the payment's id, nor an event whose ids are not valid.
     """
     sequence: int = row[3]
     if (sequence == COMPLETED and row[6] == Reason.CONFLICTING_REQUEST) or (row[4] == REVIEWS and row[5] == IGNORED):
@@ -691,10 +743,6 @@ def _ids_of_key(key: bytes | None) -> tuple[str, str]:
     except ValueError:
         return "", ""
     return (tenant, payment_id) if _is_tenant(tenant) and ID_PATTERN.match(payment_id) else ("", "")
-
-
-def _holds_card_number(record: Record) -> bool:
-    return any(isinstance(text, str) and holds_card_number(text) for text in msgspec.structs.astuple(record))
 
 
 def _without_nul(told: _Told) -> _Told:

@@ -10,6 +10,7 @@ from connectors.privacy.reading import READ_COLUMNS, RowReader
 from connectors.sinks.archives import archived_leaves, files_of
 from connectors.sinks.database import STATE_COLUMNS, Database
 from connectors.sinks.rows import PaymentState
+from pipeline.stages import inventory, invoices
 from pipeline.stages.fraud_library import LIBRARY
 from pipeline.stages.fraud_rules import describe
 
@@ -186,6 +187,11 @@ def detail_of(stage: str, payload: dict[str, Any]) -> str:
                 said_by,
                 payload.get("detail", ""),
             ]
+        case inventory.NAME:
+            place = payload.get("location")
+            parts = [f"{payload.get('quantity')} of {payload.get('sku')}", f"at {place}" if place else ""]
+        case invoices.NAME:
+            parts = [f"{payload.get('kind')} {payload.get('invoice_id')}", f"amount {payload.get('amount_minor')}"]
         case "settlement":
             parts = [f"decided by {payload.get('stage')}", payload.get("detail", "")]
         case _:

@@ -34,6 +34,7 @@ def report() -> None:
       ptr report fees --format csv --output fees.csv
       ptr report declines --format html --locale de-AT --timezone Europe/Vienna --output declines.html
       ptr report latency --format json
+      ptr report inventory --tenant aurora           goods that moved; also invoices
       ptr report fraud --format html --output fraud.html
       ptr report deliver reports.yaml            again and again, as files and by mail
     """

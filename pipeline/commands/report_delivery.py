@@ -50,7 +50,7 @@ def deliver(file: Path, database: str | None, once: bool) -> None:
       mail: {host: smtp.example.org, sender: reports@example.org, user: reports, password_file: /run/secrets/smtp}
       reports:
         - name: aurora-settlement
-          report: settlement            # fees, declines, queues, latency
+          report: settlement            # fees, declines, queues, inventory, invoices, latency
           tenant: aurora                # left out: all tenants
           every: day                    # week: on Monday; month: on the first
           at: "06:00"

@@ -15,6 +15,8 @@ from connectors.sinks import report_events
 from connectors.sinks.archives import not_here
 from connectors.sinks.database import Database, open_database
 from pipeline.reports.events import Asked, Days, Event
+from pipeline.reports.inventory import Inventory
+from pipeline.reports.invoices import Invoices
 from pipeline.reports.money import Fees, Settlement
 from pipeline.reports.payments import Declines, Latency, Queues
 from pipeline.reports.sheet import Sheet
@@ -42,6 +44,8 @@ REPORTS: Final[dict[str, tuple[Callable[[Days], _Tally], tuple[str, ...] | None,
     "fees": (Fees, Fees.stages, "Fees of payments that went through."),
     "declines": (Declines, Declines.stages, "Why payments did not go through."),
     "queues": (Queues, None, "What PICs were asked and said, and how long that took."),
+    "inventory": (Inventory, Inventory.stages, "Goods that moved, by article and location."),
+    "invoices": (Invoices, Invoices.stages, "What was invoiced, and what became of it."),
     "latency": (Latency, Latency.stages, "How long payments took to their outcome."),
 }
 
@@ -64,7 +68,7 @@ def sheet_of(
     :class:`~connectors.sinks.database.DatabaseError`.
     """
     make, stages, _ = REPORTS[name]
-    tally = make(days)
+    tally = make(days.until(until_ms))
     database = open_database(database_url)
     try:
         for event in told(_read(database, stages, tenant, from_ms, until_ms)):
@@ -72,7 +76,8 @@ def sheet_of(
         missing = not_here(database, tenant, from_ms, until_ms)
     finally:
         database.close()
-    return replace(tally.sheet(), missing=missing)
+    sheet = tally.sheet()
+    return replace(sheet, missing=" ".join(filter(None, (missing, sheet.missing))))
 
 
 def _read(database: Database, stages: tuple[str, ...] | None, tenant: str, from_ms: int, until_ms: int) -> Events:

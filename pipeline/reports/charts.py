@@ -89,7 +89,7 @@ def rows(
             f'<text x="{_NAME_WIDTH - 6}" y="{y + 13}" text-anchor="end">{escape(name)}</text>'
             f'<rect x="{_NAME_WIDTH}" y="{y + 2}" width="{long:.1f}" height="{_ROW - 5}" '
             f'fill="{colour}"/>'
-            f'<text x="{_NAME_WIDTH + long + 5:.1f}" y="{y + 13}">{value:.3g}</text>'
+            f'<text x="{_NAME_WIDTH + long + 5:.1f}" y="{y + 13}">{_written(value)}</text>'
         )
     for mark, name in marks:
         x = _NAME_WIDTH + mark / top * width
@@ -98,6 +98,10 @@ def rows(
             f'<text x="{x:.1f}" y="{height - 2}" text-anchor="middle">{escape(name)}</text>'
         )
     return _svg(title, height, "".join(parts))
+
+
+def _written(value: float) -> str:
+    return f"{value:,.0f}" if value == int(value) else f"{value:.3g}"
 
 
 def _framed(title: str, labels: Sequence[str], series: Sequence[Series], top: float, inside: str, written: str) -> str:

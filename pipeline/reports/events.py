@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from datetime import UTC, datetime, tzinfo
 from functools import lru_cache
 from typing import Final, NamedTuple
@@ -45,12 +46,20 @@ class Days:
     def __init__(self, zone: str = "UTC") -> None:
         """Raises :class:`UnknownZoneError`."""
         self.zone = zone
+        #: The day after the last one, for figures that depend on it; empty: not told.
+        self.end = ""
         try:
             self._zone: tzinfo = UTC if zone == "UTC" else ZoneInfo(zone)
         except (ZoneInfoNotFoundError, ValueError, OSError):
             raise UnknownZoneError(f"{zone!r} is no time zone: write one as Europe/Vienna, or UTC") from None
         # Zones differ by quarters of an hour, so a quarter of an hour is in one day.
         self._of_quarter = lru_cache(maxsize=8192)(self._day_of_quarter)
+
+    def until(self, at_ms: int) -> Days:
+        """The same days, which end at ``at_ms``."""
+        days = copy(self)
+        days.end = self.of(at_ms)
+        return days
 
     def of(self, at_ms: int) -> str:
         """The day of a time (epoch milliseconds)."""

@@ -49,7 +49,7 @@ class Scheduled(_Words, frozen=True, kw_only=True):
 
     #: Of the files, and in the subject.
     name: str
-    report: Literal["settlement", "fees", "declines", "queues", "latency"]
+    report: Literal["settlement", "fees", "declines", "queues", "inventory", "invoices", "latency"]
     every: Literal["day", "week", "month"]
     at: str = "06:00"
     tenant: str = ""

@@ -33,6 +33,8 @@ class Chart:
     values: tuple[str, ...]
     #: Draw one chart for each value of this column, such as the currency; amounts of two currencies are not added.
     each: str = ""
+    #: Of stacked: draw the first of ``values`` alone, stacked by the values of this column.
+    by: str = ""
     kind: Literal["stacked", "bars"] = "stacked"
     #: What several rows of one day are together: their sum, or the largest.
     together: Literal["sum", "max"] = "sum"

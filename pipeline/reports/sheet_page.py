@@ -22,7 +22,7 @@ from schemas.money import MINOR_UNITS
 _BARS: Final = 15
 #: Currencies that get a chart of their own, those with most in them.
 _CHARTS: Final = 4
-_COLOURS: Final = (DARK, MIDDLE, LIGHT, RED, "#009e73", "#1a1a1a")
+_COLOURS: Final = (DARK, MIDDLE, LIGHT, RED, "#009e73", "#1a1a1a", "#999999")
 _EMPTY: Final = {None, ""}
 
 
@@ -134,13 +134,28 @@ def _stacked(
     together: Mapping[str, Callable[[list[int]], int]] = {"sum": sum, "max": max}
     series = [
         Series(
-            sheet.columns[place].title,
+            name,
             colour,
-            [number(together[chart.together]([row[place] or 0 for row in days[each]])) for each in sorted(days)],
+            [
+                number(together[chart.together]([row[place] or 0 for row in days[each] if wanted(row)] or [0]))
+                for each in sorted(days)
+            ],
         )
-        for place, colour in zip([sheet.at(name) for name in chart.values], _COLOURS, strict=False)
+        for (name, place, wanted), colour in zip(_stacks(sheet, chart, rows), _COLOURS, strict=False)
     ]
     return charts.stacked_bars(title, [writing.day(each) for each in sorted(days)], series)
+
+
+def _stacks(sheet: Sheet, chart: Chart, rows: Any) -> list[tuple[str, int, Callable[[Row], bool]]]:
+    """What is stacked: the name, the column, and of which rows."""
+    if not chart.by:
+        return [(sheet.columns[place].title, place, lambda row: True) for place in map(sheet.at, chart.values)]
+    at, place = sheet.at(chart.by), sheet.at(chart.values[0])
+
+    def of(name: str) -> Callable[[Row], bool]:
+        return lambda row: bool(row[at] == name)
+
+    return [(name, place, of(name)) for name in sorted({row[at] for row in rows})]
 
 
 def _bars(sheet: Sheet, chart: Chart) -> str:
@@ -150,4 +165,4 @@ def _bars(sheet: Sheet, chart: Chart) -> str:
         name = ": ".join(str(row[place]) for place in places if row[place])
         sizes[name] = sizes.get(name, 0) + row[value]
     names = sorted(sizes, key=lambda name: (-sizes[name], name))[:_BARS]
-    return charts.rows(chart.title, names, [sizes[name] for name in names], DARK, max(sizes.values()))
+    return charts.rows(chart.title, names, [sizes[name] for name in names], DARK, max(sizes.values()) or 1.0)

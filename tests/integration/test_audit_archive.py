@@ -44,6 +44,8 @@ from tests.benchmark.bench_sink import records_of
 from tests.integration import postgres as pg
 from tests.integration.test_audit_proofs import counted
 from tests.integration.test_sqlite_audit import CODEC, MAPPER, ids, states
+from tests.unit.test_inventory import a_movement
+from tests.unit.test_invoices import a_change
 
 MIGRATIONS = Path(database_module.__file__).parent / "migrations" / "postgresql"
 LOG = "audit.example.com"
@@ -299,6 +301,25 @@ def test_what_is_of_no_payment_or_of_one_that_goes_on_stays(log: Log) -> None:
     assert log.events() == 14 + 1
     assert log.verified().exit_code == 0
     assert log.query("SELECT COUNT(*) FROM payments") == [(32,)]
+
+
+def test_goods_and_invoices_of_no_payment_go_too(log: Log) -> None:
+    """There may be as many as payments; a repeat of what went is still known as one."""
+    told = [
+        (topics.INVENTORY.name, a_movement(tenant="shop-1")),
+        (topics.INVOICES.name, a_change(tenant="shop-1")),
+        (topics.INVENTORY.name, a_movement(tenant="shop-1", movement_id="2", payment_id="p1")),
+    ]
+    rows = [
+        MAPPER.columns(topic, 0, 400 + place, first_ms(JANUARY), CODEC.encode(record))
+        for place, (topic, record) in enumerate(told)
+    ]
+    assert log.write(rows) == 3
+    assert log.archive()["removed"] == 7 * 24 + 3
+    assert log.verified().exit_code == 0
+    again = [(*row[:11], row[11] + 100, first_ms(MARCH), *row[13:]) for row in rows]
+    assert log.write(again) == 0
+    assert log.events() == 14
 
 
 def test_one_tenants_rows_can_go_alone(log: Log) -> None:

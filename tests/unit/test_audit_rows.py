@@ -21,6 +21,7 @@ from connectors.sinks.rows import (
     dispatch_sequence,
     event_row,
     payment_state,
+    tells_state,
 )
 from connectors.sinks.story import detail_of
 from pipeline import topics
@@ -46,6 +47,8 @@ from schemas.records import (
     TenantConfigured,
 )
 from tests.builders import NOON_MS, a_request
+from tests.unit.test_inventory import a_movement
+from tests.unit.test_invoices import a_change
 
 CODEC = Codec()
 TRACE = "0af7651916cd43dd8448eb211c80319c"
@@ -248,6 +251,53 @@ def test_a_pause_and_its_end_are_told_of_no_tenant() -> None:
     assert (hidden.outcome, hidden.reason, hidden.payload) == ("unreadable", "card_number", None)
 
 
+def test_goods_and_invoices_are_of_the_payment_that_they_name() -> None:
+    """Else of none; a repeat is the same row, and two changes of two invoices never share one."""
+    moved = row_of(a_movement(payment_id="p1", trace_id=TRACE))
+    assert moved[:7] == ("acme", "p1", "inventory/mv-1", 1_700_000_000, "inventory", "received", "")
+    assert moved.trace_id == TRACE
+    assert row_of(a_movement())[:3] == ("acme", "", "inventory/mv-1")
+    changed = row_of(a_change(status="partly_paid", payment_id="p1"))
+    assert changed[:7] == ("acme", "p1", "invoice/2026-17|1", 1_700_000_000, "invoices", "partly_paid", "")
+    assert row_of(a_change(invoice_id="2026/17"))[:3] == ("acme", "", "invoice/2026/17|1")
+    assert row_of(a_change(invoice_id="2026-17/1", event_id="1"))[2] != row_of(a_change(event_id="1/1"))[2]
+    for row in (moved, changed):
+        assert not tells_state(row)
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        a_movement(movement_id="a|b"),
+        a_movement(movement_id=""),
+        a_movement(tenant="A"),
+        a_movement(payment_id="a b"),
+        a_change(invoice_id="a|b"),
+        a_change(event_id=""),
+        a_change(invoice_id="", event_id="a|b"),
+        a_change(invoice_id="x" * 81),
+    ],
+)
+def test_goods_and_invoices_without_valid_ids_are_kept_under_their_coordinates(record: Record) -> None:
+    """Of no tenant: they change no payment, and no report counts them."""
+    assert row_of(record)[:3] == ("", "", "record/any.topic/3/9")
+
+
+def test_words_of_others_are_not_repeated() -> None:
+    """A kind, status or trace that is none may say anything; a card number is masked, a GTIN that looks like one is kept."""
+    assert row_of(a_movement(kind="dead_letter", trace_id="Ada Lovelace"))[5:9] == ("unknown", "", None, None)
+    assert row_of(a_change(status="Ada Lovelace"))[5:9] == ("unknown", "", None, None)
+    for record in (
+        a_movement(order_reference=CARD_NUMBER),
+        a_movement(sku=CARD_NUMBER),
+        a_change(debtor_id=CARD_NUMBER),
+    ):
+        row = row_of(record)
+        assert row[4:7] == ("audit", "unreadable", "card_number")
+        assert CARD_NUMBER not in repr(row)
+    assert row_of(a_movement(sku="4000000000105")).outcome == "received"
+
+
 def test_a_refund_is_told_from_a_chargeback() -> None:
     """Both of one payment at one time are two events."""
     row = row_of(chargeback(kind="refund"))
@@ -259,6 +309,12 @@ def test_every_audited_topic_is_known_by_name() -> None:
     for topic in audited(["simulator"]):
         row = event_row(topic.name, 0, 1, 1, CODEC.encode(PaymentEnded(**ENDED)), CODEC)
         assert (row.stage, row.outcome, row.reason) == ("audit", "unreadable", "wrong_schema"), topic.name
+
+
+def test_the_sink_reads_every_topic_that_has_rows() -> None:
+    """And no other."""
+    known = {topic.name for topic in topics.all_topics(["simulator"]) if rows_module.record_of_topic(topic.name)}
+    assert {topic.name for topic in audited(["simulator"])} == known
 
 
 ENDED: dict[str, Any] = {

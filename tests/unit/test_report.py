@@ -29,9 +29,22 @@ from pipeline.reports.sheet import Sheet
 from pipeline.reports.sheet_files import csv_of
 from pipeline.reports.sheet_page import UnknownLanguageError, Writing
 from pipeline.reports.spread import STEP, Spread
-from schemas.records import ChargebackReceived, PaymentAnswered, PaymentCompleted, PaymentQueued, PaymentUpdated, Record
+from pipeline.stages.inventory import KINDS
+from pipeline.stages.invoices import STATUSES
+from schemas.records import (
+    ChargebackReceived,
+    InvoiceChanged,
+    PaymentAnswered,
+    PaymentCompleted,
+    PaymentQueued,
+    PaymentUpdated,
+    Record,
+    StockMoved,
+)
 from tests import audited
 from tests.stream.events import a_fact
+from tests.unit.test_inventory import a_movement
+from tests.unit.test_invoices import a_change
 
 HOUR_MS = 3_600_000
 BEGIN_MS = int(datetime(2026, 6, 1, tzinfo=UTC).timestamp() * 1000)
@@ -92,8 +105,44 @@ def some_events(seed: int, payments: int) -> list[tuple[Record, int]]:
                 kind=kind,
             )
             events.append((disputed, at_ms + 20 * HOUR_MS))
+        events += [(told, at_ms + HOUR_MS) for told in some_goods_and_invoices(rng, about, number)]
     rng.shuffle(events)
     return events
+
+
+def some_goods_and_invoices(rng: random.Random, about: dict[str, Any], number: int) -> Iterator[Record]:
+    """What else is told of a payment's day; one record in ten does not hold together."""
+    tenant, payment_id = about["tenant"], rng.choice([about["payment_id"], ""])
+    for part in range(rng.randrange(4)):
+        kind, currency = rng.choice(list(KINDS)), rng.choice([*CURRENCIES, ""])
+        quantity = rng.randrange(1, 100) * (rng.choice([1, -1]) if kind in ("adjusted", "transferred") else 1)
+        yield a_movement(
+            tenant=tenant,
+            movement_id=f"m{number}.{part}",
+            sku=rng.choice(["tea", "cup"]),
+            location=rng.choice(["vienna", ""]),
+            kind=kind if rng.random() < 0.95 else "stolen",
+            quantity=quantity if rng.random() < 0.95 else 0,
+            unit_cost_minor=rng.randrange(1_000) if currency else 0,
+            currency=currency,
+            payment_id=payment_id,
+        )
+    net, tax = rng.randrange(10_000), rng.randrange(2_000)
+    for status in rng.sample(list(STATUSES), rng.randrange(4)):
+        yield a_change(
+            tenant=tenant,
+            invoice_id=f"i{number}",
+            event_id=status,
+            kind=rng.choice(["order", "pre_order"]),
+            status=status,
+            currency=about["currency"] if rng.random() < 0.95 else "XXX",
+            net_minor=net,
+            tax_minor=tax,
+            gross_minor=net + tax + (rng.random() < 0.05),
+            amount_minor=net + tax if status == "issued" else rng.randrange(1, 5_000),
+            due_date=rng.choice(["", "2026-06-01", "2026-06-05", "2026-06-06", "2026-06-07"]),
+            payment_id=payment_id,
+        )
 
 
 def a_completed(number: int, at_ms: int, **named: Any) -> PaymentCompleted:
@@ -138,7 +187,7 @@ def database(tmp_path: Path) -> Iterator[Database]:
 def sheet_of(database: Database, name: str, tenant: str = "", zone: str = "UTC") -> Sheet:
     """One report of the days."""
     make, stages, _ = REPORTS[name]
-    tally = make(Days(zone))
+    tally = make(Days(zone).until(UNTIL_MS))
     between = {"tenant": tenant, "from_ms": BEGIN_MS, "until_ms": UNTIL_MS}
     read = (
         report_events.asks(database, **between) if stages is None else report_events.events(database, stages, **between)
@@ -260,6 +309,140 @@ def test_declines_latency_and_queues_are_what_the_events_say(database: Database,
         assert row["pending"] == sum(e.outcome == "pending" for e in here)
         assert row["max_ms"] == max(at_ms - queued_ms[e.payment_id, e.ask] for e, at_ms in answered if e in here)
         assert 0 < row["p50_ms"] <= row["max_ms"]
+
+
+def units_of(events: list[tuple[Record, int]], tenant: str) -> tuple[dict[tuple[str, ...], Counter[str]], int]:
+    """Stock by brute force, values by currency in it; and how many records do not hold together."""
+    found: dict[tuple[str, ...], Counter[str]] = defaultdict(Counter)
+    apart = 0
+    for event, _ in within(events, StockMoved, tenant):
+        if event.kind == "stolen" or event.quantity == 0:
+            apart += 1
+            continue
+        at, units = found[event.tenant, event.sku, event.location], event.quantity
+        at[event.kind] += units
+        comes = event.kind in ("received", "restocked", "adjusted", "transferred")
+        into = units if comes else -units if event.kind in ("sold", "written_off") else 0
+        at["stock_change"] += into
+        at["reserved_change"] += {"reserved": units, "released": -units}.get(event.kind, 0)
+        at["without_cost"] += 0 if event.currency else abs(into)
+        at[f"value {event.currency}"] += into * event.unit_cost_minor
+    return found, apart
+
+
+UNITS = (*KINDS, "stock_change", "reserved_change", "without_cost")
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_inventory_is_what_the_events_say(database: Database, seed: int) -> None:
+    """Each article at each place, and the totals: units once, values by currency; the rest is counted apart."""
+    events = some_events(seed, 80)
+    write(database, events)
+    tenant = "" if seed % 2 else "acme"
+    sheet = sheet_of(database, "inventory", tenant)
+    expected, apart = units_of(events, tenant)
+    told: dict[tuple[str, ...], Counter[str]] = defaultdict(Counter)
+    for row in sheet.records(sheet.rows):
+        at = told[row["tenant"], row["sku"], row["location"]]
+        at.update({name: row[name] for name in UNITS})
+        assert (row["value_minor"] is None) == (row["currency"] == "")
+        at[f"value {row['currency']}"] += row["value_minor"] or 0
+    assert {key: +at | -at for key, at in told.items()} == {key: +at | -at for key, at in expected.items()}
+    together: Counter[str] = Counter()
+    for at in expected.values():
+        together.update(at)
+    totals = sheet.records(sheet.totals)
+    assert {name: sum(row[name] for row in totals) for name in UNITS} == {name: together[name] for name in UNITS}
+    assert {row["currency"]: row["value_minor"] for row in totals} == {c: together[f"value {c}"] for c in CURRENCIES}
+    assert apart > 0
+    assert sheet.missing.startswith(f"{apart} record")
+
+
+def invoiced(
+    events: list[tuple[Record, int]], tenant: str, zone: str
+) -> tuple[dict[tuple[str, ...], Counter[str]], int]:
+    """Invoices by brute force; and how many records do not hold together."""
+    found: dict[tuple[str, ...], Counter[str]] = defaultdict(Counter)
+    apart = 0
+    for event, at_ms in within(events, InvoiceChanged, tenant):
+        if event.currency == "XXX" or event.gross_minor != event.net_minor + event.tax_minor:
+            apart += 1
+            continue
+        at = found[event.tenant, day_of(at_ms, zone), event.kind, event.currency]
+        if event.status == "issued":
+            at.update(issued=1, net_minor=event.net_minor, tax_minor=event.tax_minor, gross_minor=event.gross_minor)
+        for name in ("paid", "refunded", "credited", "cancelled", "written_off"):
+            if event.status == name or (event.status, name) == ("partly_paid", "paid"):
+                at[f"{name}_minor"] += event.amount_minor
+        at["overdue"] += 0
+        if event.due_date and event.due_date < day_of(UNTIL_MS, zone):
+            at["overdue_minor"] += event.amount_minor * (1 if event.status in ("issued", "refunded") else -1)
+    return found, apart
+
+
+PAID_OFF = ("paid_minor", "credited_minor", "cancelled_minor", "written_off_minor")
+INVOICED = ("issued", "net_minor", "tax_minor", "gross_minor", *PAID_OFF, "refunded_minor", "overdue_minor")
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_invoices_are_what_the_events_say(database: Database, seed: int) -> None:
+    """Each row, what it makes open, and the totals of each kind and currency, in two time zones; the rest is counted apart."""
+    events = some_events(seed, 80)
+    write(database, events)
+    tenant, zone = ("", "UTC") if seed % 2 else ("acme", "Asia/Tokyo")
+    sheet = sheet_of(database, "invoices", tenant, zone)
+    expected, apart = invoiced(events, tenant, zone)
+    rows = {(row["tenant"], row["day"], row["kind"], row["currency"]): row for row in sheet.records(sheet.rows)}
+    assert rows.keys() == expected.keys()
+    for key, row in rows.items():
+        assert {name: row[name] for name in INVOICED} == {name: expected[key][name] for name in INVOICED}
+        left = row["gross_minor"] + row["refunded_minor"] - sum(row[name] for name in PAID_OFF)
+        assert row["open_minor"] == left
+    totals = sheet.records(sheet.totals)
+    assert {(row["kind"], row["currency"]) for row in totals} == {key[2:] for key in rows}
+    for total in totals:
+        same = [row for key, row in rows.items() if key[2:] == (total["kind"], total["currency"])]
+        for name in (*INVOICED, "open_minor"):
+            assert total[name] == sum(row[name] for row in same)
+    assert apart > 0
+    assert sheet.missing.startswith(f"{apart} record")
+
+
+def test_from_the_first_invoice_on_change_is_what_is_open(database: Database) -> None:
+    """By hand: two invoices, one overdue in part, one paid, credited and its money given back; a pro forma is not added."""
+    first: dict[str, Any] = {"invoice_id": "1", "due_date": "2026-06-05"}
+    second: dict[str, Any] = {"invoice_id": "2", "due_date": "2026-06-06"}
+    told = [
+        a_change(**first),
+        a_change(**first, event_id="2", status="partly_paid", amount_minor=5_000),
+        a_change(**second),
+        a_change(**second, event_id="2", status="paid"),
+        a_change(**second, event_id="3", status="credited"),
+        a_change(**second, event_id="4", status="refunded"),
+        a_change(invoice_id="3", kind="pre_order", due_date=""),
+    ]
+    write(database, [(each, BEGIN_MS) for each in told])
+    write(database, [(each, BEGIN_MS + HOUR_MS) for each in told])  # a repeat changes nothing
+    sheet = sheet_of(database, "invoices")
+    order, pre_order = sheet.records(sheet.totals)
+    assert (order["issued"], order["open_minor"], order["overdue_minor"]) == (2, 7_000, 7_000)
+    assert (pre_order["issued"], pre_order["open_minor"], pre_order["overdue_minor"]) == (1, 12_000, 0)
+    assert json.loads(ptr(database, "invoices", "--format", "json").stdout)["totals"] == [order, pre_order]
+    assert sheet.missing == ""
+
+
+def test_what_does_not_hold_together_is_said_in_every_format(database: Database) -> None:
+    """With what is wrong and how often, also where nothing else was recorded, and without what the record holds."""
+    bad = [a_movement(movement_id=f"m{n}", kind="Ada Lovelace") for n in range(2)] + [a_movement(movement_id="a b")]
+    write(database, [(each, BEGIN_MS) for each in bad])
+    said = "3 records that do not hold together are not in the figures: 2: kind is none of received, "
+    made = ptr(database, "inventory")
+    assert said in made.stdout
+    assert "1: an id is not valid." in made.stdout
+    assert said in ptr(database, "inventory", "--format", "html").stdout
+    assert json.loads(ptr(database, "inventory", "--format", "json").stdout)["about"]["missing"].startswith(said)
+    assert said in ptr(database, "inventory", "--format", "csv").stderr
+    assert "Ada" not in made.output
 
 
 def test_of_another_tenant_nothing_is_told(database: Database) -> None:
