@@ -7,7 +7,8 @@ what of it is set aside for orders. In brackets the business steps of GS1's Core
 * ``received`` (receiving): goods came from a supplier.
 * ``reserved``: goods were set aside for an order. ``released``: that ended, they were sold or are free again.
 * ``sold`` (retail_selling, shipping): goods left for a customer; a reservation for them is released by a movement of its own.
-* ``returned`` (the disposition returned): a customer sent goods back, which are not for sale yet. ``restocked`` (stocking): they are again.
+* ``returned`` (the disposition returned): a customer sent goods back, which are not for sale yet.
+* ``restocked`` (stocking): what came back is for sale again.
 * ``written_off`` (destroying): goods of the stock were lost or destroyed. What came back and is not fit for sale was not in the
   stock: it is just not restocked.
 * ``adjusted`` (cycle_counting, stock_taking): a count found more, or below zero fewer.
