@@ -1,23 +1,18 @@
 """Movements of stock, as a warehouse or an ERP tells them: which kinds there are, and what each does to the stock. Pure.
 
 Two figures follow from movements, both sums, in any order: *stock*, what is there to be sold, reserved or not, and *reserved*,
-what of it is set aside for orders. The kinds are business steps of GS1's Core Business Vocabulary (CBV 2.0, in brackets) where
-it has one:
+what of it is set aside for orders. In brackets the business steps of GS1's Core Business Vocabulary (CBV 2.0) where it has one
+(its ``reserving`` is about identifiers, not about goods):
 
-============  ==========================================================================================  =====  ========
-kind          what happened                                                                               stock  reserved
-============  ==========================================================================================  =====  ========
-received      goods came from a supplier (receiving)                                                      up
-reserved      goods were set aside for an order (reserving)                                                      up
-released      a reservation ended: its goods were sold or are free again                                         down
-sold          goods left for a customer (retail_selling, shipping); their reservation is released apart   down
-returned      a customer sent goods back (returning); they are not yet for sale
-restocked     what came back is for sale again (stocking)                                                 up
-written_off   goods of the stock were lost or destroyed (destroying); what came back and is not fit for
-              sale was not in the stock: it is just not restocked                                         down
-adjusted      a count found more or fewer (cycle_counting, stock_taking); fewer is below zero             by it
-transferred   goods came from another location, or, below zero, left for one                              by it
-============  ==========================================================================================  =====  ========
+* ``received`` (receiving): goods came from a supplier.
+* ``reserved``: goods were set aside for an order. ``released``: that ended, they were sold or are free again.
+* ``sold`` (retail_selling, shipping): goods left for a customer; a reservation for them is released by a movement of its own.
+* ``returned`` (the disposition returned): a customer sent goods back, which are not for sale yet.
+* ``restocked`` (stocking): what came back is for sale again.
+* ``written_off`` (destroying): goods of the stock were lost or destroyed. What came back and is not fit for sale was not in the
+  stock: it is just not restocked.
+* ``adjusted`` (cycle_counting, stock_taking): a count found more, or below zero fewer.
+* ``transferred``: goods came from another location, or below zero left for one: two movements.
 """
 
 from __future__ import annotations
@@ -64,7 +59,6 @@ KINDS: Final[dict[str, Effect]] = {
     "adjusted": Effect(1, is_signed=True),
     "transferred": Effect(1, is_signed=True),
 }
-_WORDS: Final = ", ".join(KINDS)
 
 
 def mistake_in(movement: StockMoved) -> Mistake | None:
@@ -87,7 +81,7 @@ def figures_mistake_in(movement: StockMoved) -> Mistake | None:
     """Why the figures of ``movement`` cannot be added to others, None when they can."""
     effect = KINDS.get(movement.kind)
     if effect is None:
-        return word_mistake("kind", movement.kind, KINDS.__contains__, _WORDS)
+        return word_mistake("kind", movement.kind, KINDS)
     if movement.quantity == 0 or (movement.quantity < 0 and not effect.is_signed):
         return Mistake("quantity", "is zero" if movement.quantity == 0 else "is below zero where none may be")
     if abs(movement.quantity) > QUANTITY_MAX:

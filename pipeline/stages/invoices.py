@@ -2,23 +2,18 @@
 
 Terms are those of the European standard EN 16931-1 (BT and BG are its business terms and groups), which UBL 2.1 and CII write.
 
-Kinds, as code list UNTDID 1001 has them where it does: ``pre_order`` (325, pro forma: nothing is owed yet), ``pre_payment``
+Kinds, with their code of UNTDID 1001 where it has one: ``pre_order`` (325, pro forma: nothing is owed yet), ``pre_payment``
 (386), ``order`` (380), ``pos_payment`` (paid at the counter), ``invoice_service_first``, ``invoice_service_recurring`` and
 ``invoice_service_terms`` (the first, a later and an agreed instalment of a service).
 
 Statuses say what happened, and each change says its own amount, never a running total: so sums are right in any order.
 
-============  =============================================================================================  =============
-status        what happened                                                                                  what is open
-============  =============================================================================================  =============
-issued        the invoice was sent; the amount is its gross total                                            up
-partly_paid   a part was paid (BT-113), something is left (BT-115)                                           down
-paid          the rest was paid                                                                              down
-refunded      what was paid was given back                                                                   up
-credited      a credit note (UNTDID 1001: 381), with tax, of all or a part                                   down
-cancelled     the invoice is void; the amount is what of it was open                                         down
-written_off   what is open will not come                                                                     down
-============  =============================================================================================  =============
+* ``issued``: the invoice was sent; the amount is its gross total (BT-112).
+* ``partly_paid`` (BT-113): something is left (BT-115). ``paid``: nothing is; the amount is what was paid now.
+* ``refunded``: what was paid was given back.
+* ``credited``: a credit note (UNTDID 1001: 381), with tax, of all or a part.
+* ``cancelled``: the invoice is void; the amount is what of it was open.
+* ``written_off``: what is open will not come.
 
 Nothing happens when an invoice becomes overdue: that follows from its due date and from what is open.
 """
@@ -88,8 +83,8 @@ def mistake_in(change: InvoiceChanged) -> Mistake | None:
 def figures_mistake_in(change: InvoiceChanged) -> Mistake | None:
     """Why the figures of ``change`` cannot be added to others, None when they can."""
     return first_mistake(
-        word_mistake("kind", change.kind, KINDS.__contains__, ", ".join(KINDS)),
-        word_mistake("status", change.status, STATUSES.__contains__, ", ".join(STATUSES)),
+        word_mistake("kind", change.kind, KINDS),
+        word_mistake("status", change.status, STATUSES),
         currency_mistake("currency", change.currency),
         amount_mistake("net_minor", change.net_minor),
         amount_mistake("tax_minor", change.tax_minor),

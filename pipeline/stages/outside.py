@@ -6,7 +6,7 @@ What is wrong is named by field, and never repeats what the field holds.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Collection
 from typing import Final, NamedTuple
 
 import msgspec
@@ -83,9 +83,9 @@ def text_mistake(field: str, value: str) -> Mistake | None:
     return None if len(value) <= TEXT_CHARS_MAX else Mistake(field, f"is longer than {TEXT_CHARS_MAX} characters")
 
 
-def word_mistake(field: str, value: str, known: Callable[[str], bool], words: str) -> Mistake | None:
-    """Of a word of a closed set; ``words`` are all of it."""
-    return None if known(value) else Mistake(field, f"is none of {words}")
+def word_mistake(field: str, value: str, known: Collection[str]) -> Mistake | None:
+    """Of a word of a closed set."""
+    return None if value in known else Mistake(field, f"is none of {', '.join(known)}")
 
 
 def currency_mistake(field: str, value: str) -> Mistake | None:

@@ -431,6 +431,22 @@ def test_from_the_first_invoice_on_change_is_what_is_open(database: Database) ->
     assert sheet.missing == ""
 
 
+def test_charts_stack_invoices_by_kind_and_write_whole_numbers(database: Database) -> None:
+    """A pro forma is told from what is owed; units are written out, and nothing sold is a bar of no length."""
+    told = [
+        a_change(),
+        a_change(invoice_id="2", kind="pre_order", net_minor=22_000, gross_minor=24_000, amount_minor=24_000),
+    ]
+    write(database, [(each, BEGIN_MS) for each in [*told, a_movement(quantity=12_345)]])
+    page = ptr(database, "invoices", "--format", "html").stdout
+    assert "<title>2026-06-01: order 120</title>" in page
+    assert "<title>2026-06-01: pre_order 240</title>" in page
+    goods = ptr(database, "inventory", "--format", "html").stdout
+    assert ">tea-250: vienna</text>" in goods
+    assert ">12,345</text>" in goods
+    assert ">0</text>" in goods
+
+
 def test_what_does_not_hold_together_is_said_in_every_format(database: Database) -> None:
     """With what is wrong and how often, also where nothing else was recorded, and without what the record holds."""
     bad = [a_movement(movement_id=f"m{n}", kind="Ada Lovelace") for n in range(2)] + [a_movement(movement_id="a b")]
