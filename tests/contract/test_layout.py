@@ -97,6 +97,7 @@ def test_topics_are_named_by_participle_and_version() -> None:
             r"reviews\.([a-z-]+)\.v1",
             r"exceptions\.granted\.v1",
             r"operations\.([a-z]+)\.v1",
+            r"erasures\.([a-z]+)\.v1",
         )
         found = [match for kind in kinds if (match := re.fullmatch(kind, topic.name))]
         assert found, topic.name
