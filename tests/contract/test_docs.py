@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
+from agents.sink_page import SinkMetrics
 from connectors.pic.registry import codes_of
+from connectors.sinks.sink import Status
 from pipeline.engine.metrics import Metrics
 from pipeline.settings import Settings
 from pipeline.stages.fraud_library import LIBRARY
@@ -73,6 +75,8 @@ def test_every_metric_is_documented_with_its_labels() -> None:
         (family,) = metric.describe()
         name = family.name + ("_total" if family.type == "counter" else "")
         known[name] = (family.type, ", ".join(metric._labelnames))
+    for family in SinkMetrics(Status()).collect():
+        known[family.name + ("_total" if family.type == "counter" else "")] = (family.type, "")
     assert {name: (cells[1], cells[2]) for name, cells in rows.items()} == known
 
 
