@@ -189,10 +189,12 @@ def _found(
     if only == KNOWN:
         return None, f"what the audit tables hold of party {party} of {tenant} is left"
     masters = _masters(settings)
-    with _errors(settings.database), closing(open_database(settings.database)) as opened:  # Not made here.
+    with _errors(settings.database):
+        open_database(settings.database).close()  # A missing database is not made here.
+    with _errors(settings.database), closing(open_database(settings.database, create=True)) as opened:
         try:
             with _archived(opened, archive_folder, tenant) as archived:
-                person = Persons(opened, masters, codec_of(settings), archived).find(tenant, party)
+                person = Persons(opened, masters, codec_of(settings), archived, keep=True).find(tenant, party)
         except UnknownPartyError as error:
             if only == AUDIT:
                 raise

@@ -273,6 +273,28 @@ def test_export_gives_all_that_is_a_persons(tables: Tables) -> None:
     refused(tables.ptr("privacy", "export", TENANT, "payer-1", keyed=False), "no master key")
 
 
+def test_a_person_is_found_by_what_was_read_for_another(tables: Tables, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same is found as by reading all; of whole stretches only those are read that the key may be in, and what is new."""
+    monkeypatch.setattr("connectors.privacy.marks.STRETCH_LEAVES", 4)
+    tables.payments(1, 11, 21, 31, 41)
+    marks = "SELECT COUNT(*) FROM privacy_marks"
+    wanted = {party: tables.json("privacy", "export", TENANT, party) for party in ("payer-11", "payer-41", "shop-1")}
+    assert tables.query(marks) == [(0,)]
+    erase = "privacy", "erase", TENANT, "payer-1", "--yes", "--only", "audit"
+    assert tables.json(*erase)["events"] == 5
+    assert tables.query(marks) == [(35 // 4,)]
+    for party, exported in wanted.items():
+        assert tables.json("privacy", "export", TENANT, party) == exported
+    tables.payments(51)
+    assert len(tables.json("privacy", "export", TENANT, "payer-51")["events"]) == 5
+    assert tables.json("privacy", "erase", TENANT, "payer-11", "--yes", "--only", "audit")["events"] == 5
+    assert tables.query(marks)[0][0] > 35 // 4
+    # A stretch is not read when its marks do not have the key.
+    with closing(open_database(tables.url, create=True)) as database:
+        database.change_keys("UPDATE privacy_marks SET marks = ? WHERE tenant = ?", [(b"", TENANT)])
+    assert tables.json("privacy", "export", TENANT, "payer-21")["events"] == []
+
+
 def test_what_is_archived_of_a_person_is_found_and_erased(tables: Tables) -> None:
     """The same is given out and erased as before; without the files nothing is, so that nothing is forgotten."""
     tables.payments(1, 11)
