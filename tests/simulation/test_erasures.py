@@ -241,6 +241,26 @@ def test_an_erased_party_that_pays_again_is_flagged_again() -> None:
     assert place not in rows_of(found.world, parties.NAME, parties.PartyRow)
 
 
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_disk_that_was_away_has_no_erased_row_that_wins(killed: bool) -> None:
+    """It has the party's row of before, changed more often than the one that came back; the tombstone was compacted away. Also
+    when the worker is killed with half of what it publishes of the erasure in the changelog."""
+    settled: list[Happening | Move] = [
+        ("screening", 9, None, 0.0, False, True),
+        ("parties", 9, None, 0.0, False, True),
+    ] * 4
+    walk = [("pay", 2, 0), *settled, ("list", 0, 0), *settled, ("disk", 0, 0)]
+    erased: list[Happening | Move] = [("erase", 2, 0), ("parties", 9, None, 0.0, False, True)]
+    if killed:
+        erased.append(("parties", 9, "deliver", 0.5, False, True))
+    found = asyncio.run(run([*walk, *erased, *settled, ("pay", 2, ERASURE_DELAY_MS), *settled]))
+    assert found.world.kills == killed
+    key = party_key("t1", "party2")
+    (before,) = (disk.rows[key] for disk in found.disks if key in disk.rows)
+    assert msgspec.msgpack.decode(before, type=parties.PartyRow).version > 1
+    found.check()
+
+
 def test_a_row_of_an_earlier_program_is_read() -> None:
     """It has no field that says of an erasure."""
     old = msgspec.msgpack.encode([3, "Ada", "DE", "", 5, [], None])
