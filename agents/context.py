@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from connectors.controls.book import ControlBook
+from connectors.erasures.book import ErasureBook
 from connectors.exceptions.book import ExceptionBook
 from connectors.lists.book import ListBook
 from connectors.models.book import ModelBook
@@ -89,5 +90,6 @@ class Context:
     models: ModelBook = field(default_factory=ModelBook)
     scorer: Scorer = field(default_factory=lambda: Scorer(MODEL_TIMEOUT_S))
     exceptions: ExceptionBook = field(default_factory=ExceptionBook)
+    erasures: ErasureBook = field(default_factory=ErasureBook)
     #: Which PICs are paused.
     controls: ControlBook = field(default_factory=ControlBook)

@@ -16,7 +16,7 @@ from typing import Any, Final, Protocol
 
 from aiohttp import web
 
-from agents.pages import HEADERS, bearer, is_token, metrics_page, problem
+from agents.pages import HEADERS, guarded_metrics, problem
 from agents.plugin import WORDS
 from connectors.broker.one import PostError
 from connectors.pic.base import Notice, NotificationError, Notified
@@ -222,13 +222,7 @@ class NotificationServer:
         return web.json_response(body, status=503 if why else 200)
 
     async def _show_metrics(self, request: web.Request) -> web.Response:
-        if not self._token:
-            return problem(403, "no token is set: start with PTR_WEB_TOKEN to see this")
-        if not is_token(bearer(request), self._token):
-            response = problem(401, "give the token: 'Authorization: Bearer TOKEN'")
-            response.headers["WWW-Authenticate"] = "Bearer"
-            return response
-        return metrics_page()
+        return guarded_metrics(request, self._token)
 
     def _count(self, pic: str, result: str) -> None:
         self._metrics.notifications.labels(pic, result).inc()

@@ -36,3 +36,14 @@ def is_token(given: str, token: str) -> bool:
 def metrics_page(registry: CollectorRegistry = REGISTRY) -> web.Response:
     """Metrics as Prometheus reads them."""
     return web.Response(body=generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+
+def guarded_metrics(request: web.Request, token: str, registry: CollectorRegistry = REGISTRY) -> web.Response:
+    """Metrics for whoever has the token; nobody where none is set."""
+    if not token:
+        return problem(403, "no token is set: start with PTR_WEB_TOKEN to see this")
+    if not is_token(bearer(request), token):
+        response = problem(401, "give the token: 'Authorization: Bearer TOKEN'")
+        response.headers["WWW-Authenticate"] = "Bearer"
+        return response
+    return metrics_page(registry)

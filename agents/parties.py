@@ -1,7 +1,10 @@
-"""Shell of known parties: ``parties.seen.v1`` -> the table ``parties``, and ``parties.flagged.v1`` when lists change.
+"""Shells of known parties: ``parties.seen.v1`` -> the table ``parties``, and ``parties.flagged.v1`` when lists change;
+``erasures.requested.v1`` -> ``parties.erased.v1``, and the row is gone.
 
 A new version of a list is held against every party of a partition, in steps between the cycles. A party that comes meanwhile
 is screened at once where its payment was screened by other lists, so that nobody slips through between the two.
+
+The two topics are read in any order: what a row holds depends on the times of payments and erasures, not on that.
 """
 
 from __future__ import annotations
@@ -16,18 +19,20 @@ from agents.context import Context
 from connectors.lists.book import versions_of
 from pipeline import topics
 from pipeline.engine.stage import RawRecord, Stage, Work
-from pipeline.stages.parties import Known, flag, learn, version_in
+from pipeline.stages.parties import ERASED_KEPT_MS, ERASURE_DELAY_MS, Known, flag, learn, mistake_in, version_in
 from pipeline.stages.watchlist import Watchlists
 from schemas.codec import UndecodableError
-from schemas.identity import SEPARATOR
+from schemas.identity import SEPARATOR, erasure_key, partition_of, party_key
+from schemas.limits import VALUE_BYTES_MAX
 from schemas.reasons import Error
-from schemas.records import PartyFlagged, PartySeen
+from schemas.records import ErasureRequested, PartyErased, PartyFlagged, PartySeen
 from schemas.tenant_rules import ScreeningRules
-from tables.parties import PROGRESS, PartyRow, Progress
+from tables.parties import PROGRESS, Erased, PartyRow, Progress, erased_key
 
 log = logging.getLogger(__name__)
 
 NAME = "parties"
+ERASING = "erasing"
 #: A step ends after this long; the row under way is finished, which takes a few milliseconds at most.
 STEP_S: Final = 0.005
 #: Keys looked up for a step.
@@ -65,9 +70,11 @@ class Rescreening:
         finished, looked_at = False, 0
         keys, last = work.rows.keys_after(progress.reached, STEP_KEYS)
         for key in keys:
-            if key != PROGRESS:
+            if not key.startswith(PROGRESS):
                 self._look_at(work, key, against)
                 looked_at += 1
+            elif key != PROGRESS:
+                self._let_go(work, key)
             progress.reached = key
             if time.perf_counter() - started_s > STEP_S:
                 finished = last and key == keys[-1]
@@ -104,6 +111,12 @@ class Rescreening:
             self.tell(work, key, hits)
             row.flagged = marks
             work.rows.save(key, row)
+
+    def _let_go(self, work: Work, key: bytes) -> None:
+        """Of an erasure that nobody needs to know of any more."""
+        row: PartyRow | None = work.rows.peek(key)
+        if row is not None and row.erased is not None and row.erased.until_ms + ERASED_KEPT_MS < self._now_ms():
+            work.rows.remove(key)
 
     def hits(
         self, key: bytes, known: Known, flagged: Sequence[str], lists: Watchlists
@@ -155,7 +168,10 @@ def make(context: Context, rescreening: Rescreening) -> Stage:
             raise UndecodableError(Error.EMPTY_VALUE, "a PartySeen is expected")
         seen, key = decode(record.value), record.key
         row: PartyRow = work.rows.get(key)
-        known = learn(Known(row.name, row.country, row.birth_date, row.seen_at_ms), seen)
+        before, version = Known(row.name, row.country, row.birth_date, row.seen_at_ms), row.version
+        if not version and (gone := work.rows.peek(erased_key(key))) is not None and gone.erased is not None:
+            before, version = Known("", "", "", gone.erased.until_ms), gone.version
+        known = learn(before, seen)
         if known is None:
             return
         lists = rescreening.in_force()
@@ -164,7 +180,52 @@ def make(context: Context, rescreening: Rescreening) -> Stage:
             hits, marks = rescreening.hits(key, known, row.flagged, lists)
         rescreening.tell(work, key, hits)
         row.name, row.country, row.birth_date = known.name, known.country, known.birth_date
-        row.seen_at_ms, row.flagged = known.seen_at_ms, marks
+        row.seen_at_ms, row.flagged, row.version = known.seen_at_ms, marks, version
         work.rows.save(key, row)
 
     return Stage(name=NAME, source=topics.PARTIES_SEEN.name, handle=handle)
+
+
+def make_erasing(context: Context) -> Stage:
+    """The stage that forgets parties, bound to its topic."""
+    decode, encode = context.codec.decoder(ErasureRequested), context.codec.encoder(PartyErased)
+
+    def checked(value: bytes | None) -> ErasureRequested:
+        if not value:
+            raise UndecodableError(Error.EMPTY_VALUE, "an ErasureRequested is expected")
+        if len(value) > VALUE_BYTES_MAX:
+            raise UndecodableError(Error.VALUE_TOO_LARGE, f"{len(value)} bytes, at most {VALUE_BYTES_MAX}")
+        requested = decode(value)
+        if mistake := mistake_in(requested):
+            raise UndecodableError(*mistake)
+        return requested
+
+    def handle(record: RawRecord, work: Work) -> None:
+        requested = checked(record.value)
+        key = party_key(requested.tenant, requested.party_id)
+        if record.key != key or partition_of(key, work.partitions) != record.partition:
+            work.repost(record, key)
+            return
+        place = erased_key(key)
+        gone: PartyRow = work.rows.get(place)
+        last = gone.erased or Erased()
+        if record.offset <= last.offset:
+            return  # A repeat after a crash: what it led to is durable.
+        row: PartyRow | None = work.rows.peek(key)
+        until_ms = max(record.timestamp + ERASURE_DELAY_MS, last.until_ms)
+        found = row is not None and row.seen_at_ms < until_ms
+        answer = PartyErased(
+            tenant=requested.tenant,
+            erasure_id=requested.erasure_id,
+            by=requested.by,
+            found=found,
+            erased_at_ms=record.timestamp,
+        )
+        work.emit(topics.PARTIES_ERASED.name, encode(answer), erasure_key(requested.tenant, requested.erasure_id))
+        # Before the row is removed: whoever comes back begins with a version above it.
+        gone.erased, gone.version = Erased(until_ms, record.offset), max(gone.version, row.version if row else 0)
+        work.rows.save(place, gone)
+        if found:
+            work.rows.remove(key)
+
+    return Stage(name=ERASING, source=topics.ERASURES.name, handle=handle)

@@ -36,7 +36,7 @@ def make(context: Context) -> Stage:
     header = codec.header(PaymentRequested)
     header_length = len(header)
     screened_topic, ended_topic, referred_topic = topics.SCREENED.name, topics.ENDED.name, topics.REFERRED.name
-    sightings, encode_seen, seen_topic = Sightings(), codec.encoder(PartySeen), topics.PARTIES_SEEN.name
+    sightings, encode_seen, seen_topic = Sightings(context.erasures), codec.encoder(PartySeen), topics.PARTIES_SEEN.name
 
     def handle(record: RawRecord, work: Work) -> None:
         value = record.value
@@ -73,7 +73,7 @@ def make(context: Context) -> Stage:
             if screened["outcome"] == Outcome.REFERRED:
                 work.emit(referred_topic, event, key)  # It waits for a person; localization passes it over.
             for party in (request.debtor, request.creditor):
-                if sightings.is_news(request.tenant, party):
+                if sightings.is_news(request.tenant, party, record.timestamp):
                     seen = _seen(request.tenant, party, screened)
                     work.emit(seen_topic, encode_seen(seen), party_key(request.tenant, party.id))
         if ended_first is not None:

@@ -33,6 +33,8 @@ NAMES = (
     "list_updated",
     "party_seen",
     "party_flagged",
+    "erasure_requested",
+    "party_erased",
     "model_part",
     "model_updated",
     "model_promoted",

@@ -14,6 +14,8 @@ from agents.web import WebServer
 from connectors.broker.books import B, BookReader
 from connectors.controls.book import ControlBook
 from connectors.controls.topic import ControlReader
+from connectors.erasures.book import ErasureBook
+from connectors.erasures.topic import ErasureReader
 from connectors.exceptions.book import ExceptionBook
 from connectors.exceptions.reader import ExceptionReader
 from connectors.lists.book import ListBook
@@ -104,11 +106,11 @@ def flow(context: Context) -> dict[str, list[Group]]:
         ],
         # payments.queue.<pic>.v1 -> payments.answered.v1; payments.retry.<pic>.<delay>.v1 -> payments.answered.v1, or the queue
         "plugin": plugin.groups(context),
-        # parties.seen.v1 -> parties.flagged.v1, whenever a sanctions list changes
+        # parties.seen.v1 -> parties.flagged.v1, whenever a sanctions list changes; erasures.requested.v1 -> parties.erased.v1
         "parties": [
             Group(
                 name="parties",
-                stages=(parties.make(context, rescreening),),
+                stages=(parties.make(context, rescreening), parties.make_erasing(context)),
                 table=Table(name=known_parties.NAME, changelog=known_parties.CHANGELOG, row_type=known_parties.ROW),
                 background=rescreening,
             )
@@ -146,6 +148,9 @@ def create(settings: Settings) -> PipelineApp:
     exceptions = ExceptionBook()
     if screens:
         follow(ExceptionReader, topics.EXCEPTIONS, exceptions, "exceptions are no longer read")
+    erasures = ErasureBook()
+    if "screening" in settings.stages:
+        follow(ErasureReader, topics.ERASURES, erasures, "erasures are no longer read")
     controls = ControlBook()
     if "plugin" in settings.stages:
         follow(ControlReader, topics.CONTROLS, controls, "which PICs are paused is no longer read")
@@ -160,6 +165,7 @@ def create(settings: Settings) -> PipelineApp:
         scorer=Scorer(settings.fraud_model_timeout_s, model_metrics),
         rules_watch=RuleMetrics(metrics),
         exceptions=exceptions,
+        erasures=erasures,
         controls=controls,
         pics={
             name: make_pic(

@@ -27,7 +27,7 @@ def _log(name: str, about: str, *, retention_days: int = 7, **config: str) -> To
     return Topic(name, about, config=kept | {k.replace("_", "."): v for k, v in config.items()})
 
 
-def _table(name: str, about: str) -> Topic:
+def _table(name: str, about: str, **config: str) -> Topic:
     # Compacted only, never deleted: the changelog is the state. Short segments keep recovery short.
     return Topic(
         f"payments.table.{name}.v1",
@@ -37,7 +37,8 @@ def _table(name: str, about: str) -> Topic:
             "segment.ms": str(60 * 60 * 1000),
             "segment.bytes": str(64 << 20),
             "min.cleanable.dirty.ratio": "0.1",
-        },
+        }
+        | {k.replace("_", "."): v for k, v in config.items()},
     )
 
 
@@ -103,10 +104,20 @@ CREDITED = _log(
     "payments.credited.v1", "payments to accounts that were paid, for tenants that look at them; keyed by payer"
 )
 CHARGEBACKS = _log("payments.chargebacks.v1", "disputes, and refunds for fraud; keyed by payee", retention_days=30)
-# Personal data: kept no longer than a stage may be away.
-PARTIES_SEEN = _log("parties.seen.v1", "parties of payments, new or changed; keyed by party")
+# Personal data: kept no longer than a stage may be away, and a day, for what is deleted is whole segments.
+PARTIES_SEEN = _log("parties.seen.v1", "parties of payments, new or changed; keyed by party", segment_ms=str(DAY_MS))
 PARTIES_FLAGGED = _log(
     "parties.flagged.v1", "known parties that are like somebody on a new list; keyed by party", retention_days=30
+)
+# Judged by the broker's time: what a party did later is another matter.
+ERASURES = _log(
+    "erasures.requested.v1",
+    "parties that are to be forgotten; keyed by party",
+    message_timestamp_type="LogAppendTime",
+    segment_ms=str(DAY_MS),
+)
+PARTIES_ERASED = _log(
+    "parties.erased.v1", "that they were, without their ids; keyed by tenant and erasure", retention_days=30
 )
 DEAD_LETTERS = _log("payments.dead-letter.v1", "records that no stage can handle", retention_days=30)
 TENANTS = Topic(
@@ -192,7 +203,14 @@ HEADS = Topic(
 TABLE_PAYMENTS = _table("payments", "what was asked and answered, by payment")
 TABLE_PAYER_PROFILES = _table("payer_profiles", "hourly buckets of payers")
 TABLE_PAYEE_PROFILES = _table("payee_profiles", "hourly buckets of payees")
-TABLE_PARTIES = _table("parties", "known parties, to screen them again")
+# Names that were erased are cleaned within a day, however few they are; and for a month a tombstone tells disks that still
+# hold one.
+TABLE_PARTIES = _table(
+    "parties",
+    "known parties, to screen them again",
+    max_compaction_lag_ms=str(DAY_MS),
+    delete_retention_ms=str(30 * DAY_MS),
+)
 TABLE_REVIEWS = _table("reviews", "payments that wait for a person, and how their reviews ended")
 TABLE_ATTEMPTS = _table("attempts", "the state machine of each payment")
 
@@ -238,6 +256,8 @@ def all_topics(pics: Iterable[str]) -> list[Topic]:
         CHARGEBACKS,
         PARTIES_SEEN,
         PARTIES_FLAGGED,
+        ERASURES,
+        PARTIES_ERASED,
         DEAD_LETTERS,
         TENANTS,
         SNOOZES,
@@ -262,7 +282,7 @@ def audited(pics: Iterable[str]) -> list[Topic]:
     """What the audit sink reads. Not requests and reviewers' decisions as they
     come: what is refused may hold what must not be kept."""
     queues = [topic for pic in sorted(pics) for topic in (queue(pic), *retries(pic))]
-    reviews = [REVIEWS_OPENED, REVIEWS_ANSWERED, PARTIES_FLAGGED]
+    beside = [REVIEWS_OPENED, REVIEWS_ANSWERED, PARTIES_FLAGGED, PARTIES_ERASED]
     ends = [
         ANSWERED,
         COMPLETED,
@@ -278,4 +298,4 @@ def audited(pics: Iterable[str]) -> list[Topic]:
         INVENTORY,
         INVOICES,
     ]
-    return [SCREENED, LOCALIZED, PROFILED, SCORED, *reviews, *queues, *ends]
+    return [SCREENED, LOCALIZED, PROFILED, SCORED, *beside, *queues, *ends]

@@ -31,6 +31,11 @@ def party_key(tenant: str, party_id: str) -> bytes:
     return f"{tenant}|{party_id}".encode()
 
 
+def erasure_key(tenant: str, erasure_id: str) -> bytes:
+    """Key of what became of an erasure: it does not name the party."""
+    return f"{tenant}|{erasure_id}".encode()
+
+
 def payee_key(tenant: str, creditor_id: str, terminal_id: str) -> bytes:
     """Key of a payee's profile: the creditor's terminal, or the creditor where there is no terminal."""
     return f"{tenant}|{creditor_id}|{terminal_id}".encode() if terminal_id else f"{tenant}|{creditor_id}".encode()

@@ -114,5 +114,6 @@ class Error(StrEnum):
     CARD_NUMBER_IN_TEXT = "card_number_in_text"
     INVALID_NEWS = "invalid_news"
     INVALID_DECISION = "invalid_decision"
+    INVALID_ERASURE = "invalid_erasure"
     INVALID_EXCEPTION = "invalid_exception"
     STAGE_FAILED = "stage_failed"

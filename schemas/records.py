@@ -599,6 +599,26 @@ class PartyFlagged(Record, frozen=True, kw_only=True):
     rule_version: int
 
 
+class ErasureRequested(Record, frozen=True, kw_only=True):
+    """Somebody wants a party forgotten: removed from the table of known parties, as it was known until then."""
+
+    tenant: str
+    party_id: str
+    erasure_id: str
+    by: str
+    requested_at_ms: int
+
+
+class PartyErased(Record, frozen=True, kw_only=True):
+    """A party was removed from the table of known parties, or was not in it. It does not say which party."""
+
+    tenant: str
+    erasure_id: str
+    by: str
+    found: bool
+    erased_at_ms: int
+
+
 class ModelPart(Record, frozen=True, kw_only=True):
     """A part of one version of a fraud model. It counts only once a ModelUpdated names its version."""
 
@@ -765,6 +785,8 @@ RECORDS: tuple[type[Record], ...] = (
     ListUpdated,
     PartySeen,
     PartyFlagged,
+    ErasureRequested,
+    PartyErased,
     ModelPart,
     ModelUpdated,
     ModelPromoted,

@@ -1,9 +1,12 @@
 """Table ``parties``: who paid and was paid, so that they can be screened again when a list changes. Keyed by party.
 
-Personal data, here and nowhere else in a table: it is removed by a tombstone for the party's key in the changelog.
+Names, here and nowhere else in a table: an erasure removes the party's row, with a tombstone in the changelog. That there was
+one is kept under a hash of the party's key (:func:`erased_key`).
 """
 
 from __future__ import annotations
+
+from hashlib import blake2b
 
 import msgspec
 
@@ -15,6 +18,11 @@ CHANGELOG = topics.TABLE_PARTIES.name
 PROGRESS = b"|"
 
 
+def erased_key(key: bytes) -> bytes:
+    """Key of the row that says when the party of ``key`` was erased; it begins as :data:`PROGRESS`."""
+    return PROGRESS + blake2b(key, digest_size=16).digest()
+
+
 class Progress(msgspec.Struct, array_like=True):
     """How far a partition's parties are screened again, by versions of all lists together."""
 
@@ -23,6 +31,15 @@ class Progress(msgspec.Struct, array_like=True):
     #: Being screened by these, up to and with the party of the key ``reached``; empty: nothing is under way.
     target: str = ""
     reached: bytes = b""
+
+
+class Erased(msgspec.Struct, array_like=True):
+    """When a party was erased last."""
+
+    #: What was received before it is of before the erasure, epoch milliseconds.
+    until_ms: int = 0
+    #: Offset of the request, in the row's own partition: a repeat of it is known.
+    offset: int = -1
 
 
 class PartyRow(msgspec.Struct, array_like=True):
@@ -38,6 +55,8 @@ class PartyRow(msgspec.Struct, array_like=True):
     flagged: list[str] = []
     #: In the row of the key :data:`PROGRESS` only.
     progress: Progress | None = None
+    #: In rows of :func:`erased_key` only; ``version`` is then at least that of the row that was removed.
+    erased: Erased | None = None
 
 
 ROW = PartyRow

@@ -27,7 +27,7 @@ class DeskError(RuntimeError):
 
 
 class Desk(Generic[R]):
-    """Where records are handed in that are answered in the topic ``answers``, under the same key. Leave the context to close
+    """Where records are handed in that are answered in the topic ``answers``. Leave the context to close
     its connections."""
 
     def __init__(self, broker: BrokerAccess | str, codec: Codec, answers: str, record: type[R]) -> None:
@@ -50,13 +50,17 @@ class Desk(Generic[R]):
         key: bytes,
         is_answer: Callable[[R], bool],
         timeout_s: float = ANSWER_TIMEOUT_S,
+        *,
+        answer_key: bytes | None = None,
     ) -> R | None:
         """Post and give the answer; None when none came in time: then what was posted counts all the same.
+
+        ``answer_key`` is the key of the answer where it has one of its own.
 
         Raises :class:`DeskError` when nobody answers, :class:`~connectors.broker.one.PostError` when it could not be posted.
         """
         try:
-            self._begin_to_listen(key)
+            self._begin_to_listen(key if answer_key is None else answer_key)
         except KafkaException:
             raise DeskError(self._trouble.unanswered(self._broker, CONNECT_TIMEOUT_S)) from None
         post_one(self._broker, topic, value, key)

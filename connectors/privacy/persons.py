@@ -1,6 +1,7 @@
 """All that the audit tables hold of one person: found, given out, erased.
 
-Rows name a person's key and nothing else of the person, and no index knows them: they are found by reading all of the tenant's.
+Rows name a person's key and nothing else of the person. They are found by the stretches of trees that the key may be in
+(:mod:`connectors.privacy.marks`); what nobody read before is read.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from connectors.privacy.envelope import Envelope, SubjectKey, opened, parsed, place_of
+from connectors.privacy.marks import rows_sealed_by
 from connectors.privacy.masters import MasterKeyError, MasterKeys
-from connectors.privacy.reading import READ_COLUMNS, data_of, joined
+from connectors.privacy.reading import data_of, joined
 from connectors.privacy.vault import PARTY, PAYMENT, Vault, is_in_use
 from connectors.proofs.verifier import AVRO, COLUMNS, TENANT
 from connectors.sinks.database import Database
@@ -75,13 +77,19 @@ class Person:
 
 class Persons:
     """The persons in ``database``, and in the rows that were ``archived`` from it. Raises what the database, the vault and
-    files of the archive raise.
+    files of the archive raise. With ``keep`` it is kept what was read, for the next one: ``database`` is open for writing.
     """
 
     def __init__(
-        self, database: Database, masters: MasterKeys, codec: Codec, archived: ArchivedRows | None = None
+        self,
+        database: Database,
+        masters: MasterKeys,
+        codec: Codec,
+        archived: ArchivedRows | None = None,
+        *,
+        keep: bool = False,
     ) -> None:
-        self._database, self._mapper, self._archived = database, Mapper(codec), archived
+        self._database, self._mapper, self._archived, self._keep = database, Mapper(codec), archived, keep
         if not is_in_use(database):
             raise MasterKeyError(
                 "none of its rows are sealed: it was written without a master key, and holds what it holds in the open"
@@ -89,7 +97,7 @@ class Persons:
         self._vault = Vault(database, masters)
 
     def find(self, tenant: str, party_id: str) -> Person:
-        """The keys of a person, by reading every row of the tenant. Raises :class:`UnknownPartyError`."""
+        """The keys of a person, and in how many rows they are. Raises :class:`UnknownPartyError`."""
         key = self._vault.key_of((tenant, PARTY, party_id))
         if key is None:
             raise UnknownPartyError(
@@ -126,11 +134,7 @@ class Persons:
         here = set()
         for start in range(0, len(ids), KEYS_AT_ONCE):
             part = ids[start : start + KEYS_AT_ONCE]
-            for row in self._database.stream(
-                f"SELECT payment_id, event_id, stage, recorded_at_ms, {READ_COLUMNS.format('e')} FROM payment_events e"  # noqa: S608
-                f" WHERE tenant = ? AND ({' OR '.join([self._database.holds_bytes] * len(part))})",
-                (tenant, *part),
-            ):
+            for row in rows_sealed_by(self._database, tenant, part, keep=self._keep):
                 if row[:2] not in here:
                     here.add(row[:2])
                     yield row

@@ -185,6 +185,10 @@ class Database(Protocol):
         Raises as :meth:`write` does.
         """
 
+    def keep_marks(self, rows: Sequence[tuple[object, ...]]) -> None:
+        """Add ``rows`` to ``privacy_marks``, but for those that are there (connectors/privacy/marks.py). Raises as
+        :meth:`write` does."""
+
     def change_keys(self, sql: str, rows: Sequence[tuple[object, ...]]) -> int:
         """Run ``sql``, an UPDATE of ``privacy_keys``, with each of ``rows`` in one transaction that outlasts a loss of power
         when this returns; gives how many changed. Of what was removed nothing stays in the database's own files, as far
@@ -281,6 +285,9 @@ def store_offsets(batch: Batch, change: Callable[[str, tuple[object, ...]], int]
                 " as this sink left it: another sink writes to this database. Stop the other one; this one wrote"
                 " nothing of this batch."
             )
+
+
+MARKS: Final = "INSERT INTO privacy_marks (tenant, shard, stretch, marks) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING"
 
 
 def taken_key(shown: str) -> DatabaseAwayError:

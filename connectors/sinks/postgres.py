@@ -25,6 +25,7 @@ from connectors.sinks.database import (
     EVENT_COLUMNS,
     KEY_COLUMNS,
     LEAVES_OF_ARCHIVE,
+    MARKS,
     REMOVED,
     STATE_COLUMNS,
     STREAM_ROWS,
@@ -107,7 +108,7 @@ _INSERT_KEYS = (
 _UPSERT_PAYMENTS = upsert_sql(f"SELECT {STATE_COLUMNS} FROM incoming_states").encode()  # noqa: S608
 #: Of the role that a sink connects as, by tables.
 _WRITER_RIGHTS: dict[LiteralString, LiteralString] = {
-    "audit_archives, audit_archived_leaves": "SELECT",
+    "audit_archives, audit_archived_leaves, privacy_marks": "SELECT",
     "FUNCTION payment_events_month(BIGINT)": "EXECUTE",
     "payment_events, audit_event_keys, audit_tiles, privacy_keys": "SELECT, INSERT",
     "payments, sink_offsets, audit_trees, audit_heads": "SELECT, INSERT, UPDATE",
@@ -277,6 +278,11 @@ class PostgresDatabase:
         with self._translated(), self._connection.transaction(), self._connection.cursor() as cursor:
             cursor.execute(_INSERT_KEYS, columns)
             return cursor.rowcount
+
+    def keep_marks(self, rows: Sequence[tuple[object, ...]]) -> None:
+        """Add to ``privacy_marks``."""
+        with self._translated(), self._connection.transaction(), self._connection.cursor() as cursor:
+            cursor.executemany(_percent(MARKS), rows)
 
     def change_keys(self, sql: str, rows: Sequence[tuple[object, ...]]) -> int:
         """Change ``privacy_keys``. The server's log and old versions of rows are its own: see docs/operations.md."""

@@ -26,6 +26,7 @@ from schemas.records import (
     DeadLetter,
     ExceptionGranted,
     InvoiceChanged,
+    PartyErased,
     PartyFlagged,
     PaymentAnswered,
     PaymentCompleted,
@@ -154,6 +155,7 @@ _RECORDS: dict[str, type[Record]] = {
     topics.PARKED.name: PaymentParked,
     topics.CHARGEBACKS.name: ChargebackReceived,
     topics.PARTIES_FLAGGED.name: PartyFlagged,
+    topics.PARTIES_ERASED.name: PartyErased,
     topics.DEAD_LETTERS.name: DeadLetter,
     topics.TENANTS.name: TenantConfigured,
     topics.SNOOZES.name: RuleSnoozed,
@@ -301,6 +303,10 @@ def _flagged(_: str, tenant: str, party_id: str, list_id: str, version: str, ent
     return (tenant, "", event_id, 0, "parties", "flagged", reason, rule_version, None)
 
 
+def _erased(_: str, tenant: str, erasure_id: str, found: bool) -> _Told:
+    return (tenant, "", f"erasure/{erasure_id}", 0, "parties", "erased" if found else "not_known", "", None, None)
+
+
 def _dead(_: str, key: bytes | None, topic: str, partition: int, offset: int, stage: str, error: str) -> _Told:
     event_id = f"dead-letter/{topic}/{partition}/{offset}"
     return (*_ids_of_key(key), event_id, DEAD_LETTER, stage, "dead_letter", error, None, None)
@@ -441,6 +447,7 @@ _KINDS: dict[type[Record], _Kind] = {
     ),
     ChargebackReceived: _Kind(("tenant", "payment_id", "kind", "charged_back_at_ms", "reason"), _charged_back),
     PartyFlagged: _Kind(("tenant", "party_id", "list", "version", "entry_id", "rule_version"), _flagged, _has_tenant),
+    PartyErased: _Kind(("tenant", "erasure_id", "found"), _erased, _has_tenant),
     DeadLetter: _Kind(("key", "topic", "partition", "offset", "stage", "error"), _dead, _has_event_id),
     TenantConfigured: _Kind(("tenant", "version", "document_hash"), _configured, _has_tenant),
     RuleSnoozed: _Kind(("tenant", "debtor_id", "rule", "until_ms", "decided_at_ms"), _snoozed, _has_tenant),

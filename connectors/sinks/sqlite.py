@@ -25,6 +25,7 @@ from connectors.sinks.database import (
     EVENT_COLUMNS,
     KEY_COLUMNS,
     LEAVES_OF_ARCHIVE,
+    MARKS,
     REMOVED,
     STREAM_ROWS,
     Archive,
@@ -358,6 +359,11 @@ class SqliteDatabase:
         """Add to ``privacy_keys``."""
         with self._translated(), self._transaction():
             return self._connection.executemany(_INSERT_KEY, rows).rowcount
+
+    def keep_marks(self, rows: Sequence[tuple[object, ...]]) -> None:
+        """Add to ``privacy_marks``."""
+        with self._translated(), self._transaction():
+            self._connection.executemany(MARKS, rows)
 
     def change_keys(self, sql: str, rows: Sequence[tuple[object, ...]]) -> int:
         """Change ``privacy_keys``; what is overwritten is overwritten in the file and its log too."""

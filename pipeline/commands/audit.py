@@ -29,6 +29,7 @@ from pipeline.topics import audited
 from schemas.codec import Codec
 
 if TYPE_CHECKING:
+    from agents.sink_page import SinkPage
     from connectors.tracing.tracer import Tracer
 
 _UNSEALED = (
@@ -53,8 +54,18 @@ _UNSEALED = (
     show_default=True,
     help="Seconds to wait for a database that is away, locked or full; with --once for Kafka too.",
 )
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address of the page with metrics.")
+@click.option("--port", type=click.IntRange(0, 65535), help="Its port; 0 takes a free one (default: there is no page).")
 @click.option("--json", "as_json", is_flag=True, help="Print the counts as JSON at the end.")
-def audit_sink(database: str | None, broker: str | None, once: bool, give_up_after_s: float, as_json: bool) -> None:
+def audit_sink(
+    database: str | None,
+    broker: str | None,
+    once: bool,
+    give_up_after_s: float,
+    host: str,
+    port: int | None,
+    as_json: bool,
+) -> None:
     """Write every event to the audit tables, each once.
 
     Runs until it is stopped (Ctrl-C, SIGTERM) and says every 10 seconds how far it is. It may be killed at any time:
@@ -63,11 +74,12 @@ def audit_sink(database: str | None, broker: str | None, once: bool, give_up_aft
     a key (PTR_AUDIT_KEY_FILE, see ptr audit keygen) the trees' heads are signed after each batch, or every few seconds, and go
     to the topic heads.signed.v1 and to the file PTR_AUDIT_HEADS_FILE, and the rows' hashes to a folder beside it: keep them
     elsewhere. With a master key (PTR_PRIVACY_MASTER_KEY_FILE, see ptr privacy keygen) personal data is sealed with a key per
-    person.
+    person. With --port the same counts are Prometheus metrics at /metrics, behind PTR_WEB_TOKEN, and /live answers.
 
     \b
     Examples:
       ptr audit-sink
+      ptr audit-sink --port 8083
       ptr audit-sink --once --json
       ptr audit-sink --database postgresql://audit@db.internal/audit
     Keep a password out of the command line: put the URL into a file, and name it in PTR_DATABASE_FILE.
@@ -95,9 +107,14 @@ def audit_sink(database: str | None, broker: str | None, once: bool, give_up_aft
             on_written=tracer.written if tracer else None,
             apart=True,
         )
+        page = _page(sink.status, chosen, host, port) if port is not None else None
         tune_process()
         click.echo(f"auditing {chosen.broker} into {shown_url(chosen.database)}", err=True)
-        sink.run(stop)
+        try:
+            sink.run(stop)
+        finally:
+            if page is not None:
+                page.stop()
     except (SinkError, DatabaseError, RegistryError) as error:
         raise click.ClickException(str(error)) from None
     finally:
@@ -112,6 +129,20 @@ def audit_sink(database: str | None, broker: str | None, once: bool, give_up_aft
         click.echo(json.dumps({"database": shown_url(chosen.database), **asdict(sink.status), **traced}))
     else:
         click.echo(_words(sink.status, tracer))
+
+
+def _page(status: Status, chosen: Settings, host: str, port: int) -> SinkPage:
+    """Imported only here, as the server is needed only then."""
+    from agents.sink_page import SinkPage
+
+    page = SinkPage(status, chosen.web_token)
+    try:
+        taken = page.start(host, port)
+    except OSError as error:
+        page.stop()
+        raise click.ClickException(f"port {port} on {host} is not free: {error.strerror}") from None
+    _say(f"http://{host}:{taken}/metrics")
+    return page
 
 
 def _tracer(chosen: Settings) -> Tracer:

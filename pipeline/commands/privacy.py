@@ -2,28 +2,64 @@
 
 from __future__ import annotations
 
+import sys
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from secrets import token_hex
+from typing import TYPE_CHECKING, Final
 
 import click
 
+from connectors.broker.desk import DeskError
+from connectors.broker.one import PostError
+from connectors.erasures.topic import hand_in
 from connectors.privacy.envelope import SealError
 from connectors.privacy.masters import MasterKeyError, MasterKeys, make_master
-from connectors.privacy.persons import Persons, UnknownPartyError
+from connectors.privacy.persons import Person, Persons, UnknownPartyError
 from connectors.privacy.vault import Vault, is_in_use, masters_in_use
+from connectors.registry import RegistryError
 from connectors.sinks.archives import ArchiveFileError, must_be_named
 from connectors.sinks.database import Database, DatabaseError, open_database, shown_url
 from connectors.sinks.story import iso
 from pipeline.commands.audit_shared import archive_option, archived_rows
-from pipeline.commands.shared import codec_of, json_option, masters_of, print_json, settings_with, user_name
+from pipeline.commands.shared import (
+    broker_option,
+    codec_of,
+    json_option,
+    masters_of,
+    print_json,
+    settings_with,
+    user_name,
+)
 from pipeline.settings import Settings
+from pipeline.stages.parties import mistake_in
 from schemas.codec import UndecodableError
+from schemas.records import ErasureRequested
 
 if TYPE_CHECKING:
     from connectors.sinks.archive_files import ArchivedRows
+
+#: Where a person is erased.
+AUDIT: Final = "audit"
+KNOWN: Final = "known"
+#: What became of the table of known parties.
+ERASED: Final = "erased"
+NOT_KNOWN: Final = "not_known"
+WAITING: Final = "waiting"
+FAILED: Final = "failed"
+LEFT: Final = "left"
+_KNOWN: Final = {
+    ERASED: "erased",
+    NOT_KNOWN: "the party is not in it",
+    WAITING: "NOT yet: no worker of the stage parties has answered; it is erased when one runs",
+    FAILED: "NOT erased",
+    LEFT: "left as it is",
+}
+#: It was posted, and no worker answered in time.
+UNANSWERED: Final = 3
 
 database_option = click.option(
     "--database", metavar="URL", help="Audit database (default: PTR_DATABASE, or sqlite:///var/audit.db)."
@@ -35,7 +71,8 @@ def privacy() -> None:
     """Erase a person, give out what is stored of one, keep the keys.
 
     Personal data in the audit tables is sealed with a key per person, which a master key wraps. Erasing a person destroys the
-    key: proofs still hold, and reports still count. docs/operations.md says what else holds personal data, and for how long.
+    key, so that proofs still hold and reports still count, and removes the person from the table of known parties.
+    docs/operations.md says what else holds personal data, and for how long.
 
     \b
     Examples:
@@ -72,7 +109,13 @@ def keygen(file: Path, as_json: bool) -> None:
 @click.argument("party")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--by", help="Who decided it, for the record (default: this user).")
+@click.option(
+    "--only",
+    type=click.Choice([AUDIT, KNOWN]),
+    help="Only in the audit tables, or only in the table of known parties: then the erasure is not complete.",
+)
 @database_option
+@broker_option
 @archive_option
 @json_option
 def erase(
@@ -80,38 +123,108 @@ def erase(
     party: str,
     yes: bool,
     by: str | None,
+    only: str | None,
     database: str | None,
+    broker: str | None,
     archive_folder: Path | None,
     as_json: bool,
 ) -> None:
-    """Erase PARTY of TENANT from the audit tables: destroy the key of all that is stored of this person.
+    """Erase PARTY of TENANT: destroy the key of all that the audit tables hold, and remove it from the known parties.
 
     It cannot be undone. Amounts, outcomes and reasons of the payments stay, and so do their proofs; nothing tells any more
-    whose they were. What comes later of the same party gets a new key, and can be erased again. Backups hold the key for as
-    long as you keep them. Files of ptr audit archive need not be changed, but are read: name their folder with --archive.
+    whose they were. What comes later of the same party gets a new key, and can be erased again; the party is known again when
+    it pays later than three seconds after this. Backups hold the key for as long as you keep them. Files of ptr audit archive
+    need not be changed, but are read: name their folder with --archive.
+
+    Ends with code 1 when something was not done, and says what; with 3 when no worker of the stage parties answered in 15
+    seconds: then it is done when one runs. The same command again does what is left. docs/operations.md says what else
+    holds data of a person.
 
     \b
     Examples:
       ptr privacy erase acme customer-17
       ptr privacy erase acme customer-17 --yes --by dpo@example.com --json
+      ptr privacy erase acme customer-17 --only audit
     """
-    settings = settings_with(database=database)
+    settings = settings_with(database=database, broker=broker)
+    requested = ErasureRequested(
+        tenant=tenant,
+        party_id=party,
+        erasure_id=token_hex(8),
+        by=by or user_name(),
+        requested_at_ms=int(time.time() * 1000),
+    )
+    if mistake := mistake_in(requested):
+        raise click.UsageError(mistake[1])
+    person, found = _found(settings, requested, archive_folder, only)
+    if not yes:
+        where = {None: "", AUDIT: " in the audit tables only", KNOWN: " in the table of known parties only"}[only]
+        click.confirm(f"{found}. Erase it{where}? It cannot be undone", abort=True, err=True)
+    destroyed = _destroyed(settings, requested, person)
+    known, why = (LEFT, "") if only == AUDIT else _forgotten(settings, requested)
+    nothing = person is None and known == NOT_KNOWN
+    if as_json:
+        counts = {"payments": person.payments, "events": person.events} if person else {"payments": 0, "events": 0}
+        print_json({"tenant": tenant, **counts, "keys": destroyed, "known_parties": known})
+    elif not nothing:
+        click.echo(f"{found}: erased" if person else found)
+        click.echo(f"table of known parties: {_KNOWN[known]}", err=known in (FAILED, WAITING))
+    if known == FAILED:
+        raise click.ClickException(
+            f"NOT complete: the table of known parties and its changelog still hold the name. {why}. Run the same command again"
+        )
+    if nothing:
+        raise click.ClickException(
+            f"nothing was erased: {found}, and the table of known parties does not have it. Is the id right?"
+        )
+    if known == WAITING:
+        sys.exit(UNANSWERED)
+
+
+def _found(
+    settings: Settings, requested: ErasureRequested, archive_folder: Path | None, only: str | None
+) -> tuple[Person | None, str]:
+    """What the audit tables hold of the party, None when nothing or nobody asked; and that in words."""
+    tenant, party = requested.tenant, requested.party_id
+    if only == KNOWN:
+        return None, f"what the audit tables hold of party {party} of {tenant} is left"
     masters = _masters(settings)
     with _errors(settings.database):
-        with closing(open_database(settings.database)) as opened:  # A missing database is not made here.
+        open_database(settings.database).close()  # A missing database is not made here.
+    with _errors(settings.database), closing(open_database(settings.database, create=True)) as opened:
+        try:
             with _archived(opened, archive_folder, tenant) as archived:
-                person = Persons(opened, masters, codec_of(settings), archived).find(tenant, party)
-        said = f"{person.events:,} events of {person.payments:,} payments hold data of party {party} of {tenant}"
-        if not yes:
-            click.confirm(f"{said}. Erase it? It cannot be undone", abort=True, err=True)
-        with closing(open_database(settings.database, create=True)) as opened:
-            destroyed = Persons(opened, masters, codec_of(settings)).erase(person, by or user_name())
+                person = Persons(opened, masters, codec_of(settings), archived, keep=True).find(tenant, party)
+        except UnknownPartyError as error:
+            if only == AUDIT:
+                raise
+            return None, str(error)
+    return person, f"{person.events:,} events of {person.payments:,} payments hold data of party {party} of {tenant}"
+
+
+def _destroyed(settings: Settings, requested: ErasureRequested, person: Person | None) -> int:
+    """Destroy the person's keys; gives how many there were."""
+    if person is None:
+        return 0
+    masters = _masters(settings)
+    with _errors(settings.database), closing(open_database(settings.database, create=True)) as opened:
+        destroyed = Persons(opened, masters, codec_of(settings)).erase(person, requested.by)
     if not destroyed:
-        raise click.ClickException(f"party {party} of {tenant} was erased by somebody else meanwhile")
-    if as_json:
-        print_json({"tenant": tenant, "payments": person.payments, "events": person.events, "keys": destroyed})
-    else:
-        click.echo(f"{said}: erased")
+        raise click.ClickException(
+            f"party {requested.party_id} of {requested.tenant} was erased by somebody else meanwhile"
+        )
+    return destroyed
+
+
+def _forgotten(settings: Settings, requested: ErasureRequested) -> tuple[str, str]:
+    """Have the party removed from the table of known parties: what became of that, and why it failed."""
+    try:
+        answer = hand_in(settings.access, codec_of(settings), requested)
+    except (DeskError, PostError, RegistryError) as error:
+        return FAILED, str(error)
+    if answer is None:
+        return WAITING, ""
+    return (ERASED if answer.found else NOT_KNOWN), ""
 
 
 @privacy.command()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import rocksdict
@@ -46,11 +46,14 @@ class PartitionStore:
         """Every row by key."""
         return ((key, row) for key, row in self._database.items() if key != self._offset_key)
 
-    def write(self, rows: dict[bytes, bytes], changelog_offset: int | None) -> None:
+    def write(self, rows: Mapping[bytes, bytes | None], changelog_offset: int | None) -> None:
         """One WriteBatch, so that rows and offset are stored together or not at all."""
         batch = rocksdict.WriteBatch(raw_mode=True)
         for key, row in rows.items():
-            batch.put(key, row)
+            if row is None:
+                batch.delete(key)
+            else:
+                batch.put(key, row)
         if changelog_offset is not None:
             batch.put(self._offset_key, str(changelog_offset).encode())
         self._database.write(batch)

@@ -10,6 +10,7 @@ from typing import Any
 from schemas.records import (
     ChargebackReceived,
     DeadLetter,
+    ErasureRequested,
     ExceptionGranted,
     Instrument,
     InvoiceChanged,
@@ -22,6 +23,7 @@ from schemas.records import (
     ModelUpdated,
     OperationRequested,
     Party,
+    PartyErased,
     PartyFlagged,
     PartySeen,
     PaymentAnswered,
@@ -287,6 +289,20 @@ SAMPLES: tuple[Record, ...] = (
         evidence=["spelling_differs", "birth_year_agrees"],
         algorithm="mistakes-1",
         rule_version=7,
+    ),
+    ErasureRequested(
+        tenant="aurora",
+        party_id="d-1",
+        erasure_id="6f1c2e9a0b3d4857",
+        by="dpo@example.com",
+        requested_at_ms=1_760_000_000_000,
+    ),
+    PartyErased(
+        tenant="aurora",
+        erasure_id="6f1c2e9a0b3d4857",
+        by="dpo@example.com",
+        found=True,
+        erased_at_ms=1_760_000_000_123,
     ),
     ModelPart(version="0123456789ab", part=1, content=b"\x08\x0a\xff"),
     ModelUpdated(

@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
+from agents.sink_page import SinkMetrics
 from connectors.pic.registry import codes_of
+from connectors.sinks.sink import Status
 from pipeline.engine.metrics import Metrics
 from pipeline.settings import Settings
 from pipeline.stages.fraud_library import LIBRARY
@@ -73,6 +75,8 @@ def test_every_metric_is_documented_with_its_labels() -> None:
         (family,) = metric.describe()
         name = family.name + ("_total" if family.type == "counter" else "")
         known[name] = (family.type, ", ".join(metric._labelnames))
+    for family in SinkMetrics(Status()).collect():
+        known[family.name + ("_total" if family.type == "counter" else "")] = (family.type, "")
     assert {name: (cells[1], cells[2]) for name, cells in rows.items()} == known
 
 
@@ -95,6 +99,7 @@ def test_every_metric_is_documented_with_its_labels() -> None:
         ("pipeline/app.py", "fraud models are no longer read", None),
         ("pipeline/app.py", "snoozed fraud rules are no longer read", None),
         ("pipeline/app.py", "exceptions are no longer read", None),
+        ("pipeline/app.py", "erasures are no longer read", None),
         ("pipeline/app.py", "which PICs are paused is no longer read", None),
         ("pipeline/engine/offsets.py", "stop its workers first", "another group reads its topics"),
     ],
@@ -116,7 +121,7 @@ def test_no_end_of_a_worker_is_forgotten() -> None:
         for line in file.read_text().splitlines()
         if re.search(r"(?<!def )(end_process|\bfollow)\(", line)
     ]
-    assert len(calls) == 16, calls
+    assert len(calls) == 17, calls
 
 
 def test_every_topic_is_documented() -> None:

@@ -99,6 +99,7 @@ def test_topics_are_named_by_participle_and_version() -> None:
             r"operations\.([a-z]+)\.v1",
             r"inventory\.([a-z]+)\.v1",
             r"invoices\.([a-z]+)\.v1",
+            r"erasures\.([a-z]+)\.v1",
         )
         found = [match for kind in kinds if (match := re.fullmatch(kind, topic.name))]
         assert found, topic.name

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
@@ -888,6 +889,32 @@ def test_the_command_stops_when_told(number: int, tmp_path: Path, audited_broker
     assert process.returncode == 0, err
     assert out.startswith("210 events, 21 repeated")
     assert "Traceback" not in err
+
+
+def test_the_command_serves_its_counts(tmp_path: Path, audited_broker: str) -> None:
+    """On a free port, with the token: what was stored without a master key is a metric."""
+    url = f"sqlite:///{tmp_path}/audit.db"
+    process = ptr(
+        "--database", url, "--broker", audited_broker, "--port", "0", env=os.environ | {"PTR_WEB_TOKEN": "secret"}
+    )
+    try:
+        assert process.stderr is not None
+        lines = iter(process.stderr.readline, "")
+        page = next(line.strip() for line in lines if line.startswith("http://127.0.0.1:"))
+        asked = urllib.request.Request(page, headers={"Authorization": "Bearer secret"})
+
+        def counts() -> list[str]:
+            with urllib.request.urlopen(asked, timeout=10) as reply:
+                return [line for line in reply.read().decode().splitlines() if line.startswith("ptr_audit_")]
+
+        wait_until(lambda: "ptr_audit_unsealed_total 210.0" in counts(), "for what was stored readable")
+        assert {"ptr_audit_events_total 210.0", "ptr_audit_repeated_total 21.0"} <= set(counts())
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=DEADLINE_S)
+    finally:
+        process.kill()
+        process.wait(30)
+    assert (process.returncode, "Traceback" in err) == (0, False), err
 
 
 def _has_read(url: str, records: int) -> bool:

@@ -190,9 +190,10 @@ def test_an_erased_person_is_gone_and_everything_else_stays(tables: Tables) -> N
         tables.ptr(*report[:1], name, *report[2:], "--format", "csv").stdout for name in ("settlement", "latency")
     ]
     assert counted[0].count("simulator") == 1
-    erased = tables.json("privacy", "erase", tenant, "payer-1", "--yes", "--by", "dpo")
-    assert erased == {"tenant": tenant, "payments": 1, "events": 5, "keys": 1}
-    refused(tables.ptr("privacy", "erase", tenant, "payer-1", "--yes"), "nothing is sealed for party payer-1")
+    erased = tables.json("privacy", "erase", tenant, "payer-1", "--yes", "--only", "audit", "--by", "dpo")
+    assert erased == {"tenant": tenant, "payments": 1, "events": 5, "keys": 1, "known_parties": "left"}
+    again_erased = tables.ptr("privacy", "erase", tenant, "payer-1", "--yes", "--only", "audit")
+    refused(again_erased, "nothing is sealed for party payer-1")
     refused(tables.ptr("privacy", "export", tenant, "payer-1"), "nothing is sealed for party payer-1")
     events = tables.json("show", tenant, payment)["events"]
     assert events[0]["erased"] == ["debtor"]
@@ -234,7 +235,7 @@ def test_the_key_is_gone_from_the_files_of_sqlite(tmp_path: Path) -> None:
     with closing(open_database(tables.url, create=True)) as sink:
         tables.payments(21)
         assert all(each in b"".join(path.read_bytes() for path in tmp_path.glob("audit.db*")) for each in wrapped)
-        tables.json("privacy", "erase", TENANT, "payer-1", "--yes")
+        tables.json("privacy", "erase", TENANT, "payer-1", "--yes", "--only", "audit")
         files = b"".join(path.read_bytes() for path in tmp_path.glob("audit.db*"))
         left = {bytes(each) for (each,) in sink.query("SELECT wrapped FROM privacy_keys WHERE wrapped IS NOT NULL")}
     (gone,) = wrapped - left
@@ -272,6 +273,28 @@ def test_export_gives_all_that_is_a_persons(tables: Tables) -> None:
     refused(tables.ptr("privacy", "export", TENANT, "payer-1", keyed=False), "no master key")
 
 
+def test_a_person_is_found_by_what_was_read_for_another(tables: Tables, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same is found as by reading all; of whole stretches only those are read that the key may be in, and what is new."""
+    monkeypatch.setattr("connectors.privacy.marks.STRETCH_LEAVES", 4)
+    tables.payments(1, 11, 21, 31, 41)
+    marks = "SELECT COUNT(*) FROM privacy_marks"
+    wanted = {party: tables.json("privacy", "export", TENANT, party) for party in ("payer-11", "payer-41", "shop-1")}
+    assert tables.query(marks) == [(0,)]
+    erase = "privacy", "erase", TENANT, "payer-1", "--yes", "--only", "audit"
+    assert tables.json(*erase)["events"] == 5
+    assert tables.query(marks) == [(35 // 4,)]
+    for party, exported in wanted.items():
+        assert tables.json("privacy", "export", TENANT, party) == exported
+    tables.payments(51)
+    assert len(tables.json("privacy", "export", TENANT, "payer-51")["events"]) == 5
+    assert tables.json("privacy", "erase", TENANT, "payer-11", "--yes", "--only", "audit")["events"] == 5
+    assert tables.query(marks)[0][0] > 35 // 4
+    # A stretch is not read when its marks do not have the key.
+    with closing(open_database(tables.url, create=True)) as database:
+        database.change_keys("UPDATE privacy_marks SET marks = ? WHERE tenant = ?", [(b"", TENANT)])
+    assert tables.json("privacy", "export", TENANT, "payer-21")["events"] == []
+
+
 def test_what_is_archived_of_a_person_is_found_and_erased(tables: Tables) -> None:
     """The same is given out and erased as before; without the files nothing is, so that nothing is forgotten."""
     tables.payments(1, 11)
@@ -279,7 +302,7 @@ def test_what_is_archived_of_a_person_is_found_and_erased(tables: Tables) -> Non
     folder = tables.folder / "archive"
     archived = tables.json("audit", "archive", "--to", str(folder), "--before", "2025-12-01")
     assert archived["removed"] == 14
-    erase = "privacy", "erase", TENANT, "payer-1", "--yes"
+    erase = "privacy", "erase", TENANT, "payer-1", "--yes", "--only", "audit"
     for command in (("privacy", "export", TENANT, "payer-1"), erase):
         refused(tables.ptr(*command), "14 events", f"in {TENANT}/2025-11.parquet", "--archive DIR")
     assert tables.json("privacy", "export", TENANT, "payer-1", "--archive", str(folder)) == exported
@@ -335,7 +358,7 @@ def test_events_that_are_named_by_a_party_or_name_none(tables: Tables) -> None:
     texts = [value for event in found for value in event["fields"].values()]
     assert "https://pay.example/payer-1" in texts
     assert "knows payer-1" in texts
-    tables.json("privacy", "erase", TENANT, "payer-1", "--yes")
+    tables.json("privacy", "erase", TENANT, "payer-1", "--yes", "--only", "audit")
     with closing(open_database(tables.url)) as database:
         reader = RowReader(database, tables.masters)
         read = [reader.read((row[0], *row[9:12], row[13], row[14])) for row in rows]
@@ -391,7 +414,7 @@ def test_a_sink_notices_an_erasure(tables: Tables) -> None:
         again = parsed(sealer.sealed(rows)[0][13]).seals
         assert [seal.key_ids for seal in before] == [seal.key_ids for seal in again]
         assert {seal.nonce for seal in before}.isdisjoint(seal.nonce for seal in again)
-        tables.json("privacy", "erase", TENANT, "payer-1", "--yes")
+        tables.json("privacy", "erase", TENANT, "payer-1", "--yes", "--only", "audit")
         after = parsed(sealer.sealed(rows)[0][13]).seals
         assert before[0].key_ids != after[0].key_ids
         assert before[1].key_ids == after[1].key_ids
@@ -470,9 +493,9 @@ def test_the_writing_role_cannot_destroy_a_key(server: pg.Postgres, tmp_path: Pa
     assert tables.ptr("audit", "migrate", "--writer", "sealing_writer").exit_code == 0
     owner, tables.url = tables.url, tables.url.replace(f"postgres:{server.password}@", "sealing_writer:w@")
     tables.payments(1)
-    refused(tables.ptr("privacy", "erase", TENANT, "payer-1", "--yes"), "permission denied")
+    refused(tables.ptr("privacy", "erase", TENANT, "payer-1", "--yes", "--only", "audit"), "permission denied")
     tables.url = owner
-    tables.json("privacy", "erase", TENANT, "payer-1", "--yes")
+    tables.json("privacy", "erase", TENANT, "payer-1", "--yes", "--only", "audit")
     with closing(psycopg.connect(owner, autocommit=True)) as connection:
         for statement in (
             "DELETE FROM privacy_keys",
@@ -486,7 +509,7 @@ def test_the_writing_role_cannot_destroy_a_key(server: pg.Postgres, tmp_path: Pa
 def test_an_erased_key_stays_erased_in_sqlite(tmp_path: Path) -> None:
     tables = Tables(tmp_path, f"sqlite:///{tmp_path}/audit.db")
     tables.payments(1)
-    tables.json("privacy", "erase", TENANT, "payer-1", "--yes")
+    tables.json("privacy", "erase", TENANT, "payer-1", "--yes", "--only", "audit")
     with closing(sqlite3.connect(tmp_path / "audit.db")) as connection:
         for statement in ("DELETE FROM privacy_keys", "UPDATE privacy_keys SET wrapped = x'00' WHERE wrapped IS NULL"):
             with pytest.raises(sqlite3.IntegrityError):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -73,6 +73,13 @@ class Disk:
     def get(self, key: bytes) -> bytes | None:
         return self.rows.get(key)
 
+    def write(self, rows: Mapping[bytes, bytes | None]) -> None:
+        for key, row in rows.items():
+            if row is None:
+                self.rows.pop(key, None)
+            else:
+                self.rows[key] = row
+
 
 class Process:
     """One worker process of one group: a real runner between a broker and disks. ``step`` may raise :class:`Crash`."""
@@ -115,7 +122,7 @@ class Process:
         later = self.world.broker.logs[changelog, partition][disk.offset + 1 :]
         keys = {record.key for record in later}
         written = newest(((record.key, record.value) for record in later), {key: disk.get(key) for key in keys})
-        disk.rows.update(written)  # type: ignore[arg-type]
+        disk.write(written)
         disk.offset += len(later)
 
     def _store_of(self, partition: int) -> Any:
@@ -130,9 +137,9 @@ class Process:
                 return sorted(each for each in disk.rows if each > key)[:count]
 
             @staticmethod
-            def write(rows: dict[bytes, bytes], changelog_offset: int | None) -> None:
+            def write(rows: Mapping[bytes, bytes | None], changelog_offset: int | None) -> None:
                 process.maybe_crash("store")
-                disk.rows.update(rows)
+                disk.write(rows)
                 if changelog_offset is not None:
                     disk.offset = changelog_offset
 

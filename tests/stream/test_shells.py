@@ -16,11 +16,14 @@ from pipeline import topics
 from pipeline.stages.attempts import Attempts
 from pipeline.stages.features import FEATURE_SET, PAYER_FEATURES
 from pipeline.stages.fraud_library import LIBRARY_VERSION
+from pipeline.stages.parties import ERASURE_DELAY_MS
 from pipeline.stages.profiles import HOUR_MS, Profile
 from pipeline.stages.reviews import Reviews
 from schemas.codec import decode_request, encode_request
 from schemas.identity import attempt_id, partition_of, payer_key, payment_key
 from schemas.records import (
+    ErasureRequested,
+    PartyErased,
     PartyFlagged,
     PartySeen,
     PaymentAnswered,
@@ -740,6 +743,74 @@ def test_a_party_screened_by_the_lists_in_force_is_only_kept() -> None:
     rows = shell.rows(parties.NAME, parties.PartyRow)
     assert rows[b"t1|d1"].name == LISTED
     assert rows[parties.PROGRESS].progress == parties.Progress(done="test")
+
+
+def an_erasure(erasure_id: str = "e1", party_id: str = "d1") -> ErasureRequested:
+    return ErasureRequested(tenant="t1", party_id=party_id, erasure_id=erasure_id, by="dpo", requested_at_ms=1)
+
+
+def test_an_erased_party_is_in_no_row_and_answered_without_its_id() -> None:
+    """A tombstone in the changelog; told once, whatever is repeated; who was not known is told as that."""
+    shell = Shell("parties")
+    shell.give(topics.PARTIES_SEEN.name, a_sighting("Ada Lovelace"), b"t1|d1")
+    shell.run()
+    shell.give(topics.ERASURES.name, an_erasure(), b"t1|d1")
+    shell.run()
+    log = [record for record in shell.world.broker.all(parties.CHANGELOG) if record.key == b"t1|d1"]
+    assert [record.value is None for record in log] == [False, True]
+    rows = shell.rows(parties.NAME, parties.PartyRow)
+    assert set(rows) == {parties.PROGRESS, parties.erased_key(b"t1|d1")}
+    assert "Ada" not in repr(rows)
+    shell.again()
+    shell.give(topics.ERASURES.name, an_erasure("e2"), b"t1|d1")
+    shell.run()
+    said = shell.out(topics.PARTIES_ERASED.name, PartyErased)
+    assert [(key, event.found, event.by, event.erased_at_ms) for key, event in said] == [
+        (b"t1|e1", True, "dpo", NOW_MS),
+        (b"t1|e2", False, "dpo", NOW_MS),
+    ]
+    assert b"d1" not in b"".join(record.value or b"" for record in shell.world.broker.all(topics.PARTIES_ERASED.name))
+
+
+def test_an_erased_party_is_known_again_by_a_later_payment_only() -> None:
+    """A sighting of before that is read after it changes nothing; the row that comes back wins over the old one in recovery."""
+    shell = Shell("parties")
+    for name in ("Ada", "Eve", "Ada"):
+        shell.give(topics.PARTIES_SEEN.name, a_sighting(name, seen_at_ms=NOW_MS + len(name)), b"t1|d1")
+        shell.run()
+    before = shell.rows(parties.NAME, parties.PartyRow)[b"t1|d1"].version
+    shell.give(topics.ERASURES.name, an_erasure(), b"t1|d1")
+    shell.run()
+    shell.give(topics.PARTIES_SEEN.name, a_sighting("Late", seen_at_ms=NOW_MS + ERASURE_DELAY_MS - 1), b"t1|d1")
+    shell.run()
+    assert b"t1|d1" not in shell.rows(parties.NAME, parties.PartyRow)
+    shell.give(topics.PARTIES_SEEN.name, a_sighting("New", seen_at_ms=NOW_MS + ERASURE_DELAY_MS), b"t1|d1")
+    shell.run()
+    row = shell.rows(parties.NAME, parties.PartyRow)[b"t1|d1"]
+    assert (row.name, row.version > before) == ("New", True)
+    shell.give(topics.ERASURES.name, an_erasure("e2"), b"t1|d1")  # The broker's clock is where it was: it paid since.
+    shell.run()
+    assert shell.rows(parties.NAME, parties.PartyRow)[b"t1|d1"].erased is None
+    assert shell.rows(parties.NAME, parties.PartyRow)[b"t1|d1"].name == "New"
+
+
+def test_an_erasure_that_came_under_another_key_is_posted_again_and_one_that_is_none_is_a_dead_letter() -> None:
+    """Also what is empty, too large, or by nobody."""
+    shell = Shell("parties")
+    shell.give(topics.PARTIES_SEEN.name, a_sighting("Ada"), b"t1|d1")
+    shell.give(topics.ERASURES.name, an_erasure(), b"t1|other")
+    shell.run()
+    assert shell.reposted("erasing") == 1
+    assert b"t1|d1" not in shell.rows(parties.NAME, parties.PartyRow)
+    nobody = ErasureRequested(tenant="t1", party_id="d2", erasure_id="e3", by="", requested_at_ms=1)
+    for value in (None, b"x" * 70_000, CODEC.encode(nobody)):
+        shell.give(topics.ERASURES.name, value, b"t1|d2")
+    shell.run()
+    assert sorted((letter.stage, letter.error) for letter in shell.letters()) == [
+        ("erasing", "empty_value"),
+        ("erasing", "invalid_erasure"),
+        ("erasing", "value_too_large"),
+    ]
 
 
 def test_a_party_that_cannot_be_read_is_a_dead_letter() -> None:

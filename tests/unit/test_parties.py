@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
+from connectors.erasures.book import ERASED_MAX, ErasureBook
 from pipeline.stages.exceptions import NoExceptions, entry_hash, name_hash
-from pipeline.stages.parties import SIGHTINGS_MAX, Known, Sightings, flag, learn
+from pipeline.stages.parties import ERASURE_DELAY_MS, SIGHTINGS_MAX, Known, Sightings, flag, learn, mistake_in
 from pipeline.stages.watchlist import ListEntry, Watchlists
-from schemas.records import ExceptionGranted, Party, PartySeen
+from schemas.records import ErasureRequested, ExceptionGranted, Party, PartySeen
 from schemas.tenant_rules import ScreeningRules
 
 LISTS = Watchlists(
@@ -40,21 +41,23 @@ def seen(name: str, at_ms: int, country: str = "DE", birth_date: str | None = No
 
 def test_a_party_is_news_once_and_again_when_it_changes() -> None:
     """By tenant and id; a name that comes back after another one is news again, for the last one is kept."""
-    sightings = Sightings()
+    sightings = Sightings(ErasureBook())
     ada, eve = Party(id="d1", name="Ada", country="DE"), Party(id="d1", name="Eve", country="DE")
-    news = [sightings.is_news(tenant, party) for tenant, party in [("t1", ada), ("t1", ada), ("t2", ada), ("t1", eve)]]
+    news = [
+        sightings.is_news(tenant, party, 1) for tenant, party in [("t1", ada), ("t1", ada), ("t2", ada), ("t1", eve)]
+    ]
     assert news == [True, False, True, True]
-    assert sightings.is_news("t1", ada)
-    assert sightings.is_news("t1", Party(id="d1", name="Ada", country="DE", birth_date="1970"))
+    assert sightings.is_news("t1", ada, 1)
+    assert sightings.is_news("t1", Party(id="d1", name="Ada", country="DE", birth_date="1970"), 1)
 
 
 def test_sightings_are_bounded() -> None:
     """The one known longest is forgotten, and so is news again; the newest are not."""
-    sightings = Sightings()
+    sightings = Sightings(ErasureBook())
     for number in range(SIGHTINGS_MAX + 1):
-        assert sightings.is_news("t1", Party(id=f"d{number}", name="Ada", country="DE"))
-    assert not sightings.is_news("t1", Party(id="d1", name="Ada", country="DE"))
-    assert sightings.is_news("t1", Party(id="d0", name="Ada", country="DE"))
+        assert sightings.is_news("t1", Party(id=f"d{number}", name="Ada", country="DE"), 1)
+    assert not sightings.is_news("t1", Party(id="d1", name="Ada", country="DE"), 1)
+    assert sightings.is_news("t1", Party(id="d0", name="Ada", country="DE"), 1)
 
 
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 2, 0), (1, 1, 0)])
@@ -136,3 +139,61 @@ def test_lists_without_versions_are_named_by_their_content() -> None:
     hits, marks = flag_it(ada, lists=lists)
     assert (hits, marks) == ([("sample:sample:7", 1.0)], ["sample:sample:7"])
     assert flag_it(ada, marks, lists=lists) == ([], marks)
+
+
+# -- erasures ---------------------------------------------------------------------------------------------------------
+
+
+def test_an_erased_party_is_news_again_when_it_pays_later() -> None:
+    """Once, from three seconds after the erasure on; a payment of before that comes late is none, nor is anybody else."""
+    book = ErasureBook()
+    sightings = Sightings(book)
+    ada = Party(id="d1", name="Ada", country="DE")
+    assert sightings.is_news("t1", ada, 1_000)
+    assert sightings.is_news("t2", ada, 1_000)
+    book.take("t1", "d1", 10_000)
+    until_ms = 10_000 + ERASURE_DELAY_MS
+    times = (9_000, until_ms - 1, until_ms, until_ms + 1, 9_000)
+    assert [sightings.is_news("t1", ada, at_ms) for at_ms in times] == [False, False, True, False, False]
+    assert not sightings.is_news("t2", ada, until_ms)
+    book.take("t1", "d1", 5_000)  # of another partition's clock: the later one counts
+    assert not sightings.is_news("t1", ada, until_ms + 2)
+    book.take("t1", "d1", 20_000)
+    assert sightings.is_news("t1", ada, 20_000 + ERASURE_DELAY_MS)
+
+
+def test_erasures_in_memory_are_bounded() -> None:
+    """The oldest is let go; who was erased again is not the oldest."""
+    book = ErasureBook()
+    for number in range(ERASED_MAX):
+        book.take("t1", f"d{number}", 1)
+    book.take("t1", "d0", 2)
+    book.take("t1", "new", 3)
+    assert [book.until_ms("t1", party) for party in ("d0", "d1", "d2", "new")] == [
+        2 + ERASURE_DELAY_MS,
+        0,
+        1 + ERASURE_DELAY_MS,
+        3 + ERASURE_DELAY_MS,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({}, ""),
+        ({"tenant": "T 1"}, "tenant is not"),
+        ({"party_id": "a|b"}, "party_id is not"),
+        ({"party_id": ""}, "party_id is not"),
+        ({"erasure_id": " "}, "erasure_id is not"),
+        ({"by": ""}, "by must be"),
+        ({"by": "x" * 81}, "by must be"),
+        ({"by": "two\nlines"}, "by must be"),
+        ({"by": "4111111111111111"}, "erasure_id or by"),
+    ],
+)
+def test_what_cannot_be_an_erasure_is_named(changed: dict[str, str], words: str) -> None:
+    """Each field, and by word of none of its content."""
+    fields = {"tenant": "t1", "party_id": "d1", "erasure_id": "e1", "by": "dpo"} | changed
+    mistake = mistake_in(ErasureRequested(**fields, requested_at_ms=1))
+    assert (mistake is None) == (not words)
+    assert words in (mistake[1] if mistake else "")

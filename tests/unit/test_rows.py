@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import msgspec
 import pytest
 
@@ -19,6 +21,7 @@ class Disk:
         self.rows: dict[bytes, bytes] = {}
         self.offset: int | None = None
         self.published: list[tuple[str, bytes, int]] = []
+        self.values: list[bytes | None] = []
 
     def get(self, key: bytes) -> bytes | None:
         return self.rows.get(key)
@@ -26,12 +29,17 @@ class Disk:
     def keys_after(self, key: bytes, count: int) -> list[bytes]:
         return sorted(each for each in self.rows if each > key)[:count]
 
-    def write(self, rows: dict[bytes, bytes], changelog_offset: int | None) -> None:
-        self.rows.update(rows)
+    def write(self, rows: Mapping[bytes, bytes | None], changelog_offset: int | None) -> None:
+        for key, row in rows.items():
+            if row is None:
+                self.rows.pop(key, None)
+            else:
+                self.rows[key] = row
         self.offset = changelog_offset if changelog_offset is not None else self.offset
 
-    def produce(self, topic: str, value: bytes, key: bytes, partition: int = -1) -> None:
+    def produce(self, topic: str, value: bytes | None, key: bytes, partition: int = -1) -> None:
         self.published.append((topic, key, partition))
+        self.values.append(value)
 
 
 def a_table(disk: Disk, kept_max: int = 100) -> Rows[Counter]:
@@ -180,3 +188,40 @@ def test_keys_after_a_key_are_those_of_all_rows() -> None:
     assert rows.keys_after(b"", 2) == ([b"a", b"b", b"c"], False)
     assert rows.keys_after(b"c", 2) == ([b"d", b"f", b"z"], True)
     assert rows.keys_after(b"z", 2) == ([], True)
+
+
+def test_a_removed_row_is_gone_at_once_and_a_tombstone_is_published() -> None:
+    """For readers and views, before it is published, stored and after; whoever only looks does not bring it back."""
+    disk = Disk()
+    disk.rows = {b"a": encoded(7, 7), b"b": encoded(1, 1)}
+    rows = a_table(disk)
+    rows.get(b"a")
+    rows.remove(b"a")
+    for step in (lambda: None, lambda: rows.publish(disk), lambda: rows.store(None)):
+        step()
+        assert rows.peek(b"a") is None
+        assert rows.get(b"a") == Counter()
+    assert (disk.published, disk.values) == ([("changes", b"a", 3)], [None])
+    assert disk.rows == {b"b": encoded(1, 1)}
+    assert not rows.publish(disk)
+
+
+def test_a_row_that_comes_back_is_published_after_its_tombstone() -> None:
+    """In the same cycle it takes its place; after a tombstone that is not stored yet, and removed once more, too."""
+    disk = Disk()
+    disk.rows = {b"a": encoded(7, 7)}
+    rows = a_table(disk, kept_max=0)
+    rows.remove(b"a")
+    add(rows, b"a")
+    rows.publish(disk)
+    rows.remove(b"a")
+    rows.store(None)
+    assert (disk.rows, rows.get(b"a")) == ({b"a": encoded(1, 1)}, Counter())
+    rows.publish(disk)
+    add(rows, b"a")
+    rows.store(None)
+    assert (disk.rows, rows.get(b"a").count) == ({}, 1)
+    rows.publish(disk)
+    rows.store(None)
+    assert disk.values == [encoded(1, 1), None, encoded(1, 1)]
+    assert disk.rows == {b"a": encoded(1, 1)}
