@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Final, Literal, NamedTuple, Protocol
@@ -110,6 +111,8 @@ class Database(Protocol):
     #: SELECT of shard and leaf of a payment's events whose rows were moved out of here. With two parameters, tenant and
     #: payment id.
     archived_of: ClassVar[str]
+    #: The same of one event; with its event id as the third parameter.
+    archived_event_of: ClassVar[str]
 
     def lock(self, purpose: Purpose = "sink") -> None:
         """Become the only one that does this with this database, until closed. Raises :class:`DatabaseBusyError`."""
@@ -188,8 +191,12 @@ class Database(Protocol):
         """Rows of a SELECT whose parameters are written ``?``."""
 
     def stream(self, sql: str, parameters: Sequence[object] = ()) -> Generator[tuple[Any, ...]]:
-        """The same, some rows at a time: for a SELECT whose rows do not fit into memory. One at a time, and nothing else until
-        it is read or closed."""
+        """The same, some rows at a time: for a SELECT whose rows do not fit into memory. One at a time; nothing is written
+        until it is read or closed."""
+
+    def snapshot(self) -> AbstractContextManager[None]:
+        """Until it ends, all that is read is as it was at its beginning, so that no row is in the database and in a file, or in
+        neither; `ptr audit archive` may have to wait for its end."""
 
     def close(self) -> None:
         """Close; never raises."""

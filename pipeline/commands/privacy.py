@@ -17,8 +17,16 @@ from connectors.privacy.vault import Vault, is_in_use, masters_in_use
 from connectors.sinks.archives import ArchiveFileError, must_be_named
 from connectors.sinks.database import Database, DatabaseError, open_database, shown_url
 from connectors.sinks.story import iso
-from pipeline.commands.audit_shared import archive_option, archived_rows
-from pipeline.commands.shared import codec_of, json_option, masters_of, print_json, settings_with, user_name
+from pipeline.commands.audit_shared import archived_rows
+from pipeline.commands.shared import (
+    archive_option,
+    codec_of,
+    json_option,
+    masters_of,
+    print_json,
+    settings_with,
+    user_name,
+)
 from pipeline.settings import Settings
 from schemas.codec import UndecodableError
 
