@@ -138,7 +138,7 @@ def _written(data: dict[str, Any], shape: str) -> str:
 
 
 def _print_tables(data: dict[str, Any], console: Console) -> None:
-    console.print(about_of(data))
+    console.print(about_of(data), soft_wrap=True)
     for title, (headings, rows) in {
         "By week": week_rows(data),
         "Scores": ranking_rows(data),
