@@ -7,7 +7,7 @@ order of these.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from heapq import merge
 from itertools import groupby, islice
@@ -19,7 +19,7 @@ import msgspec
 
 from connectors.privacy.reading import READ_COLUMNS, Read, RowReader
 from connectors.sinks.archives import checked_rows, in_months
-from connectors.sinks.database import Database
+from connectors.sinks.database import Database, wanted
 from pipeline.stages.labels import Evidence, Label, Source, is_fraud, label_of, of_dispute, of_review
 from schemas.limits import REQUESTED_AHEAD_MS_MAX
 from schemas.reasons import WENT_THROUGH
@@ -144,9 +144,9 @@ def judged_payments(
         if archive is not None:
             _hear_archived(heard, database, span, archive)
             for page in _archived_pages(database, span, archive):
-                yield from judge.page(page, _outcomes_of(database, page, span), _others(database, page), heard)
+                yield from judge.page(page, _outcomes_of(database, page, span), _events_of(database, page), heard)
         for payments in _pages(database, *span):
-            yield from judge.page([], payments, _events_of(database, payments, span), heard)
+            yield from judge.page([], payments, _events_of(database, payments), heard)
 
 
 class _Heard:
@@ -217,31 +217,11 @@ def _archived_pages(database: Database, span: _Span, archive: Path) -> Iterator[
 def _outcomes_of(database: Database, page: list[Row], span: _Span) -> list[_Payment]:
     """The payments of ``page`` that were requested in ``span``."""
     sql = (
-        f"{_wanted(page)} SELECT p.tenant, p.payment_id, p.outcome FROM wanted w"  # noqa: S608
+        f"{wanted(len(page))} SELECT p.tenant, p.payment_id, p.outcome FROM wanted w"  # noqa: S608
         " JOIN payments p ON p.tenant = w.tenant AND p.payment_id = w.payment_id"
         " WHERE p.requested_at_ms >= ? AND p.requested_at_ms < ?"
     )
     return database.query(sql, (*_ids(page), *span[1:]))
-
-
-def _others(database: Database, page: list[Row]) -> Iterator[Row]:
-    """Disputes and reviews in the database about the payments of ``page``, whose first decisions are in files."""
-    stages = ", ".join(f"'{stage}'" for stage in _TOLD_LATER)
-    sql = (
-        f"{_wanted(page)} SELECT {_COLUMNS} FROM wanted w"  # noqa: S608
-        " JOIN payments p ON p.tenant = w.tenant AND p.payment_id = w.payment_id"
-        f" JOIN payment_events e ON {database.is_about('e', 'p')} AND e.stage IN ({stages}) AND e.outcome <> 'dead_letter'"
-        " ORDER BY p.tenant, p.payment_id"
-    )
-    yield from database.stream(sql, _ids(page))
-
-
-def _wanted(page: list[Row]) -> str:
-    return f"WITH wanted(tenant, payment_id) AS (VALUES {', '.join(['(?, ?)'] * len(page))})"
-
-
-def _ids(page: list[Row]) -> list[object]:
-    return [name for row in page for name in row[:2]]
 
 
 def _pages(database: Database, tenant: str, from_ms: int, until_ms: int) -> Iterator[list[_Payment]]:
@@ -256,20 +236,24 @@ def _pages(database: Database, tenant: str, from_ms: int, until_ms: int) -> Iter
         after = page[-1][:2]
 
 
-def _events_sql(database: Database) -> str:
-    """What is told of a page of payments, from one tenant and payment to another, requested from one time until another."""
+def _events_sql(database: Database, payments: int) -> str:
+    """What is told of so many payments: their ids are the parameters."""
     return (
-        f"SELECT {_COLUMNS} FROM payments p JOIN payment_events e ON {database.is_about('e', 'p')}"  # noqa: S608
-        " WHERE (p.tenant, p.payment_id) >= (?, ?) AND (p.tenant, p.payment_id) <= (?, ?)"
-        " AND p.requested_at_ms >= ? AND p.requested_at_ms < ?"
+        f"{wanted(payments)} SELECT {_COLUMNS} FROM wanted w"  # noqa: S608
+        " JOIN payments p ON p.tenant = w.tenant AND p.payment_id = w.payment_id"
+        f" JOIN payment_events e ON {database.is_about('e', 'p')}"
         " AND e.stage IN ('payee', 'chargeback', 'reviews') AND e.outcome <> 'dead_letter'"
         " ORDER BY p.tenant, p.payment_id, e.event_id"
     )
 
 
-def _events_of(database: Database, page: list[_Payment], span: _Span) -> Iterator[Row]:
+def _events_of(database: Database, page: Sequence[Row]) -> Iterator[Row]:
     # Of one payment there may be any number of events.
-    yield from database.stream(_events_sql(database), (*page[0][:2], *page[-1][:2], *span[1:]))
+    yield from database.stream(_events_sql(database, len(page)), _ids(page))
+
+
+def _ids(page: Sequence[Row]) -> list[object]:
+    return [name for row in page for name in row[:2]]
 
 
 class _Judge:
