@@ -12,6 +12,7 @@ from pipeline import topics
 from schemas.codec import Codec
 from schemas.records import (
     ChargebackReceived,
+    DeadLetter,
     PaymentAnswered,
     PaymentCompleted,
     PaymentQueued,
@@ -29,6 +30,7 @@ TOPICS = {
     ChargebackReceived: topics.CHARGEBACKS.name,
     PaymentCompleted: topics.COMPLETED.name,
     PaymentUpdated: topics.UPDATED.name,
+    DeadLetter: topics.DEAD_LETTERS.name,
 }
 
 

@@ -25,7 +25,7 @@ from connectors.sinks.judged import Judged, judged_payments
 from connectors.sinks.months import DAY_MS, first_ms, name_of_month, next_month
 from pipeline.commands.report_making import REPORTS, sheet_of
 from pipeline.reports.events import Asked, Days
-from schemas.records import PaymentAnswered, PaymentQueued, PaymentUpdated, Record
+from schemas.records import DeadLetter, PaymentAnswered, PaymentQueued, PaymentUpdated, Record
 from tests.audited import topic_of
 from tests.integration import postgres as pg
 from tests.integration.test_audit_archive import Log, new_database, refused
@@ -125,6 +125,11 @@ def a_payment(number: int, rng: random.Random, at_ms: int) -> list[tuple[Record,
         days = rng.uniform(1, 50)
         reason = rng.choice(["fraud", "10.4", "not_received"])
         events.append((a_chargeback(scored, days, reason), at_ms + round(days * DAY_MS) + 99))
+    if rng.random() < 0.3:
+        key = f"{scored.tenant}|{scored.payment_id}".encode()
+        stage = rng.choice(["settlement", "payee", "plugin"])
+        failed = DeadLetter(topic="t", partition=0, offset=number, stage=stage, error="x", key=key, value_length=0)
+        events.append((failed, at_ms + 30))
     if scored.outcome == "referred" and rng.random() < 0.7:
         events.append((a_review(scored, rng.choice(["approved", "rejected"])), at_ms + HOUR_MS))
     return events
