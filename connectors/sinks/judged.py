@@ -144,7 +144,7 @@ def judged_payments(
         if archive is not None:
             _hear_archived(heard, database, span, archive)
             for page in _archived_pages(database, span, archive):
-                yield from judge.page(page, _outcomes_of(database, page, span), _events_of(database, page), heard)
+                yield from judge.page(page, _payments_of(database, page), _events_of(database, page), heard)
         for payments in _pages(database, *span):
             yield from judge.page([], payments, _events_of(database, payments), heard)
 
@@ -214,14 +214,12 @@ def _archived_pages(database: Database, span: _Span, archive: Path) -> Iterator[
             yield page
 
 
-def _outcomes_of(database: Database, page: list[Row], span: _Span) -> list[_Payment]:
-    """The payments of ``page`` that were requested in ``span``."""
+def _payments_of(database: Database, page: list[Row]) -> list[_Payment]:
     sql = (
         f"{wanted(len(page))} SELECT p.tenant, p.payment_id, p.outcome FROM wanted w"  # noqa: S608
         " JOIN payments p ON p.tenant = w.tenant AND p.payment_id = w.payment_id"
-        " WHERE p.requested_at_ms >= ? AND p.requested_at_ms < ?"
     )
-    return database.query(sql, (*_ids(page), *span[1:]))
+    return database.query(sql, _ids(page))
 
 
 def _pages(database: Database, tenant: str, from_ms: int, until_ms: int) -> Iterator[list[_Payment]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import shutil
+import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import UTC, date, datetime, timedelta
@@ -243,6 +244,31 @@ def test_an_ask_whose_intent_alone_is_archived_is_told(log: Log) -> None:
         "1 ask is not counted: the intents are archived, in acme/2024-01.parquet; name the folder with --archive DIR."
     )
     assert json.loads(report(log, "queues", *february, "--archive", str(log.to)).stdout) == before
+
+
+@pytest.mark.parametrize(
+    ("requested", "received", "until"),
+    [("02-01T00:00:30", "01-31T23:59:50", "02-01"), ("01-10T12:00:00", "03-05T12:00:00", "04-01")],
+)
+def test_a_payment_is_judged_in_the_days_of_its_request_wherever_its_score_is(
+    log: Log, requested: str, received: str, until: str
+) -> None:
+    """The payer's clock is ahead of the month's border, or the request waited for weeks."""
+    requested_ms, received_ms = (
+        int(datetime.fromisoformat(f"2024-{each}+00:00").timestamp() * 1000) for each in (requested, received)
+    )
+    scored = a_scored(1, requested_at_ms=requested_ms, received_at_ms=received_ms)
+    rows = [
+        MAPPER.columns(topic_of(event), 0, offset, received_ms + offset, CODEC.encode(event))
+        for offset, event in enumerate((scored, an_outcome(scored, "paid"), a_chargeback(scored, 80)))
+    ]
+    log.write(rows)
+    day = date(2024, int(requested[:2]), int(requested[3:5]))
+    days = ("--from", f"{day}", "--to", f"{day + timedelta(days=1)}")
+    before = report(log, "fraud", *days).stdout
+    assert json.loads(before)["total"]["frauds"] == 1
+    assert log.archive(f"2024-{until}")["removed"] == 3
+    assert report(log, "fraud", *days, "--archive", str(log.to)).stdout == before
 
 
 def test_rows_that_an_archiving_left_in_the_database_are_counted_once(
@@ -516,3 +542,26 @@ def test_asks_are_found_in_any_order(tmp_path: Path) -> None:
                 patch.setattr(asks, "INTENTS_KEPT", kept)
                 patch.setattr(asks, "ANSWERS_WAITING", waiting)
                 assert sorted(Asks(database, tenant="", **span)) == expected
+
+
+def test_memory_does_not_grow_with_the_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four times the events, the same peak: of money, of asks, and of fraud's payments."""
+    monkeypatch.setattr(archive_files, "GROUP_ROWS", 64)
+    monkeypatch.setattr(asks, "INTENTS_KEPT", 64)
+    monkeypatch.setattr(judged, "PAGE_PAYMENTS", 64)
+    peaks: dict[str, list[int]] = {name: [] for name in ("settlement", "queues", "fraud")}
+    for payments in (150, 600):
+        folder = tmp_path / f"{payments}"
+        folder.mkdir()
+        log = Log(f"sqlite:///{folder}/audit.db", folder)
+        log.grow(payments, first_ms(date(2025, 12, 1)))
+        log.archive("2026-01-01")
+        assert log.events() == 0
+        for name, made in peaks.items():
+            tracemalloc.start()
+            done = report(log, name, "--from", "2025-11-24", "--to", "2026-01-01", "--archive", str(log.to))
+            made.append(tracemalloc.get_traced_memory()[1])
+            tracemalloc.stop()
+            assert counted(done.stdout) in (payments, *range(1, 20)), done.output
+    for name, (peak, peak_of_more) in peaks.items():
+        assert peak_of_more < 1.5 * peak, name
