@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -42,6 +42,7 @@ _TYPES: Final = {"avro": pa.binary()} | dict.fromkeys(_NUMBERS, pa.int64())
 SCHEMA: Final = pa.schema([(name, _TYPES.get(name, pa.string())) for name in COLUMNS] + [("leaf_index", pa.int64())])
 LEAF: Final = len(COLUMNS)
 _RECORDED_AT_MS: Final = COLUMNS.index("recorded_at_ms")
+_EVER_MS: Final = range(-(1 << 62), 1 << 62)
 #: Leaves of a group whose rows are in the database still.
 _STILL_HERE: Final = (
     'SELECT leaf_index FROM payment_events WHERE tenant = ? AND "partition" = ? AND leaf_index BETWEEN ? AND ?'
@@ -160,7 +161,7 @@ class ArchiveFile:
             return list(zip(*(column.to_pylist() for column in table.columns), strict=True))
 
     def chosen(
-        self, group: Group, columns: Sequence[str], among: Mapping[str, Sequence[str]], times_ms: range
+        self, group: Group, columns: Sequence[str], among: Mapping[str, Sequence[object]], times_ms: range
     ) -> list[Row]:
         """``columns`` and the leaf of the rows of ``group`` that were recorded in ``times_ms`` and whose values, by column, are
         ``among`` those given. Raises :class:`DamagedRowsError`.
@@ -313,10 +314,22 @@ class ArchivedRows:
             raise damaged
         if rows:
             return rows[0]
-        raise ArchiveFileError(
-            f"leaf {leaf} of {whose(tree_id)} was archived, and no file holds it:"
-            " `ptr audit verify --archive` tells what was changed"
-        )
+        raise _no_row(tree_id, leaf)
+
+    def on_leaves(self, columns: Sequence[str], tree_id: TreeId, leaves: Sequence[int]) -> Iterator[Row]:
+        """``columns`` and the leaf of the rows on ``leaves``, which are in their order; a row group is read once. Raises
+        :class:`ArchiveFileError`.
+        """
+        left = set(leaves)
+        for group, file in self._from(tree_id, leaves[0]):
+            if group.first > leaves[-1]:
+                break
+            if here := leaves[bisect_left(leaves, group.first) : bisect_right(leaves, group.last)]:
+                for row in file.chosen(group, columns, {"leaf_index": here}, _EVER_MS):
+                    left.discard(row[-1])
+                    yield row
+        if left:
+            raise _no_row(tree_id, min(left))
 
     def all(self) -> Iterator[Row]:
         """Every row, tree by tree; some may be in the database still. Raises :class:`DamagedRowsError`."""
@@ -349,6 +362,13 @@ class ArchivedRows:
         """Close the files."""
         for _, file in self._files:
             file.close()
+
+
+def _no_row(tree_id: TreeId, leaf: int) -> ArchiveFileError:
+    return ArchiveFileError(
+        f"leaf {leaf} of {whose(tree_id)} was archived, and no file holds it:"
+        " `ptr audit verify --archive` tells what was changed"
+    )
 
 
 def runs_of(rows: Sequence[Row]) -> Iterator[tuple[int, int]]:

@@ -16,7 +16,6 @@ from typing import Final, NamedTuple
 import msgspec
 
 from connectors.proofs.trees import TreeId
-from connectors.proofs.verifier import COLUMNS
 from connectors.sinks.archives import checked_rows, files_of, in_files
 from connectors.sinks.database import Database
 from connectors.sinks.report_events import rows_of_stages
@@ -27,7 +26,6 @@ INTENTS_KEPT: Final = 100_000
 #: Answers that wait for their intents before these are looked up.
 ANSWERS_WAITING: Final = 10_000
 _INTENT, _ANSWER = "dispatch", "plugin"
-_AT_MS: Final = COLUMNS.index("recorded_at_ms")
 #: Of intents the payload is not needed.
 _PAYLOAD: Final = f"CASE WHEN stage = '{_ANSWER}' THEN CAST(payload AS TEXT) END"
 
@@ -119,5 +117,7 @@ class Asks:
                 self.elsewhere.update(files)
                 continue
             with checked_rows(self._database, self._archive, tenant, in_files(files)) as archived:
-                for tree_id, leaf, answer in asks:
-                    yield answer.to(archived.row(tree_id, leaf)[_AT_MS])
+                for tree_id, of_tree in groupby(asks, key=lambda each: each[0]):
+                    by_leaf = {leaf: answer for _, leaf, answer in of_tree}
+                    for at_ms, leaf in archived.on_leaves(("recorded_at_ms",), tree_id, list(by_leaf)):
+                        yield by_leaf[leaf].to(at_ms)

@@ -548,6 +548,7 @@ def test_memory_does_not_grow_with_the_files(tmp_path: Path, monkeypatch: pytest
     """Four times the events, the same peak: of money, of asks, and of fraud's payments."""
     monkeypatch.setattr(archive_files, "GROUP_ROWS", 64)
     monkeypatch.setattr(asks, "INTENTS_KEPT", 64)
+    monkeypatch.setattr(asks, "ANSWERS_WAITING", 64)
     monkeypatch.setattr(judged, "PAGE_PAYMENTS", 64)
     peaks: dict[str, list[int]] = {name: [] for name in ("settlement", "queues", "fraud")}
     for payments in (150, 600):
