@@ -146,8 +146,13 @@ def fill(log: Log, seed: int, payments: int) -> None:
         any_ms = first_ms(JANUARY) + rng.randrange(120 * DAY_MS)
         events += a_payment(number, rng, rng.choice([near_ms, any_ms]))
     events.sort(key=lambda each: each[1])
+    write(log, events, rng)
+
+
+def write(log: Log, events: list[tuple[Record, int]], rng: random.Random | None = None) -> None:
+    """``events`` and when they were recorded, in one shard or (``rng``) in two."""
     rows = [
-        MAPPER.columns(topic_of(event), rng.randrange(2), offset, at_ms, CODEC.encode(event))
+        MAPPER.columns(topic_of(event), rng.randrange(2) if rng else 0, offset, at_ms, CODEC.encode(event))
         for offset, (event, at_ms) in enumerate(events)
     ]
     log.write(rows)
@@ -228,12 +233,7 @@ def test_an_ask_whose_intent_alone_is_archived_is_told(log: Log) -> None:
         (a_fact(PaymentAnswered, outcome="paid", called=True, answered_at_ms=at_ms, **about), at_ms + 1),
         (an_outcome(a_scored(1, payment_id="p1"), "paid"), at_ms + 2),
     ]
-    log.write(
-        [
-            MAPPER.columns(topic_of(event), rng.randrange(2), offset, at, CODEC.encode(event))
-            for offset, (event, at) in enumerate(events)
-        ]
-    )
+    write(log, events, rng)
     february = ("--from", "2024-02-01", "--to", "2024-03-01")
     before = json.loads(report(log, "queues", *february).stdout)
     assert [(row["asks"], row["further_asks"], row["max_ms"]) for row in before["rows"]] == [(1, 1, 5_001)]
@@ -244,6 +244,22 @@ def test_an_ask_whose_intent_alone_is_archived_is_told(log: Log) -> None:
         "1 ask is not counted: the intents are archived, in acme/2024-01.parquet; name the folder with --archive DIR."
     )
     assert json.loads(report(log, "queues", *february, "--archive", str(log.to)).stdout) == before
+
+
+def test_asks_about_captures_are_counted_as_those_about_payments(log: Log) -> None:
+    """In both databases: an operation's events change no payment's row."""
+    about = {"tenant": "acme", "payment_id": "p1", "pic": "one", "ask": 0}
+    capture = about | {"operation_id": "cap-1", "kind": "capture"}
+    at_ms = first_ms(JANUARY)
+    events: list[tuple[Record, int]] = [
+        (a_fact(PaymentQueued, **about), at_ms),
+        (a_fact(PaymentAnswered, outcome="paid", called=True, answered_at_ms=at_ms, **about), at_ms + 100),
+        (a_fact(PaymentQueued, **capture), at_ms + 200),
+        (a_fact(PaymentAnswered, outcome="declined", called=True, answered_at_ms=at_ms, **capture), at_ms + 1_200),
+    ]
+    write(log, events)
+    (row,) = json.loads(report(log, "queues", *ALL_DAYS).stdout)["rows"]
+    assert (row["asks"], row["paid"], row["declined"], row["max_ms"]) == (2, 1, 1, 1_000)
 
 
 @pytest.mark.parametrize(
@@ -258,11 +274,8 @@ def test_a_payment_is_judged_in_the_days_of_its_request_wherever_its_score_is(
         int(datetime.fromisoformat(f"2024-{each}+00:00").timestamp() * 1000) for each in (requested, received)
     )
     scored = a_scored(1, requested_at_ms=requested_ms, received_at_ms=received_ms)
-    rows = [
-        MAPPER.columns(topic_of(event), 0, offset, received_ms + offset, CODEC.encode(event))
-        for offset, event in enumerate((scored, an_outcome(scored, "paid"), a_chargeback(scored, 80)))
-    ]
-    log.write(rows)
+    told = (scored, an_outcome(scored, "paid"), a_chargeback(scored, 80))
+    write(log, [(event, received_ms + place) for place, event in enumerate(told)])
     day = date(2024, int(requested[:2]), int(requested[3:5]))
     days = ("--from", f"{day}", "--to", f"{day + timedelta(days=1)}")
     before = report(log, "fraud", *days).stdout
@@ -483,12 +496,7 @@ def test_scheduled_reports_read_the_folder_that_the_schedule_names(log: Log) -> 
     rng = random.Random(2)
     events = [each for number in range(20) for each in a_payment(number, rng, first_ms(last) + number * HOUR_MS)]
     events = [(event, min(at_ms, first_ms(this) - 1)) for event, at_ms in events]
-    log.write(
-        [
-            MAPPER.columns(topic_of(event), 0, offset, at_ms, CODEC.encode(event))
-            for offset, (event, at_ms) in enumerate(events)
-        ]
-    )
+    write(log, events)
     schedule = log.to.with_name("reports.yaml")
 
     def delivered(name: str, **more: str) -> tuple[Result, str | None]:
