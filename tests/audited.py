@@ -12,6 +12,7 @@ from pipeline import topics
 from schemas.codec import Codec
 from schemas.records import (
     ChargebackReceived,
+    DeadLetter,
     InvoiceChanged,
     PaymentAnswered,
     PaymentCompleted,
@@ -33,6 +34,7 @@ TOPICS = {
     PaymentUpdated: topics.UPDATED.name,
     StockMoved: topics.INVENTORY.name,
     InvoiceChanged: topics.INVOICES.name,
+    DeadLetter: topics.DEAD_LETTERS.name,
 }
 
 

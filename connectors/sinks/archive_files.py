@@ -6,23 +6,26 @@ a row is found by its leaf without reading the others, and any tool that reads P
 
 from __future__ import annotations
 
+import hashlib
 import os
-from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate, islice
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 from urllib.parse import quote
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from connectors.proofs.trees import TreeId
 from connectors.proofs.verifier import COLUMNS, NO_TENANT, SHARD
 from connectors.sinks.archives import ArchiveFileError, archives_of, whose
-from connectors.sinks.database import Database
+from connectors.sinks.database import Archive, Database
 from schemas.identity import TENANT_PATTERN
 
 #: What a file says of itself.
@@ -38,6 +41,12 @@ _NUMBERS: Final = frozenset({"sequence", "rule_version", "partition", "offset", 
 _TYPES: Final = {"avro": pa.binary()} | dict.fromkeys(_NUMBERS, pa.int64())
 SCHEMA: Final = pa.schema([(name, _TYPES.get(name, pa.string())) for name in COLUMNS] + [("leaf_index", pa.int64())])
 LEAF: Final = len(COLUMNS)
+_RECORDED_AT_MS: Final = COLUMNS.index("recorded_at_ms")
+_EVER_MS: Final = range(-(1 << 62), 1 << 62)
+#: Leaves of a group whose rows are in the database still.
+_STILL_HERE: Final = (
+    'SELECT leaf_index FROM payment_events WHERE tenant = ? AND "partition" = ? AND leaf_index BETWEEN ? AND ?'
+)
 #: A row as in the file: :data:`COLUMNS` and the leaf.
 Row = tuple[Any, ...]
 
@@ -52,12 +61,14 @@ class DamagedRowsError(ArchiveFileError):
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """A row group: which leaves of which shard it holds, perhaps not all between."""
+    """A row group: which leaves of which shard it holds, perhaps not all between, and from when to when they were recorded."""
 
     number: int
     shard: int
     first: int
     last: int
+    first_ms: int
+    last_ms: int
 
 
 def name_of_file(tenant: str, month: str, number: int) -> str:
@@ -117,14 +128,19 @@ def _dictionaries() -> list[str]:
 
 
 class ArchiveFile:
-    """A file of archived rows. ``name`` is for messages. Raises :class:`ArchiveFileError` for what is none."""
+    """A file of archived rows. ``name`` is for messages. Raises :class:`ArchiveFileError` for what is none.
 
-    def __init__(self, path: Path, name: str) -> None:
+    With ``sha256``, in hexadecimal, the file's bytes must have it when rows are read.
+    """
+
+    def __init__(self, path: Path, name: str, sha256: str = "") -> None:
         self.name = name
         self._path = path
+        self._sha256 = sha256
         self._file: pq.ParquetFile | None = None
+        self._source: BinaryIO | None = None
         try:
-            file = self._file = pq.ParquetFile(path)
+            file = pq.ParquetFile(path)
             about = file.schema_arrow.metadata or {}
             self.about = {key.decode(): value.decode() for key, value in about.items()}
             if self.about.get("format") != FORMAT or not file.schema_arrow.equals(SCHEMA):
@@ -132,6 +148,7 @@ class ArchiveFile:
             #: How many rows it says it holds.
             self.rows: int = file.metadata.num_rows
             self.groups = [_group(file.metadata.row_group(at), at) for at in range(file.metadata.num_row_groups)]
+            file.close()
         except (OSError, pa.ArrowException, UnicodeDecodeError, AttributeError, TypeError):
             raise ArchiveFileError(
                 f"{name} cannot be read: it is cut or damaged at its end, or is no Parquet file. Bring it back from a copy"
@@ -139,38 +156,91 @@ class ArchiveFile:
 
     def read(self, group: Group) -> list[Row]:
         """The rows of ``group``. Raises :class:`DamagedRowsError`."""
-        try:
-            if self._file is None:
-                self._file = pq.ParquetFile(self._path)
-            table = self._file.read_row_group(group.number, use_threads=False)
+        with self._errors(group):
+            table = self._opened().read_row_group(group.number, use_threads=False)
             return list(zip(*(column.to_pylist() for column in table.columns), strict=True))
+
+    def chosen(
+        self, group: Group, columns: Sequence[str], among: Mapping[str, Sequence[object]], times_ms: range
+    ) -> list[Row]:
+        """``columns`` and the leaf of the rows of ``group`` that were recorded in ``times_ms`` and whose values, by column, are
+        ``among`` those given. Raises :class:`DamagedRowsError`.
+        """
+        with self._errors(group):
+            looked_at = self._opened().read_row_group(
+                group.number, columns=["recorded_at_ms", *among], use_threads=False
+            )
+            at_ms = looked_at.column("recorded_at_ms")
+            mask = pc.and_(pc.greater_equal(at_ms, times_ms.start), pc.less(at_ms, times_ms.stop))
+            for name, values in among.items():
+                mask = pc.and_(mask, pc.is_in(looked_at.column(name), value_set=pa.array(values)))
+            if not pc.any(mask).as_py():
+                return []
+            names = [*columns, "leaf_index"]
+            table = (
+                self._opened()
+                .read_row_group(group.number, columns=[*dict.fromkeys(names)], use_threads=False)
+                .filter(mask)
+            )
+            return list(zip(*(table.column(name).to_pylist() for name in names), strict=True))
+
+    def close(self) -> None:
+        """Close the file; reading opens it again."""
+        self._file = None
+        if self._source is not None:
+            self._source.close()
+            self._source = None
+
+    def _opened(self) -> pq.ParquetFile:
+        if self._file is None:
+            self.close()
+            # What is hashed is what is read, whatever becomes of the name.
+            self._source = self._path.open("rb")
+            if self._sha256 and hashlib.file_digest(self._source, "sha256").hexdigest() != self._sha256:
+                raise ArchiveFileError(
+                    f"{self._path} is not as it was archived: its SHA-256 is not the one that the database lists. It was"
+                    " changed, or is of another log: bring it back from a copy. `ptr audit verify --archive` tells which rows"
+                    " are wrong"
+                )
+            self._file = pq.ParquetFile(self._source)
+        return self._file
+
+    @contextmanager
+    def _errors(self, group: Group) -> Iterator[None]:
+        try:
+            yield
         except (OSError, pa.ArrowException, UnicodeDecodeError, ValueError):
             raise DamagedRowsError(self.name, group.first, group.last) from None
 
-    def close(self) -> None:
-        """Close the file; :meth:`read` opens it again."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
-
 
 def _group(group: Any, number: int) -> Group:
-    shard, leaf = (group.column(at).statistics for at in (SHARD, LEAF))
-    bounds = (shard.min, leaf.min, leaf.max)
+    shard, leaf, at_ms = (group.column(at).statistics for at in (SHARD, LEAF, _RECORDED_AT_MS))
+    bounds = (shard.min, leaf.min, leaf.max, at_ms.min, at_ms.max)
     if not all(type(bound) is int for bound in bounds):
-        raise TypeError("shards and leaves are numbers")
+        raise TypeError("shards, leaves and times are numbers")
     return Group(number, *bounds)
 
 
 class ArchivedRows:
-    """The archived rows of ``database``, in the files under ``folder``; of one tenant, or of all.
+    """The archived rows of ``database``, in the files under ``folder`` that are ``wanted``; of one tenant, or of all.
 
-    Raises :class:`ArchiveFileError` when a file is missing, cut, or another one than was archived.
+    With ``is_checked`` a file's SHA-256 must be the one that the database lists; without it each row is to be checked by its
+    leaf. Raises :class:`ArchiveFileError` when a file is missing, cut, or another one than was archived.
     """
 
-    def __init__(self, database: Database, folder: Path, tenant: str | None = None) -> None:
+    def __init__(
+        self,
+        database: Database,
+        folder: Path,
+        tenant: str | None = None,
+        *,
+        wanted: Callable[[Archive], bool] = lambda archive: True,
+        is_checked: bool = False,
+    ) -> None:
+        self._database = database
         self._groups: dict[TreeId, list[tuple[Group, ArchiveFile]]] = {}
-        archives = archives_of(database, tenant)
+        self._files: list[tuple[Archive, ArchiveFile]] = []
+        archives = list(filter(wanted, archives_of(database, tenant)))
         if missing := [archive for archive in archives if not (folder / archive.file).is_file()]:
             one = missing[0]
             others = f", nor are {len(missing) - 1} others" if len(missing) > 1 else ""
@@ -179,7 +249,7 @@ class ArchivedRows:
                 f" there{others}: bring it back, or name the folder where it is with --archive"
             )
         for archive in archives:
-            file = ArchiveFile(folder / archive.file, archive.file)
+            file = ArchiveFile(folder / archive.file, archive.file, archive.sha256 if is_checked else "")
             if (file.about.get("tenant"), file.about.get("month"), file.rows) != (
                 archive.tenant,
                 archive.month,
@@ -190,7 +260,7 @@ class ArchivedRows:
                     f" {file.about.get('tenant') or 'no tenant'} of {file.about.get('month')}, and {archive.events:,} of"
                     f" {archive.tenant or 'no tenant'} of {archive.month} were. Is it of another database?"
                 )
-            file.close()
+            self._files.append((archive, file))
             for group in file.groups:
                 self._groups.setdefault((archive.tenant, group.shard), []).append((group, file))
         #: Of each tree, the last leaf of any group up to each.
@@ -244,10 +314,22 @@ class ArchivedRows:
             raise damaged
         if rows:
             return rows[0]
-        raise ArchiveFileError(
-            f"leaf {leaf} of {whose(tree_id)} was archived, and no file holds it:"
-            " `ptr audit verify --archive` tells what was changed"
-        )
+        raise _no_row(tree_id, leaf)
+
+    def on_leaves(self, columns: Sequence[str], tree_id: TreeId, leaves: Sequence[int]) -> Iterator[Row]:
+        """``columns`` and the leaf of the rows on ``leaves``, which are in their order; a row group is read once. Raises
+        :class:`ArchiveFileError`.
+        """
+        left = set(leaves)
+        for group, file in self._from(tree_id, leaves[0]):
+            if group.first > leaves[-1]:
+                break
+            if here := leaves[bisect_left(leaves, group.first) : bisect_right(leaves, group.last)]:
+                for row in file.chosen(group, columns, {"leaf_index": here}, _EVER_MS):
+                    left.discard(row[-1])
+                    yield row
+        if left:
+            raise _no_row(tree_id, min(left))
 
     def all(self) -> Iterator[Row]:
         """Every row, tree by tree; some may be in the database still. Raises :class:`DamagedRowsError`."""
@@ -255,10 +337,38 @@ class ArchivedRows:
             for group, file in groups:
                 yield from self._read(file, group)
 
+    def chosen(
+        self, columns: Sequence[str], among: Mapping[str, Sequence[str]], *, from_ms: int, until_ms: int
+    ) -> Iterator[Row]:
+        """``columns`` of the rows that were recorded in [from_ms, until_ms), whose values, by column, are ``among`` those
+        given, and that are no longer in the database; file by file, a row group at a time. Raises :class:`ArchiveFileError`.
+        """
+        times_ms = range(from_ms, until_ms)
+        for archive, file in self._files:
+            for group in file.groups:
+                if group.last_ms < from_ms or group.first_ms >= until_ms:
+                    continue
+                rows = file.chosen(group, columns, among, times_ms)
+                # An archiving that did not end leaves rows in both.
+                here = set() if archive.is_removed or not rows else self._still_here(archive, group)
+                yield from (row[:-1] for row in rows if row[-1] not in here)
+            file.close()
+
+    def _still_here(self, archive: Archive, group: Group) -> set[int]:
+        found = self._database.query(_STILL_HERE, (archive.tenant, group.shard, group.first, group.last))
+        return {leaf for (leaf,) in found}
+
     def close(self) -> None:
         """Close the files."""
-        while self._open:
-            self._open.pop().close()
+        for _, file in self._files:
+            file.close()
+
+
+def _no_row(tree_id: TreeId, leaf: int) -> ArchiveFileError:
+    return ArchiveFileError(
+        f"leaf {leaf} of {whose(tree_id)} was archived, and no file holds it:"
+        " `ptr audit verify --archive` tells what was changed"
+    )
 
 
 def runs_of(rows: Sequence[Row]) -> Iterator[tuple[int, int]]:

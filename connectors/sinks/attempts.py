@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
-from connectors.sinks.database import Database
+from connectors.sinks.database import Database, wanted
 from connectors.sinks.rows import OPERATIONS
 from pipeline import topics
 from pipeline.stages.reconciliation import MOVEMENTS, Attempt
@@ -88,23 +88,23 @@ def attempts_at(database: Database, pic: str, *, from_ms: int, until_ms: int) ->
 
 def _of_payments(database: Database, names: tuple[str, ...], from_ms: int, until_ms: int) -> Iterator[tuple[Any, ...]]:
     """Events of payments' own attempts."""
-    sql, after = _payments_sql(database, len(names)), ("", "")
+    after = ("", "")
     while True:
         page = database.query(_PAGE, (*after, from_ms, until_ms, PAGE_PAYMENTS))
         if page:
-            yield from database.stream(sql, (*page[0], *page[-1], from_ms, until_ms, *names))
+            ids = chain.from_iterable(page)
+            yield from database.stream(_payments_sql(database, len(page), len(names)), (*ids, *names))
         if len(page) < PAGE_PAYMENTS:
             return
         after = page[-1]
 
 
-def _payments_sql(database: Database, names: int) -> str:
+def _payments_sql(database: Database, payments: int, names: int) -> str:
     return (
-        "SELECT e.tenant, e.payment_id, e.topic, e.recorded_at_ms, CAST(e.payload AS TEXT)"  # noqa: S608
-        f" FROM payments p JOIN payment_events e ON {database.is_about('e', 'p')}"
-        " WHERE (p.tenant, p.payment_id) >= (?, ?) AND (p.tenant, p.payment_id) <= (?, ?)"
-        " AND p.updated_at_ms >= ? AND COALESCE(p.requested_at_ms, 0) < ?"
-        f" AND e.topic IN ({', '.join('?' * names)}) AND e.sequence < {OPERATIONS} AND e.payload IS NOT NULL"
+        f"{wanted(payments)} SELECT e.tenant, e.payment_id, e.topic, e.recorded_at_ms, CAST(e.payload AS TEXT)"  # noqa: S608
+        " FROM wanted w JOIN payments p ON p.tenant = w.tenant AND p.payment_id = w.payment_id"
+        f" JOIN payment_events e ON {database.is_about('e', 'p')}"
+        f" WHERE e.topic IN ({', '.join('?' * names)}) AND e.sequence < {OPERATIONS} AND e.payload IS NOT NULL"
         " ORDER BY p.tenant, p.payment_id, e.sequence, e.recorded_at_ms, e.event_id"
     )
 

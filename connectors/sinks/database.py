@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, NamedTuple, Protocol
@@ -117,6 +118,8 @@ class Database(Protocol):
     #: SELECT of shard and leaf of a payment's events whose rows were moved out of here. With two parameters, tenant and
     #: payment id.
     archived_of: ClassVar[str]
+    #: The same of one event; with its event id as the third parameter.
+    archived_event_of: ClassVar[str]
 
     def lock(self, purpose: Purpose = "sink") -> None:
         """Become the only one that does this with this database, until closed. Raises :class:`DatabaseBusyError`."""
@@ -199,8 +202,12 @@ class Database(Protocol):
         """Rows of a SELECT whose parameters are written ``?``."""
 
     def stream(self, sql: str, parameters: Sequence[object] = ()) -> Generator[tuple[Any, ...]]:
-        """The same, some rows at a time: for a SELECT whose rows do not fit into memory. One at a time, and nothing else until
-        it is read or closed."""
+        """The same, some rows at a time: for a SELECT whose rows do not fit into memory. One at a time; nothing is written
+        until it is read or closed."""
+
+    def snapshot(self) -> AbstractContextManager[None]:
+        """Until it ends, all that is read is as it was at its beginning, so that no row is in the database and in a file, or in
+        neither; `ptr audit archive` may have to wait for its end."""
 
     def close(self) -> None:
         """Close; never raises."""
@@ -262,6 +269,14 @@ def upsert_sql(values: str) -> str:
         " OR (payments.amount_minor IS NULL AND excluded.amount_minor IS NOT NULL)"
         " OR (payments.score IS NULL AND excluded.score IS NOT NULL)"
     )
+
+
+def wanted(payments: int) -> str:
+    """``WITH wanted(tenant, payment_id)``, so many payments, whose ids are the first parameters.
+
+    Joined, each is looked up by its key. From one key to another PostgreSQL expects a third of all rows, and reads all.
+    """
+    return f"WITH wanted(tenant, payment_id) AS (VALUES {', '.join(['(?, ?)'] * payments)})"
 
 
 def read_offsets(database: Database) -> dict[Partition, int]:

@@ -120,12 +120,13 @@ _TYPES: Final[dict[type, str]] = {str: "text", int: "int8", float: "float8"}
 _STATE_TYPES = [_TYPES[kind] for kind in types_of(PaymentState)]
 
 
-def _archived_of(tenant: str, payment: str) -> str:
+def _archived_of(tenant: str, payment: str, event: str = "") -> str:
+    of_event = f" AND k.event_id = {event}" if event else ""
     return (
         "SELECT k.shard, k.leaf_index FROM audit_event_keys k JOIN audit_archived_leaves l ON l.tenant = k.tenant"  # noqa: S608
         " AND l.shard = k.shard AND k.leaf_index BETWEEN l.first_leaf AND l.last_leaf"
         " JOIN audit_archives a ON a.file = l.file AND a.is_removed = 1"
-        f" WHERE k.tenant = {tenant} AND k.payment_id = {payment}"
+        f" WHERE k.tenant = {tenant} AND k.payment_id = {payment}{of_event}"
     )
 
 
@@ -143,6 +144,7 @@ class PostgresDatabase:
         )
     }
     archived_of: ClassVar[str] = _archived_of("?", "?")
+    archived_event_of: ClassVar[str] = _archived_of("?", "?", "?")
     stored_columns: ClassVar[str] = EVENT_COLUMNS
     number_check: ClassVar[str] = "NULL"
     holds_bytes: ClassVar[str] = "position(?::bytea IN avro) > 0"
@@ -464,6 +466,14 @@ class PostgresDatabase:
             cursor.itersize = STREAM_ROWS
             cursor.execute(_percent(sql), parameters)
             yield from cursor
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """A transaction. Locked before it is read: a month's table that is dropped is gone for earlier snapshots too."""
+        with self._translated(), self._connection.transaction():
+            self._connection.execute(b"SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+            self._connection.execute(b"LOCK TABLE ONLY payment_events IN ACCESS SHARE MODE")
+            yield
 
     def close(self) -> None:
         """Close, and with it unlock."""

@@ -21,7 +21,7 @@ from connectors.proofs.verifier import (
     verify_consistency,
     verify_inclusion,
 )
-from connectors.sinks.archives import ArchiveFileError, archived_leaves, files_of, in_words
+from connectors.sinks.archives import NAME_FOLDER, ArchiveFileError, archived_leaves, files_of, in_words
 from connectors.sinks.database import Database
 from connectors.sinks.leaves import TREE
 
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 #: Where the leaf is in a row that has one.
 LEAF = len(COLUMNS)
-#: What a payment's rows are ordered by.
 _STORY = [COLUMNS.index(name) for name in ("sequence", "recorded_at_ms", "topic", "partition", "offset")]
 _TILE = "SELECT hashes FROM audit_tiles WHERE tenant = ? AND shard = ? AND level = ? AND number = ?"
 _HEAD = "SELECT note FROM audit_heads WHERE tenant = ? AND shard = ?"
@@ -71,21 +70,28 @@ def rows_of(
     Raises :class:`~connectors.sinks.archives.ArchiveFileError` when rows are in files and ``archived`` is None, or a file
     cannot be read.
     """
+    rows, elsewhere = rows_here(database, tenant, payment_id)
+    if elsewhere:
+        if archived is None:
+            files = in_words(files_of(database, tenant, elsewhere))
+            raise ArchiveFileError(f"payment {payment_id} of {tenant} is {files}: {NAME_FOLDER}")
+        rows += [archived.row((tenant, shard), leaf) for shard, leaf in elsewhere]
+    return sorted(rows, key=place_in_story)
+
+
+def rows_here(database: Database, tenant: str, payment_id: str) -> tuple[list[tuple[Any, ...]], list[tuple[int, int]]]:
+    """The payment's rows in the database, their columns and leaf, in no order; and shard and leaf of those that are not."""
     rows = database.query(
         f"SELECT {database.stored_columns}, leaf_index FROM payment_events e WHERE {database.events_of('e')}",  # noqa: S608
         (tenant, payment_id),
     )
     # A row that was moved between the two queries is in both.
     here = {(row[SHARD], row[LEAF]) for row in rows}
-    if elsewhere := [place for place in archived_leaves(database, tenant, payment_id) if place not in here]:
-        if archived is None:
-            files = in_words(files_of(database, tenant, elsewhere))
-            raise ArchiveFileError(f"payment {payment_id} of {tenant} is {files}: name the folder with --archive DIR")
-        rows += [archived.row((tenant, shard), leaf) for shard, leaf in elsewhere]
-    return sorted(rows, key=_place_in_story)
+    return rows, [place for place in archived_leaves(database, tenant, payment_id) if place not in here]
 
 
-def _place_in_story(row: tuple[Any, ...]) -> tuple[Any, ...]:
+def place_in_story(row: tuple[Any, ...]) -> tuple[Any, ...]:
+    """What the rows of a payment are ordered by."""
     return tuple(row[at] for at in _STORY)
 
 

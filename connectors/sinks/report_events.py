@@ -1,45 +1,68 @@
-"""What reports are made of, out of the audit tables: each event once, streamed, so memory does not grow with them."""
+"""What reports are made of, out of the audit tables and the files that rows were moved to: each event once, streamed, so memory
+does not grow with them.
+
+What is read together must be read in one :meth:`~connectors.sinks.database.Database.snapshot`: else rows that are moved
+meanwhile are read twice, or not at all.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Final
+from pathlib import Path
+from typing import Any, Final
 
+from connectors.sinks.archives import checked_rows, in_months
 from connectors.sinks.database import Database
-from pipeline.reports.events import Asked, Event
+from pipeline.reports.events import Event
 
-_EVENTS: Final = (
-    "SELECT tenant, payment_id, stage, outcome, reason, recorded_at_ms, CAST(payload AS TEXT) FROM payment_events"
+_COLUMNS: Final = ("tenant", "payment_id", "event_id", "stage", "outcome", "reason", "recorded_at_ms", "payload")
+_OUTCOME: Final = _COLUMNS.index("outcome")
+_ROWS: Final = (
+    "SELECT tenant, payment_id, event_id, stage, outcome, reason, recorded_at_ms, {payload} FROM payment_events"
     " WHERE recorded_at_ms >= ? AND recorded_at_ms < ? AND outcome <> 'dead_letter' AND stage IN ({stages})"
 )
-#: An answer, and the intent that it answers: "plugin/1.0" and "dispatch/1.0".
-_ASKS: Final = (
-    "SELECT a.tenant, q.recorded_at_ms, a.recorded_at_ms, a.outcome, CAST(a.payload AS TEXT)"
-    " FROM payment_events a JOIN payment_events q ON {same} AND q.event_id = 'dispatch/' || substr(a.event_id, 8)"
-    " WHERE a.recorded_at_ms >= ? AND a.recorded_at_ms < ? AND a.stage = 'plugin' AND a.outcome <> 'dead_letter'"
-)
+_PAYLOAD: Final = "CAST(payload AS TEXT)"
 
 
-def events(database: Database, stages: Sequence[str], *, tenant: str, from_ms: int, until_ms: int) -> Iterator[Event]:
-    """Events of ``stages`` that were recorded in [from_ms, until_ms), of one tenant or (empty) of all, in no order.
+def events(
+    database: Database,
+    stages: Sequence[str],
+    *,
+    tenant: str,
+    from_ms: int,
+    until_ms: int,
+    archive: Path | None = None,
+) -> Iterator[Event]:
+    """Events of ``stages`` that were recorded in [from_ms, until_ms), of one tenant or (empty) of all, in no order; with
+    ``archive``, a folder, those too that are in files and no longer in the database.
 
-    Raises :class:`~connectors.sinks.database.DatabaseError`.
+    Raises :class:`~connectors.sinks.database.DatabaseError` and :class:`~connectors.sinks.archives.ArchiveFileError`.
     """
-    sql = _EVENTS.format(stages=", ".join("?" for _ in stages))
-    for row in database.stream(*_of_tenant(sql, "tenant", (from_ms, until_ms, *stages), tenant)):
-        if row[6]:
-            yield Event(*row)
+    between = (from_ms, until_ms)
+    for row in rows_of_stages(database, stages, tenant=tenant, between=between, archive=archive):
+        if row[-1]:
+            yield Event(*row[:2], *row[3:])
 
 
-def asks(database: Database, *, tenant: str, from_ms: int, until_ms: int) -> Iterator[Asked]:
-    """Intents whose answer was recorded in [from_ms, until_ms), in no order. Raises as :func:`events`."""
-    sql = _ASKS.format(same=database.same_payment("a", "q"))
-    for row in database.stream(*_of_tenant(sql, "a.tenant", (from_ms, until_ms), tenant)):
-        if row[4]:
-            yield Asked(*row)
-
-
-def _of_tenant(sql: str, column: str, parameters: Sequence[object], tenant: str) -> tuple[str, tuple[object, ...]]:
-    if not tenant:
-        return sql, tuple(parameters)
-    return f"{sql} AND {column} = ?", (*parameters, tenant)
+def rows_of_stages(
+    database: Database,
+    stages: Sequence[str],
+    *,
+    tenant: str,
+    between: tuple[int, int],
+    archive: Path | None,
+    payload: str = _PAYLOAD,
+) -> Iterator[tuple[Any, ...]]:
+    """Tenant, payment id, event id, stage, outcome, reason, time and payload of the events that :func:`events` gives, and of
+    those without payload; ``payload``: what is selected as that from the database.
+    """
+    if archive is not None:
+        with checked_rows(database, archive, tenant or None, in_months(*between)) as archived:
+            for row in archived.chosen(_COLUMNS, {"stage": stages}, from_ms=between[0], until_ms=between[1]):
+                if row[_OUTCOME] != "dead_letter":
+                    yield row
+    sql = _ROWS.format(payload=payload, stages=", ".join("?" for _ in stages))
+    if tenant:
+        yield from database.stream(f"{sql} AND tenant = ?", (*between, *stages, tenant))
+    else:
+        yield from database.stream(sql, (*between, *stages))

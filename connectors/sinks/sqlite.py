@@ -129,11 +129,12 @@ def _with_numbers(
     return rows
 
 
-def _archived_of(tenant: str, payment: str) -> str:
+def _archived_of(tenant: str, payment: str, event: str = "") -> str:
+    of_event = f" AND event_id = {event}" if event else ""
     return (
         "SELECT shard, leaf_index FROM archived_events WHERE payment_number ="  # noqa: S608
-        f" (SELECT number FROM payments n WHERE n.tenant = {tenant} AND n.payment_id = {payment}) UNION ALL"
-        f" SELECT shard, leaf_index FROM archived_other_events WHERE tenant = {tenant} AND payment_id = {payment}"
+        f" (SELECT number FROM payments n WHERE n.tenant = {tenant} AND n.payment_id = {payment}){of_event} UNION ALL"
+        f" SELECT shard, leaf_index FROM archived_other_events WHERE tenant = {tenant} AND payment_id = {payment}{of_event}"
     )
 
 
@@ -149,6 +150,7 @@ class SqliteDatabase:
         )
     }
     archived_of: ClassVar[str] = _archived_of("?1", "?2")
+    archived_event_of: ClassVar[str] = _archived_of("?1", "?2", "?3")
     stored_columns: ClassVar[str] = EVENT_COLUMNS
     holds_bytes: ClassVar[str] = "instr(avro, ?) > 0"
     number_check: ClassVar[str] = (
@@ -479,6 +481,19 @@ class SqliteDatabase:
             cursor = self._connection.execute(sql, parameters)
             while rows := cursor.fetchmany(STREAM_ROWS):
                 yield from rows
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """A transaction: what it reads first says of when."""
+        execute = self._connection.execute
+        with self._translated():
+            execute("BEGIN")
+            execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchall()
+        try:
+            yield
+        finally:
+            with suppress(sqlite3.Error):
+                execute("ROLLBACK")
 
     def close(self) -> None:
         """Close and unlock."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
-from connectors.privacy.reading import READ_COLUMNS, RowReader
-from connectors.sinks.archives import archived_leaves, files_of
+from connectors.privacy.reading import RowReader
+from connectors.sinks.archives import checked_rows, files_of, in_files
 from connectors.sinks.database import STATE_COLUMNS, Database
-from connectors.sinks.rows import PaymentState
+from connectors.sinks.proving import place_in_story, rows_here
+from connectors.sinks.rows import EventRow, PaymentState
 from pipeline.stages import inventory, invoices
 from pipeline.stages.fraud_library import LIBRARY
 from pipeline.stages.fraud_rules import describe
@@ -55,7 +57,7 @@ class Story:
     #: Where it stands; None when no event said anything about it.
     payment: PaymentState | None
     events: list[StoryEvent]
-    #: How many of its events are not here but in which file of the archive.
+    #: How many of its events are not among these but in which file of the archive.
     archived: dict[str, int] = field(default_factory=dict)
 
     @property
@@ -88,39 +90,48 @@ class CountCheck:
     anomalies: list[Anomaly]
 
 
-def story(database: Database, tenant: str, payment_id: str, reader: RowReader | None = None) -> Story:
-    """Everything about one payment, in order; ``found`` is False when there is nothing. ``reader`` opens what is sealed."""
+def story(
+    database: Database,
+    tenant: str,
+    payment_id: str,
+    reader: RowReader | None = None,
+    archive: Path | None = None,
+) -> Story:
+    """Everything about one payment, in order; ``found`` is False when there is nothing. ``reader`` opens what is sealed.
+
+    Events in files are read from the folder ``archive``: raises :class:`~connectors.sinks.archives.ArchiveFileError` then.
+    """
     read = (reader or RowReader(database)).read
-    rows = database.query(
-        "SELECT event_id, sequence, stage, outcome, reason, rule_version, trace_id, recorded_at_ms,"  # noqa: S608
-        f" {READ_COLUMNS.format('e')} FROM payment_events e WHERE {database.events_of('e')}"
-        ' ORDER BY sequence, recorded_at_ms, topic, "partition", "offset"',
-        (tenant, payment_id),
-    )
+    rows, elsewhere = rows_here(database, tenant, payment_id)
+    files = files_of(database, tenant, elsewhere)
+    if archive is not None and elsewhere:
+        with checked_rows(database, archive, tenant, in_files(files)) as archived:
+            rows += [archived.row((tenant, shard), leaf) for shard, leaf in elsewhere]
+        files = {}
     events: list[StoryEvent] = []
-    for event_id, sequence, stage, outcome, reason, version, trace_id, at_ms, *stored in rows:
-        _, topic, partition, offset, *_ = stored
-        found_event = read(tuple(stored))
-        payload = found_event.data
+    for *columns, _ in sorted(rows, key=place_in_story):
+        row = EventRow._make(columns)
+        told = read((row.tenant, row.topic, row.partition, row.offset, row.avro, row.payload))
+        payload = told.data
         events.append(
             StoryEvent(
-                event_id=event_id,
-                sequence=sequence,
-                stage=stage,
-                outcome=outcome,
-                reason=reason,
-                rule_version=version,
-                rules=_rules_of(payload or {}) if stage == "localization" else [],
-                trace_id=trace_id,
-                detail=detail_of(outcome if outcome == "dead_letter" else stage, payload or {}),
-                topic=topic,
-                partition=partition,
-                offset=offset,
-                recorded_at_ms=at_ms,
-                since_previous_ms=at_ms - events[-1].recorded_at_ms if events else None,
+                event_id=row.event_id,
+                sequence=row.sequence,
+                stage=row.stage,
+                outcome=row.outcome,
+                reason=row.reason,
+                rule_version=row.rule_version,
+                rules=_rules_of(payload or {}) if row.stage == "localization" else [],
+                trace_id=row.trace_id,
+                detail=detail_of(row.outcome if row.outcome == "dead_letter" else row.stage, payload or {}),
+                topic=row.topic,
+                partition=row.partition,
+                offset=row.offset,
+                recorded_at_ms=row.recorded_at_ms,
+                since_previous_ms=row.recorded_at_ms - events[-1].recorded_at_ms if events else None,
                 payload=payload,
-                erased=found_event.erased,
-                sealed=found_event.sealed,
+                erased=told.erased,
+                sealed=told.sealed,
             )
         )
     found = database.query(
@@ -128,8 +139,7 @@ def story(database: Database, tenant: str, payment_id: str, reader: RowReader | 
         (tenant, payment_id),
     )
     payment = PaymentState(*found[0]) if found else None
-    archived = files_of(database, tenant, archived_leaves(database, tenant, payment_id))
-    return Story(tenant=tenant, payment_id=payment_id, payment=payment, events=events, archived=archived)
+    return Story(tenant=tenant, payment_id=payment_id, payment=payment, events=events, archived=files)
 
 
 def iso(at_ms: int) -> str:

@@ -28,7 +28,6 @@ from connectors.sinks.verifying import Finding, KeptLeaves, State, kept_in, veri
 from pipeline.commands.audit_archive import archive
 from pipeline.commands.audit_shared import (
     PROGRESS_S,
-    archive_option,
     archived_rows,
     database_option,
     errors_in_words,
@@ -36,7 +35,7 @@ from pipeline.commands.audit_shared import (
     key_option,
     opened_with,
 )
-from pipeline.commands.shared import day_ms, json_option, print_json, settings_with
+from pipeline.commands.shared import archive_option, day_ms, json_option, print_json, settings_with
 
 if TYPE_CHECKING:
     from connectors.sinks.archive_files import ArchivedRows

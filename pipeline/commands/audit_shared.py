@@ -35,13 +35,6 @@ key_option = click.option(
     type=click.Path(path_type=Path),
     help="The log's public key (default: that beside PTR_AUDIT_KEY_FILE).",
 )
-archive_option = click.option(
-    "--archive",
-    "archive_folder",
-    metavar="DIR",
-    type=click.Path(path_type=Path, file_okay=False, exists=True),
-    help="Where the files of `ptr audit archive` are.",
-)
 
 
 def key_of(file: Path | None, settings: Settings) -> PublicKey:

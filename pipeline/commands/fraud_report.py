@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,10 +16,12 @@ from connectors.models.book import CHAMPION
 from connectors.models.onnx_model import OnnxModel
 from connectors.models.topic import read_all
 from connectors.registry import RegistryError
+from connectors.sinks.archives import ArchiveFileError, not_here
 from connectors.sinks.database import DatabaseError, open_database
 from connectors.sinks.judged import judged_payments
 from pipeline.commands.shared import (
     DAY_MS,
+    archive_option,
     broker_option,
     codec_of,
     day_ms,
@@ -42,6 +45,7 @@ BROKER_TIMEOUT_S: Final = 5.0
 @click.option("--database", metavar="URL", help="Audit database (default: PTR_DATABASE).")
 @click.option("--tenant", default="", help="Only this tenant (default: all).")
 @report_days_options
+@archive_option
 @click.option("--as-of", metavar="YYYY-MM-DD", help="With labels known at the beginning of this day (default: now).")
 @click.option(
     "--model",
@@ -57,6 +61,7 @@ def report(
     tenant: str,
     from_: str | None,
     to: str | None,
+    archive_folder: Path | None,
     as_of: str | None,
     model: Path | None,
     no_drift: bool,
@@ -75,6 +80,7 @@ def report(
       ptr fraud report --tenant aurora --from 2026-10-01 --to 2026-11-01
       ptr fraud report --format html --output fraud.html
       ptr fraud report --format json --no-drift
+      ptr fraud report --from 2025-01-01 --to 2026-01-01 --archive /mnt/archive
       ptr report fraud                              the same
     """
     if tenant and not TENANT_PATTERN.match(tenant):
@@ -87,13 +93,13 @@ def report(
     facts, drift = (None, "Drift was left out.") if no_drift else _model(loaded, model)
     made = FraudReport(facts.description.get("histograms", {}) if facts else None)
     try:
-        opened = open_database(loaded.database)
-        try:
-            for judged in judged_payments(opened, tenant=tenant, from_ms=from_ms, until_ms=until_ms, as_of_ms=as_of_ms):
+        with closing(open_database(loaded.database)) as opened, opened.snapshot():
+            for judged in judged_payments(
+                opened, tenant=tenant, from_ms=from_ms, until_ms=until_ms, as_of_ms=as_of_ms, archive=archive_folder
+            ):
                 made.add(judged)
-        finally:
-            opened.close()
-    except DatabaseError as error:
+            missing = not_here(opened, tenant, from_ms, until_ms) if archive_folder is None else ""
+    except (DatabaseError, ArchiveFileError) as error:
         raise click.ClickException(str(error)) from None
     about = {
         "tenant": tenant,
@@ -101,7 +107,7 @@ def report(
         "until": day_of(until_ms),
         "as_of": day_of(as_of_ms),
         "drift": drift,
-    }
+    } | ({"missing": missing} if missing else {})
     data: dict[str, Any] = {"about": about} | made.data()
     if output is None:
         _show(data, shape)
@@ -132,7 +138,7 @@ def _written(data: dict[str, Any], shape: str) -> str:
 
 
 def _print_tables(data: dict[str, Any], console: Console) -> None:
-    console.print(about_of(data))
+    console.print(about_of(data), soft_wrap=True)
     for title, (headings, rows) in {
         "By week": week_rows(data),
         "Scores": ranking_rows(data),

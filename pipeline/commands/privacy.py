@@ -24,8 +24,9 @@ from connectors.registry import RegistryError
 from connectors.sinks.archives import ArchiveFileError, must_be_named
 from connectors.sinks.database import Database, DatabaseError, open_database, shown_url
 from connectors.sinks.story import iso
-from pipeline.commands.audit_shared import archive_option, archived_rows
+from pipeline.commands.audit_shared import archived_rows
 from pipeline.commands.shared import (
+    archive_option,
     broker_option,
     codec_of,
     json_option,

@@ -11,11 +11,12 @@ from typing import Final
 
 import click
 
+from connectors.sinks.archives import ArchiveFileError
 from connectors.sinks.database import DatabaseError
 from pipeline.commands.fraud_report import report as fraud_report
 from pipeline.commands.report_delivery import deliver
 from pipeline.commands.report_making import FILE_WIDTH, FORMATS, REPORTS, Events, sheet_of, written
-from pipeline.commands.shared import DAY_MS, report_days_options, report_range, settings_with
+from pipeline.commands.shared import DAY_MS, archive_option, report_days_options, report_range, settings_with
 from pipeline.reports.events import Asked, Days, Event, UnknownZoneError
 from pipeline.reports.sheet_page import UnknownLanguageError, Writing
 from schemas.identity import TENANT_PATTERN
@@ -36,6 +37,7 @@ def report() -> None:
       ptr report latency --format json
       ptr report inventory --tenant aurora           goods that moved; also invoices
       ptr report fraud --format html --output fraud.html
+      ptr report settlement --from 2025-01-01 --to 2026-01-01 --archive /mnt/archive
       ptr report deliver reports.yaml            again and again, as files and by mail
     """
 
@@ -46,6 +48,7 @@ def _command(name: str) -> click.Command:
     examples = f"""\b
     Examples:
       ptr report {name} --tenant aurora --from 2026-11-01 --to 2026-12-01
+      ptr report {name} --from 2025-01-01 --to 2026-01-01 --archive /mnt/archive
       ptr report {name} --format html --locale de-AT --timezone Europe/Vienna --output {name}.html
       ptr report {name} --format json"""
 
@@ -53,6 +56,7 @@ def _command(name: str) -> click.Command:
     @click.option("--database", metavar="URL", help="Audit database (default: PTR_DATABASE).")
     @click.option("--tenant", default="", help="Only this tenant (default: all).")
     @report_days_options
+    @archive_option
     @click.option("--timezone", default="UTC", show_default=True, metavar="ZONE", help="Whose days, as Europe/Vienna.")
     @click.option("--locale", default="", metavar="LOCALE", help="How numbers and dates are written, as de-AT.")
     @click.option("--format", "shape", type=click.Choice(FORMATS), default="table", show_default=True)
@@ -62,6 +66,7 @@ def _command(name: str) -> click.Command:
         tenant: str,
         from_: str | None,
         to: str | None,
+        archive_folder: Path | None,
         timezone: str,
         locale: str,
         shape: str,
@@ -84,9 +89,10 @@ def _command(name: str) -> click.Command:
                 days=days,
                 from_ms=from_ms,
                 until_ms=until_ms,
+                archive=archive_folder,
                 told=_told,
             )
-        except DatabaseError as error:
+        except (DatabaseError, ArchiveFileError) as error:
             raise click.ClickException(str(error)) from None
         if sheet.missing and (shape != "table" or output is not None):
             click.echo(sheet.missing, err=True)

@@ -13,6 +13,7 @@ from typing import Final
 import click
 
 from connectors import mail
+from connectors.sinks.archives import ArchiveFileError
 from connectors.sinks.database import DatabaseError
 from pipeline.commands.report_making import sheet_of, whose, written
 from pipeline.commands.shared import settings_with
@@ -32,6 +33,7 @@ from pipeline.reports.sheet_page import Writing
 #: What could not be delivered is tried again so soon.
 RETRY_S: Final = 300.0
 _ENDINGS: Final = {"table": "txt"}
+_NAME_FOLDER: Final = "name the folder in the schedule, as archive: DIR"
 
 
 @click.command()
@@ -47,6 +49,7 @@ def deliver(file: Path, database: str | None, once: bool) -> None:
     \b
     FILE is YAML:
       folder: /var/lib/ptr/reports
+      archive: /mnt/archive             # where ptr audit archive moved events; left out: these are not counted
       mail: {host: smtp.example.org, sender: reports@example.org, user: reports, password_file: /run/secrets/smtp}
       reports:
         - name: aurora-settlement
@@ -94,13 +97,13 @@ def _deliver(schedule: Schedule, scheduled: Scheduled, url: str) -> bool:
     mailed = path.with_name(path.name + ".mailed")
     try:
         if not path.exists():
-            _write(path, _content(scheduled, period, url))
+            _write(path, _content(schedule, scheduled, period, url))
             click.echo(f"{path} is there")
         if scheduled.mail_to and not mailed.exists():
             _mail(schedule, scheduled, period, path)
             _write(mailed, b"")
             click.echo(f"{path.name} is mailed to {len(scheduled.mail_to)}")
-    except (DatabaseError, mail.MailError) as error:
+    except (DatabaseError, ArchiveFileError, mail.MailError) as error:
         click.echo(f"{scheduled.name}: {error}", err=True)
         return False
     except OSError as error:
@@ -109,7 +112,7 @@ def _deliver(schedule: Schedule, scheduled: Scheduled, url: str) -> bool:
     return True
 
 
-def _content(scheduled: Scheduled, period: Period, url: str) -> bytes:
+def _content(schedule: Schedule, scheduled: Scheduled, period: Period, url: str) -> bytes:
     days = Days(scheduled.timezone)
     first, until = str(period.first), str(period.until)
     sheet = sheet_of(
@@ -119,6 +122,8 @@ def _content(scheduled: Scheduled, period: Period, url: str) -> bytes:
         days=days,
         from_ms=days.begin_ms(first),
         until_ms=days.begin_ms(until),
+        archive=Path(schedule.archive) if schedule.archive else None,
+        then=_NAME_FOLDER,
     )
     if sheet.missing:
         click.echo(f"{scheduled.name}: {sheet.missing}", err=True)

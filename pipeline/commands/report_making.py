@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterable
+from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Final, Protocol
 
 import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from connectors.sinks import report_events
-from connectors.sinks.archives import not_here
+from connectors.sinks.archives import NAME_FOLDER, asks_not_here, not_here
+from connectors.sinks.asks import Asks
 from connectors.sinks.database import Database, open_database
+from connectors.sinks.report_events import events
 from pipeline.reports.events import Asked, Days, Event
 from pipeline.reports.inventory import Inventory
 from pipeline.reports.invoices import Invoices
@@ -60,30 +63,42 @@ def sheet_of(
     days: Days,
     from_ms: int,
     until_ms: int,
+    archive: Path | None = None,
+    then: str = NAME_FOLDER,
     told: Callable[[Events], Events] = lambda events: events,
 ) -> Sheet:
     """The report ``name`` of what was recorded in [from_ms, until_ms); ``told`` may look at the events that pass.
 
-    Events that were moved to files are not counted: the sheet's ``missing`` says so. Raises
-    :class:`~connectors.sinks.database.DatabaseError`.
+    Events that were moved to files are read from the folder ``archive``. Without one they are not counted: the sheet's
+    ``missing`` says so, and what to do ``then``. Raises :class:`~connectors.sinks.database.DatabaseError` and
+    :class:`~connectors.sinks.archives.ArchiveFileError`.
     """
     make, stages, _ = REPORTS[name]
     tally = make(days.until(until_ms))
-    database = open_database(database_url)
-    try:
-        for event in told(_read(database, stages, tenant, from_ms, until_ms)):
+    with closing(open_database(database_url)) as database, database.snapshot():
+        between = {"from_ms": from_ms, "until_ms": until_ms}
+        read = _read(database, stages, tenant=tenant, archive=archive, **between)
+        for event in told(read):
             tally.add(event)
-        missing = not_here(database, tenant, from_ms, until_ms)
-    finally:
-        database.close()
+        missing = [] if archive is not None else [not_here(database, tenant, **between, then=then)]
+    if isinstance(read, Asks):
+        missing.append(asks_not_here(read.elsewhere, then))
     sheet = tally.sheet()
-    return replace(sheet, missing=" ".join(filter(None, (missing, sheet.missing))))
+    return replace(sheet, missing=" ".join(filter(None, (*missing, sheet.missing))))
 
 
-def _read(database: Database, stages: tuple[str, ...] | None, tenant: str, from_ms: int, until_ms: int) -> Events:
+def _read(
+    database: Database,
+    stages: tuple[str, ...] | None,
+    *,
+    tenant: str,
+    from_ms: int,
+    until_ms: int,
+    archive: Path | None,
+) -> Events:
     if stages is None:
-        return report_events.asks(database, tenant=tenant, from_ms=from_ms, until_ms=until_ms)
-    return report_events.events(database, stages, tenant=tenant, from_ms=from_ms, until_ms=until_ms)
+        return Asks(database, tenant=tenant, from_ms=from_ms, until_ms=until_ms, archive=archive)
+    return events(database, stages, tenant=tenant, from_ms=from_ms, until_ms=until_ms, archive=archive)
 
 
 def written(sheet: Sheet, about: dict[str, str], shape: str, writing: Writing, width: int | None = FILE_WIDTH) -> bytes:

@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, BinaryIO, Final, TypeVar
 
 import click
@@ -41,6 +42,13 @@ broker_option = click.option(
     help="Kafka bootstrap servers (default: PTR_BROKER, or 127.0.0.1:9092).",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+archive_option = click.option(
+    "--archive",
+    "archive_folder",
+    metavar="DIR",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    help="Where the files of `ptr audit archive` are.",
+)
 
 
 class Since(click.ParamType):

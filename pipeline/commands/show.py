@@ -4,33 +4,36 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from pathlib import Path
 
 import click
 from rich.console import Console
 from rich.table import Table
 
-from connectors.sinks.archives import in_words
 from connectors.sinks.story import Story
-from pipeline.commands.shared import shown_amount
-from pipeline.commands.stories import database_option, found_story
+from pipeline.commands.shared import archive_option, shown_amount
+from pipeline.commands.stories import database_option, found_story, not_told
 
 
 @click.command("show")
 @click.argument("tenant")
 @click.argument("payment")
 @database_option
+@archive_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, with every event's whole record.")
-def show(tenant: str, payment: str, database: str | None, as_json: bool) -> None:
+def show(tenant: str, payment: str, database: str | None, archive_folder: Path | None, as_json: bool) -> None:
     """Tell what became of PAYMENT of TENANT, event by event, from the audit tables.
 
-    Ends with code 1 when there is no such payment.
+    Of events that `ptr audit archive` moved to files it tells with --archive; without it, in which files they are. Ends with
+    code 1 when there is no such payment.
 
     \b
     Examples:
       ptr show aurora pay_000001
       ptr show aurora pay_000001 --json
+      ptr show aurora pay_000001 --archive /mnt/archive
     """
-    found = found_story(tenant, payment, database)
+    found = found_story(tenant, payment, database, archive_folder)
     if as_json:
         click.echo(json.dumps(_data(found), ensure_ascii=False))
         return
@@ -52,7 +55,7 @@ def _data(found: Story) -> dict[str, object]:
 def _header(found: Story) -> str:
     lines = [f"{found.tenant} {found.payment_id}"]
     if found.archived:
-        lines.append(f"{in_words(found.archived)} (`ptr audit prove --archive DIR` gives their rows)")
+        lines.append(not_told(found))
     payment = found.payment
     if payment is None:
         return "\n".join(lines)

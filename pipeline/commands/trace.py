@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Final
 
 import click
@@ -12,8 +13,8 @@ from rich.text import Text
 
 from connectors.sinks.journey import Kind, Part, Step, journey, totals, waited_ms
 from connectors.sinks.story import Story, iso
-from pipeline.commands.shared import json_option, print_json
-from pipeline.commands.stories import database_option, found_story
+from pipeline.commands.shared import archive_option, json_option, print_json
+from pipeline.commands.stories import database_option, found_story, not_told
 from schemas.trace_context import trace_id_of
 
 #: How each kind of step is drawn: in Unicode, in ASCII, its colour. The signs differ, so that no colour is needed.
@@ -45,25 +46,30 @@ _BARS_MAX: Final = 100
 @click.argument("tenant")
 @click.argument("payment")
 @database_option
+@archive_option
 @json_option
-def trace(tenant: str, payment: str, database: str | None, as_json: bool) -> None:
+def trace(tenant: str, payment: str, database: str | None, archive_folder: Path | None, as_json: bool) -> None:
     """Draw where the time of PAYMENT of TENANT went, from the audit tables alone.
 
     A bar for each step: waiting in a topic for a stage, its work, waiting in a PIC's queue, calls, waiting to ask again,
     reviews; then what each took together, and how much of it was waiting. A stage works on a batch: its work is that on the
-    others too. Operations on the payment follow, each with its own time. Ends with code 1 when there is no such payment.
+    others too. Operations on the payment follow, each with its own time. Events that `ptr audit archive` moved to files are
+    drawn with --archive. Ends with code 1 when there is no such payment.
 
     \b
     Examples:
       ptr trace aurora pay_000001
       ptr trace aurora pay_000001 --json
+      ptr trace aurora pay_000001 --archive /mnt/archive
     """
-    found = found_story(tenant, payment, database)
+    found = found_story(tenant, payment, database, archive_folder)
     parts = journey(found)
     if as_json:
         print_json(_data(found, parts))
         return
     console = Console(markup=False, highlight=False)
+    if found.archived:
+        console.print(f"{found.tenant} {found.payment_id}  {not_told(found)}", soft_wrap=True)
     for part in parts:
         for line in _drawn(found, part, console.width, console.options.ascii_only):
             console.print(line, soft_wrap=True)
@@ -73,6 +79,7 @@ def _data(found: Story, parts: list[Part]) -> dict[str, Any]:
     return {
         "tenant": found.tenant,
         "payment_id": found.payment_id,
+        "archived": found.archived,
         "parts": [
             {
                 "part": part.part_id,

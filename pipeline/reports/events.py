@@ -27,13 +27,13 @@ class Event(NamedTuple):
 class Asked(NamedTuple):
     """An intent and its answer."""
 
-    tenant: str
     queued_at_ms: int
     answered_at_ms: int
     #: The answer's.
     outcome: str
-    #: JSON of the answer.
-    payload: str
+    pic: str
+    #: The how-manieth ask of the attempt, from 0.
+    ask: int
 
 
 class UnknownZoneError(ValueError):

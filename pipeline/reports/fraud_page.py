@@ -45,12 +45,13 @@ def html_of(data: Mapping[str, Any]) -> str:
 
 
 def about_of(data: Mapping[str, Any]) -> str:
-    """One line: what the report is of."""
+    """One line: what the report is of, and what is missing in it."""
     about = data["about"]
     models = ", ".join(f"{name} ({count:,})" for name, count in data["models"].items())
+    missing = f" {about['missing']}" if "missing" in about else ""
     return (
         f"{about['tenant'] or 'All tenants'}, payments requested from {about['from']} to before {about['until']} (UTC), labels "
-        f"known on {about['as_of']}. Models: {models or 'none'}."
+        f"known on {about['as_of']}. Models: {models or 'none'}.{missing}"
     )
 
 

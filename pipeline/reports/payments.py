@@ -23,13 +23,7 @@ class _Completed(msgspec.Struct, frozen=True):
     pic: str = ""
 
 
-class _Answered(msgspec.Struct, frozen=True):
-    pic: str
-    ask: int = 0
-
-
 _completed = msgspec.json.Decoder(_Completed).decode
-_answered = msgspec.json.Decoder(_Answered).decode
 
 
 @dataclass(slots=True)
@@ -181,9 +175,8 @@ class Queues:
 
     def add(self, asked: Asked) -> None:
         """Count one ask."""
-        answered = _answered(asked.payload)
-        queue = self._found.setdefault((answered.pic, self._days.of(asked.answered_at_ms)), _Queue())
-        queue.further += answered.ask > 0
+        queue = self._found.setdefault((asked.pic, self._days.of(asked.answered_at_ms)), _Queue())
+        queue.further += asked.ask > 0
         queue.answers[asked.outcome] += 1
         queue.waited.add(asked.answered_at_ms - asked.queued_at_ms)
 

@@ -64,6 +64,8 @@ class Schedule(_Words, frozen=True, kw_only=True):
 
     #: Where the files go; what is there was delivered.
     folder: str
+    #: Where `ptr audit archive` moved events that are to be counted too.
+    archive: str | None = None
     mail: MailServer | None = None
     reports: list[Scheduled]
 
@@ -117,6 +119,8 @@ def _mistakes(schedule: Schedule) -> list[str]:
             found.append(f"{where}.mail_to: there is no mail server under mail")
         if not all(_ADDRESS.match(address) for address in scheduled.mail_to):
             found.append(f"{where}.mail_to: plain addresses, as name@example.org")
+    if schedule.archive is not None and not schedule.archive.strip():
+        found.append("archive: name a folder, or leave it out")
     mail = schedule.mail
     if mail is not None:
         if not _ADDRESS.match(mail.sender):

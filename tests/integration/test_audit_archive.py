@@ -458,7 +458,8 @@ def test_what_is_read_elsewhere_says_that_events_are_archived(log: Log) -> None:
     assert "and 2 other files" in reported.output
     reported = log.ptr("fees", *times, "--tenant", "shop-3", "--format", "json", group="report")
     assert json.loads(reported.stdout)["about"]["missing"] == (
-        "14 events of 2024-01 are archived and not counted: they are in shop-3/2024-01.parquet."
+        "14 events of 2024-01 are archived and not counted: they are in shop-3/2024-01.parquet; name the folder with"
+        " --archive DIR."
     )
     assert "archived" not in log.ptr("fees", "--from", "2024-02-01", "--to", "2024-03-20", group="report").output
     with closing(open_database(log.url)) as database:

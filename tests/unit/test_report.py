@@ -21,6 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connectors.sinks import report_events
+from connectors.sinks.asks import Asks
 from connectors.sinks.database import Database
 from pipeline.commands.report import report
 from pipeline.commands.report_making import REPORTS
@@ -188,11 +189,8 @@ def sheet_of(database: Database, name: str, tenant: str = "", zone: str = "UTC")
     """One report of the days."""
     make, stages, _ = REPORTS[name]
     tally = make(Days(zone).until(UNTIL_MS))
-    between = {"tenant": tenant, "from_ms": BEGIN_MS, "until_ms": UNTIL_MS}
-    read = (
-        report_events.asks(database, **between) if stages is None else report_events.events(database, stages, **between)
-    )  # type: ignore[arg-type]
-    for event in read:
+    between: dict[str, Any] = {"tenant": tenant, "from_ms": BEGIN_MS, "until_ms": UNTIL_MS}
+    for event in Asks(database, **between) if stages is None else report_events.events(database, stages, **between):
         tally.add(event)
     return tally.sheet()
 

@@ -167,6 +167,8 @@ def test_no_period_is_left_out(now: datetime, every: Any, zone: str, at_time: st
         ({"reports": [SETTLEMENT | {"mail_to": ["a@example.org"]}]}, "no mail server"),
         ({"reports": [SETTLEMENT | {"mail_to": ["a@example.org\nBcc: b@example.org"]}], "mail": a_server(25)}, "plain"),
         ({"reports": [SETTLEMENT | {"colour": "red"}]}, "colour"),
+        ({"reports": [SETTLEMENT], "archive": " "}, "archive: name a folder"),
+        ({"reports": [SETTLEMENT | {"archive": "/mnt/archive"}]}, "archive"),
         ({"reports": [SETTLEMENT], "mail": a_server(25, user="u", password_file="f")}, "without encryption"),
         ({"reports": [SETTLEMENT], "mail": a_server(25, user="u", security="tls")}, "go together"),
     ],
