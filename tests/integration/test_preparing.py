@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import random
 import signal
+import struct
+import termios
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -15,12 +19,23 @@ import pytest
 from connectors.privacy.masters import MasterKeyError, MasterKeys
 from connectors.proofs.appending import leaf_of
 from connectors.sinks.database import Batch, Database, DatabaseAwayError, open_database
-from connectors.sinks.preparing import Apart, Here, Prepared, PreparingError, Raw
+from connectors.sinks.preparing import PIPE_BYTES, Apart, Here, Prepared, PreparingError, Raw
 from schemas.codec import Codec
 from tests.benchmark.bench_sink import records_of
 
 CODEC = Codec()
 MASTERS = MasterKeys([bytes(32)])
+
+
+#: Then whoever answers waits for the reader: the last page of a pipe need not be full.
+PIPE_FULL_BYTES = PIPE_BYTES - 64 * 1024
+
+
+def waits_in_pipe(maker: Apart) -> int:
+    """Bytes of the answer that are in the pipe and were not read."""
+    assert maker._process.stdout is not None
+    found: int = struct.unpack("i", fcntl.ioctl(maker._process.stdout, termios.FIONREAD, bytes(4)))[0]
+    return found
 
 
 def raw(payments: int) -> list[Raw]:
@@ -106,3 +121,18 @@ def test_what_goes_wrong_apart_is_raised_here(database: Database) -> None:
         os.kill(other.process_id, signal.SIGKILL)
         with pytest.raises(PreparingError, match="that makes rows ended with -9"):
             other.open(database.shown)
+
+
+def test_half_an_answer_is_none(database: Database) -> None:
+    """The process is killed while it waits to write the rest of an answer; what came of it is thrown away."""
+    with closing(Apart(CODEC, MASTERS)) as maker:
+        maker.open(database.shown)
+        maker.begin(raw(400))
+        deadline_s = time.monotonic() + 60
+        while waits_in_pipe(maker) <= PIPE_FULL_BYTES:
+            assert time.monotonic() < deadline_s, "the answer does not fill the pipe"
+            time.sleep(0.01)
+        os.kill(maker.process_id, signal.SIGKILL)
+        with pytest.raises(PreparingError, match="that makes rows ended with -9"):
+            maker.ended()
+    assert database.query("SELECT COUNT(*) FROM privacy_keys WHERE key_id <> 0") == [(0,)]

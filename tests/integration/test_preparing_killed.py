@@ -3,14 +3,11 @@ nothing is half written, and started again it writes each row once, sealed with 
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import random
 import re
 import signal
-import struct
-import termios
 import threading
 import time
 from collections import Counter
@@ -27,7 +24,7 @@ from connectors.privacy.reading import READ_COLUMNS, RowReader
 from connectors.proofs.heads import HeadsFile, read_heads
 from connectors.proofs.keys import Signer
 from connectors.sinks.database import open_database
-from connectors.sinks.preparing import PIPE_BYTES, Apart
+from connectors.sinks.preparing import Apart
 from connectors.sinks.rows import Mapper
 from connectors.sinks.signing import HeadSigner
 from connectors.sinks.sink import AuditSink, SinkError
@@ -48,6 +45,7 @@ from tests.integration.test_audit_sink import (
     url,
     wait_until,
 )
+from tests.integration.test_preparing import PIPE_FULL_BYTES, waits_in_pipe
 
 __all__ = ["broker", "server", "url"]
 
@@ -63,13 +61,6 @@ BATCH_ROWS = 1_500
 ENDED = (
     r"the sink's process that makes rows ended with -9; what it said is above\. Nothing is lost: start the sink again"
 )
-
-
-def waits_in_pipe(maker: Apart) -> int:
-    """Bytes of the answer that are in the pipe and were not read."""
-    assert maker._process.stdout is not None
-    found: int = struct.unpack("i", fcntl.ioctl(maker._process.stdout, termios.FIONREAD, bytes(4)))[0]
-    return found
 
 
 #: Whether the process is to be killed now, of a sink that runs.
@@ -91,7 +82,7 @@ def when_written(rng: random.Random) -> Moment:
 
 def when_answering(rng: random.Random) -> Moment:
     """With a part of an answer in the pipe: any of it, some, or as much as the pipe holds."""
-    some_bytes = rng.choice((0, 0, rng.randrange(PIPE_BYTES - 1), PIPE_BYTES - 1))
+    some_bytes = rng.choice((0, 0, rng.randrange(PIPE_FULL_BYTES), PIPE_FULL_BYTES))
     return lambda sink: isinstance(sink._maker, Apart) and waits_in_pipe(sink._maker) > some_bytes
 
 

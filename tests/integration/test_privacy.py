@@ -285,6 +285,7 @@ def test_a_person_is_found_by_what_was_read_for_another(tables: Tables, monkeypa
     assert tables.query(marks) == [(35 // 4,)]
     for party, exported in wanted.items():
         assert tables.json("privacy", "export", TENANT, party) == exported
+        assert len(exported["events"]) == 5
     tables.payments(51)
     assert len(tables.json("privacy", "export", TENANT, "payer-51")["events"]) == 5
     assert tables.json("privacy", "erase", TENANT, "payer-11", "--yes", "--only", "audit")["events"] == 5

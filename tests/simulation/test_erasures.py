@@ -27,7 +27,7 @@ from pipeline.stages.parties import ERASED_KEPT_MS, ERASURE_DELAY_MS
 from pipeline.stages.watchlist import Watchlists
 from schemas.codec import Codec
 from schemas.identity import party_key, payment_key
-from schemas.records import ErasureRequested, PartyErased, PartyFlagged, TenantConfigured
+from schemas.records import ErasureRequested, PartyErased, PartyFlagged, PartySeen, TenantConfigured
 from tables import parties
 from tests.builders import a_request
 from tests.simulation.test_exactness import POINTS, RULES, rows_of
@@ -245,19 +245,38 @@ def test_an_erased_party_that_pays_again_is_flagged_again() -> None:
 def test_a_disk_that_was_away_has_no_erased_row_that_wins(killed: bool) -> None:
     """It has the party's row of before, changed more often than the one that came back; the tombstone was compacted away. Also
     when the worker is killed with half of what it publishes of the erasure in the changelog."""
-    settled: list[Happening | Move] = [
-        ("screening", 9, None, 0.0, False, True),
-        ("parties", 9, None, 0.0, False, True),
-    ] * 4
-    walk = [("pay", 2, 0), *settled, ("list", 0, 0), *settled, ("disk", 0, 0)]
-    erased: list[Happening | Move] = [("erase", 2, 0), ("parties", 9, None, 0.0, False, True)]
-    if killed:
-        erased.append(("parties", 9, "deliver", 0.5, False, True))
-    found = asyncio.run(run([*walk, *erased, *settled, ("pay", 2, ERASURE_DELAY_MS), *settled]))
-    assert found.world.kills == killed
     key = party_key("t1", "party2")
+
+    async def walk() -> Run:
+        found = Run()
+        world, broker = found.world, found.world.broker
+        found.happen("pay", 2, 0)
+        await world.settle()
+        for number in range(4):
+            seen = PartySeen(
+                tenant="t1",
+                party_id="party2",
+                name=f"Name {number}",
+                country="DE",
+                list_version=found.lists.in_force(broker.now_ms).version,
+                seen_at_ms=broker.now_ms + 1 + number,
+            )
+            broker.append(topics.PARTIES_SEEN.name, CODEC.encode(seen), key)
+            await world.settle()
+        found.happen("disk", 0, 0)
+        found.happen("erase", 2, 10)
+        await world.step("parties")
+        if killed:
+            await world.step("parties", crash_at=("deliver", 0.5))
+        await world.settle()
+        found.happen("pay", 2, ERASURE_DELAY_MS)
+        await world.settle()
+        return found
+
+    found = asyncio.run(walk())
+    assert found.world.kills == killed
     (before,) = (disk.rows[key] for disk in found.disks if key in disk.rows)
-    assert msgspec.msgpack.decode(before, type=parties.PartyRow).version > 1
+    assert msgspec.msgpack.decode(before, type=parties.PartyRow).version > 3
     found.check()
 
 

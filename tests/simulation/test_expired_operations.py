@@ -174,24 +174,22 @@ def test_the_end_of_a_wait_dies_at_every_point(name: str, point: str) -> None:
 
 def test_without_a_kill_a_late_payment_is_not_refunded_and_an_early_one_is() -> None:
     """Refused by the broker's time alone: what is posted too early ends nothing, and then its client asks again."""
-    early = asyncio.run(run([("ask", 0, 0), ("ask", 1, 0), ("pay", 0, PAYMENT_WAIT_MS - 1)]))
-    early.check()
-    assert _called(early.ledger, 0)
-    assert not _called(early.ledger, 1)
 
-    async def late() -> Run:
+    async def paid_after(wait_ms: int) -> Run:
         found = Run()
         found.happen("ask", 0, 0)
+        found.happen("ask", 1, 0)
         await found.world.step("dispatch")
-        found.world.broker.now_ms += PAYMENT_WAIT_MS
+        found.world.broker.now_ms += wait_ms
         await _expire(found.world)
         found.happen("pay", 0, 0)
         await found.finish()
+        found.check()
+        assert not _called(found.ledger, 1)
         return found
 
-    found = asyncio.run(late())
-    found.check()
-    assert not _called(found.ledger, 0)
+    assert _called(asyncio.run(paid_after(PAYMENT_WAIT_MS - 1)).ledger, 0)
+    assert not _called(asyncio.run(paid_after(PAYMENT_WAIT_MS)).ledger, 0)
 
 
 def _called(ledger: MemoryLedger, number: int) -> bool:
