@@ -34,6 +34,7 @@ from tests.integration.test_privacy import Tables, of
 from tests.integration.test_sqlite_audit import CODEC, MAPPER, states
 from tests.stream.events import a_fact
 from tests.unit.test_fraud_report import a_chargeback, a_review, a_scored, an_outcome
+from tests.unit.test_report import some_goods_and_invoices
 
 HOUR_MS = 3_600_000
 JANUARY, FEBRUARY, MARCH, APRIL, MAY = (date(2024, month, 1) for month in range(1, 6))
@@ -133,6 +134,7 @@ def a_payment(number: int, rng: random.Random, at_ms: int) -> list[tuple[Record,
         events.append((failed, at_ms + 30))
     if scored.outcome == "referred" and rng.random() < 0.7:
         events.append((a_review(scored, rng.choice(["approved", "rejected"])), at_ms + HOUR_MS))
+    events += [(told, at_ms + 2 * HOUR_MS) for told in some_goods_and_invoices(rng, about, number)]
     return events
 
 
