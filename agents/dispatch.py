@@ -15,7 +15,7 @@ import msgspec
 from agents.context import Context
 from pipeline import topics
 from pipeline.engine.stage import Group, RawRecord, Stage, Work
-from pipeline.stages.asking import Ask, Means, Park, Step, Tell, news_mistake
+from pipeline.stages.asking import Ask, Means, Park, Reconsider, Step, Tell, news_mistake
 from pipeline.stages.dispatch import (
     ROUTE_READS,
     AnswerAgain,
@@ -134,6 +134,9 @@ class _Publisher:
                     work.emit(topics.UPDATED.name, self._encode_updated(updated), key)
                 case Park(parked=parked):
                     work.emit(topics.PARKED.name, self._encode_parked(parked), key)
+                case Reconsider():
+                    assert record.value is not None
+                    work.emit(topics.OPERATIONS_EXPIRED.name, record.value, key)
                 case _:
                     assert_never(step)
 
@@ -243,14 +246,15 @@ def make(context: Context) -> tuple[Stage, ...]:
         trace = of_headers(record.headers)
         decision = operate(row, operation, received_at_ms=record.timestamp, means=means, trace=trace)
         publisher.carry_out(decision, row, record, key, work)
-        if decision.row is not row and waits_for_payment(decision.row):
+        if decision.row is not row and not decision.also and waits_for_payment(decision.row):
             assert record.value is not None
             work.emit(topics.OPERATIONS_DELAYED.name, record.value, key)
 
     def expiry(record: RawRecord, work: Work) -> None:
         key, value = checked(record)
-        row = work.rows.get(key)
-        publisher.carry_out(expire(row, decode_operation(value), at_ms=record.timestamp), row, record, key, work)
+        row, is_durable = work.rows.get(key), work.rows.is_stored(key)
+        decision = expire(row, decode_operation(value), at_ms=record.timestamp, means=means, is_durable=is_durable)
+        publisher.carry_out(decision, row, record, key, work)
 
     return (
         Stage(name=NAME, source=topics.SCORED.name, handle=dispatch),

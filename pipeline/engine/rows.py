@@ -109,6 +109,10 @@ class Rows(Generic[R]):
             row = self._decode(stored)
         return row
 
+    def is_stored(self, key: bytes) -> bool:
+        """Whether the row is as it is stored, so that no crash takes anything of it back."""
+        return key not in self._changed and key not in self._published
+
     def keys_after(self, key: bytes, count: int) -> tuple[list[bytes], bool]:
         """At least the next ``count`` keys after ``key``, in order, also of rows that are not stored yet; and whether those
         are all. A row that was just removed may be among them."""

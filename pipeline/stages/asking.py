@@ -221,4 +221,9 @@ class Park:
     parked: PaymentParked
 
 
-Step = Ask | Tell | Park
+@dataclass(frozen=True, slots=True)
+class Reconsider:
+    """The end of an operation's wait is posted once more: what follows is told only when the row that says so is durable."""
+
+
+Step = Ask | Tell | Park | Reconsider

@@ -13,6 +13,7 @@ REFERRED: Final = "referred"
 QUEUED: Final = "queued"
 PENDING: Final = "pending"
 PARKED: Final = "parked"
+OVERDUE: Final = "overdue"
 ENDED: Final = "ended"
 
 
@@ -28,7 +29,7 @@ class Operation(msgspec.Struct, array_like=True, frozen=True, kw_only=True):
     received_at_ms: int
     #: Of whoever asked for it; empty: it belongs to the payment's trace.
     trace_id: str = ""
-    #: "" while it waits for its turn, then as of a payment.
+    #: "" while it waits for its turn, then as of a payment; ``overdue``: it waited too long, and nobody was told yet.
     state: str = ""
     attempt: int = 0
     ask: int = 0

@@ -304,9 +304,11 @@ def operate(
     return Steps(*life.request(row or Attempts(), operation, received_at_ms, means, trace))
 
 
-def expire(row: Attempts | None, operation: OperationRequested, *, at_ms: int) -> Steps | Ignore:
+def expire(
+    row: Attempts | None, operation: OperationRequested, *, at_ms: int, means: Means, is_durable: bool
+) -> Steps | Ignore:
     """What follows from an operation's time to wait for its payment being over: :func:`pipeline.stages.life.expire`."""
-    followed = life.expire(row or Attempts(), operation, at_ms)
+    followed = life.expire(row or Attempts(), operation, at_ms, means, is_durable=is_durable)
     return Ignore(row) if followed is None else Steps(*followed)
 
 

@@ -13,9 +13,10 @@ from typing import Any, Final
 
 import msgspec
 
-from pipeline.stages.asking import UNKNOWABLE, Again, Ask, Means, Park, Step, Tell, Told, follow, told_of
+from pipeline.stages.asking import UNKNOWABLE, Again, Ask, Means, Park, Reconsider, Step, Tell, Told, follow, told_of
 from pipeline.stages.attempts import (
     ENDED,
+    OVERDUE,
     PARKED,
     PENDING,
     QUEUED,
@@ -187,7 +188,7 @@ def request(
             return row, (_refuse(tenant, payment_id, row, wanted, Reason.CONFLICTING_REQUEST),)
         if known.state == ENDED:
             return row, (_ended(tenant, payment_id, row, known, repeat=True),)
-        return expire(row, operation, received_at_ms) or (row, ())
+        return expire(row, operation, received_at_ms, means, is_durable=False) or (row, ())
     mistake = _mistake(operation)
     if mistake is not None:
         return row, (_refuse(tenant, payment_id, row, wanted, *mistake),)
@@ -202,21 +203,31 @@ def waits_for_payment(row: Attempts) -> bool:
     return not row.state
 
 
-def expire(row: Attempts, operation: OperationRequested, at_ms: int) -> _Followed | None:
+def expire(
+    row: Attempts, operation: OperationRequested, at_ms: int, means: Means, *, is_durable: bool
+) -> _Followed | None:
     """Refuse an operation that waited for its payment as long as it may; None when it does not wait for that, or not so long.
 
-    ``at_ms`` is the broker's time of the record that says so. An answer that is kept for it says that it was begun: its payment
-    is known, and read again.
+    ``at_ms`` is the broker's time of the record that says so, ``is_durable``: of ``row``. In two steps: a row that is durable
+    says first that it is overdue, so that a payment that is read before this record after a crash does not begin it; then it is
+    told. An answer that is kept for it says that it was begun: its payment is known, and read again.
     """
+    tenant, payment_id = operation.tenant, operation.payment_id
     waiting = _operation(row, operation.operation_id)
-    if waiting is None or waiting.state or not waits_for_payment(row):
+    if waiting is None or waiting.state not in ("", OVERDUE):
         return None
-    if at_ms - waiting.received_at_ms < PAYMENT_WAIT_MS:
+    is_begun = any(told.operation_id == waiting.operation_id for told in row.earlier)
+    if waiting.state == OVERDUE:
+        if not is_durable:
+            return row, (Reconsider(),)
+        if is_begun:
+            return advance(tenant, payment_id, _with(row, msgspec.structs.replace(waiting, state="")), means)
+        row, step = _end(tenant, payment_id, row, waiting, REFUSED, Reason.PAYMENT_NOT_KNOWN, "", at_ms)
+        row, more = advance(tenant, payment_id, row, means)
+        return row, (step, *more)
+    if is_begun or not waits_for_payment(row) or at_ms - waiting.received_at_ms < PAYMENT_WAIT_MS:
         return None
-    if any(told.operation_id == waiting.operation_id for told in row.earlier):
-        return None
-    row, step = _end(operation.tenant, operation.payment_id, row, waiting, REFUSED, Reason.PAYMENT_NOT_KNOWN, "", at_ms)
-    return row, (step,)
+    return _with(row, msgspec.structs.replace(waiting, state=OVERDUE)), (Reconsider(),)
 
 
 def advance(tenant: str, payment_id: str, row: Attempts, means: Means) -> _Followed:
@@ -343,7 +354,8 @@ def _operation(row: Attempts, operation_id: str) -> Operation | None:
 
 def _with(row: Attempts, operation: Operation) -> Attempts:
     """The row with ``operation`` in the place of the one with its id."""
-    life = standing(row)
+    # While there is no outcome nothing is kept of where the payment stands: what comes says that.
+    life = standing(row) if row.state == ENDED else row.life or Life()
     operations = tuple(operation if one.operation_id == operation.operation_id else one for one in life.operations)
     return msgspec.structs.replace(row, life=msgspec.structs.replace(life, operations=operations))
 

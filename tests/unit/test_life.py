@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
+import msgspec
 import pytest
 
-from pipeline.stages.asking import Means, Park, Tell, Told
+from pipeline.stages.asking import Ask, Means, Park, Reconsider, Tell, Told
 from pipeline.stages.attempts import Attempts, Life, Operation, keep
 from pipeline.stages.life import (
     HELD,
@@ -14,6 +15,7 @@ from pipeline.stages.life import (
     PAYMENT_WAIT_MS,
     RefusedError,
     Status,
+    advance,
     amount_to_ask,
     applied,
     expire,
@@ -139,29 +141,68 @@ def waiting() -> Attempts:
     return row
 
 
+def expired(row: Attempts, at_ms: int = 1_000 + PAYMENT_WAIT_MS, *, durable: bool = True) -> Any:
+    return expire(row, CAPTURE, at_ms, MEANS, is_durable=durable)
+
+
+def overdue() -> Attempts:
+    """The capture waited as long as it may, and nobody was told."""
+    row, steps = expired(waiting())
+    assert steps == (Reconsider(),)
+    return cast(Attempts, row)
+
+
 def test_an_operation_waits_for_its_payment_as_long_as_it_may() -> None:
-    assert expire(waiting(), CAPTURE, 1_000 + PAYMENT_WAIT_MS - 1) is None
-    followed = expire(waiting(), CAPTURE, 1_000 + PAYMENT_WAIT_MS)
-    assert followed is not None
-    row, (step,) = followed
+    """What becomes of it is told when that is durable."""
+    assert expired(waiting(), 1_000 + PAYMENT_WAIT_MS - 1) is None
+    row = overdue()
+    assert expired(row, durable=False) == (row, (Reconsider(),))
+    row, (step,) = expired(row, 1_002 + PAYMENT_WAIT_MS)
     assert isinstance(step, Tell)
     assert (step.updated.outcome, step.updated.reason) == ("refused", "payment_not_known")
-    assert step.updated.occurred_at_ms == 1_000 + PAYMENT_WAIT_MS
-    assert expire(row, CAPTURE, 1_001 + PAYMENT_WAIT_MS) is None
+    assert step.updated.occurred_at_ms == 1_002 + PAYMENT_WAIT_MS
+    assert expired(row, 1_003 + PAYMENT_WAIT_MS) is None
 
 
 def test_a_client_that_asks_again_after_that_is_told() -> None:
+    """Not at once: the row is not durable yet."""
     assert request(waiting(), CAPTURE, 999 + PAYMENT_WAIT_MS, MEANS)[1] == ()
-    _, (step,) = request(waiting(), CAPTURE, 1_000 + PAYMENT_WAIT_MS, MEANS)
-    assert isinstance(step, Tell)
+    row, steps = request(waiting(), CAPTURE, 1_000 + PAYMENT_WAIT_MS, MEANS)
+    assert steps == (Reconsider(),)
+    _, (step,) = expired(row)
     assert (step.updated.reason, step.updated.repeat) == ("payment_not_known", False)
+
+
+def test_what_is_overdue_is_not_begun_and_keeps_others_waiting() -> None:
+    """Its payment came between the two steps: the refusal was decided, and after it the next one begins."""
+    row, _ = request(overdue(), msgspec.structs.replace(CAPTURE, operation_id="next"), 2_000, MEANS)
+    row = known(row)
+    assert advance("t", "p", row, MEANS) == (row, ())
+    row, (refusal, begun) = expired(row)
+    assert (refusal.updated.operation_id, refusal.updated.reason) == ("op", "payment_not_known")
+    assert (begun.queued.operation_id, begun.queued.attempt) == ("next", 1)
+
+
+def test_a_refusal_says_nothing_of_a_payment_that_comes_after_it() -> None:
+    """It can be captured."""
+    row, _ = expired(overdue())
+    _, (begun,) = request(known(row), msgspec.structs.replace(CAPTURE, operation_id="next"), 2_000, MEANS)
+    assert isinstance(begun, Ask)
+    assert (begun.queued.operation_id, begun.queued.amount_minor) == ("next", 100)
+
+
+def known(row: Attempts) -> Attempts:
+    """The row of an authorized payment."""
+    return Attempts(
+        state="ended", outcome="authorized", currency="EUR", amount_minor=100, attempt=1, pic="one", life=row.life
+    )
 
 
 @pytest.mark.parametrize("state", ["referred", "queued", "pending", "parked", "ended"])
 def test_of_a_payment_that_is_known_nothing_expires(state: str) -> None:
     row = waiting()
     row = Attempts(state=state, currency="EUR", life=row.life)
-    assert expire(row, CAPTURE, 1_000 + PAYMENT_WAIT_MS) is None
+    assert expired(row) is None
 
 
 def told(**named: Any) -> Told:
@@ -170,15 +211,17 @@ def told(**named: Any) -> Told:
 
 
 def test_what_was_begun_before_a_crash_does_not_expire() -> None:
-    """Its answer is there, so its payment is, and is read again."""
-    assert expire(keep(waiting(), told()), CAPTURE, 1_000 + PAYMENT_WAIT_MS) is None
+    """Its answer is there, so its payment is, and is read again. Also where the answer comes between the two steps."""
+    assert expired(keep(waiting(), told())) is None
+    row, steps = expired(keep(overdue(), told()))
+    assert (steps, row.life.operations[0].state) == ((), "")
+    row, steps = expired(keep(known(overdue()), told()))
+    assert [step.updated.outcome for step in steps] == ["succeeded"]
 
 
 def test_that_it_was_done_after_all_is_for_a_person() -> None:
     """A crash between its beginning and its end had the records read again in another order."""
-    followed = expire(waiting(), CAPTURE, 1_000 + PAYMENT_WAIT_MS)
-    assert followed is not None
-    settled = settle("t", "p", followed[0], told(), MEANS)
+    settled = settle("t", "p", expired(overdue())[0], told(), MEANS)
     assert settled is not None
     (step,) = settled[1]
     assert isinstance(step, Park)
