@@ -18,7 +18,7 @@ from typing import Any, Final
 import msgspec
 
 from connectors.privacy.reading import READ_COLUMNS, Read, RowReader
-from connectors.sinks.archives import checked_rows, in_months
+from connectors.sinks.archives import ArchiveFileError, checked_rows, in_months
 from connectors.sinks.database import Database, wanted
 from pipeline.stages.labels import Evidence, Label, Source, is_fraud, label_of, of_dispute, of_review
 from schemas.limits import REQUESTED_AHEAD_MS_MAX
@@ -162,12 +162,18 @@ class _Heard:
         self._is_empty = True
 
     def take(self, told: Iterable[tuple[str, str, Evidence]]) -> None:
-        """Keep what is ``told``, once: tenant, payment id, evidence."""
-        self._database.execute("BEGIN")
+        """Keep what is ``told``, once: tenant, payment id, evidence. Raises :class:`ArchiveFileError` when there is no room."""
         rows = ((tenant, payment_id, each.source.value, each.at_ms, each.reason) for tenant, payment_id, each in told)
-        self._database.executemany("INSERT INTO heard VALUES (?, ?, ?, ?, ?)", rows)
-        self._database.execute("CREATE INDEX by_payment ON heard (tenant, payment_id)")
-        self._database.execute("COMMIT")
+        try:
+            self._database.execute("BEGIN")
+            self._database.executemany("INSERT INTO heard VALUES (?, ?, ?, ?, ?)", rows)
+            self._database.execute("CREATE INDEX by_payment ON heard (tenant, payment_id)")
+            self._database.execute("COMMIT")
+        except sqlite3.OperationalError as error:
+            raise ArchiveFileError(
+                f"what the files tell of payments does not fit into the temporary folder ({error}): make room, or name another"
+                " folder in SQLITE_TMPDIR"
+            ) from None
         self._is_empty = self._database.execute("SELECT 1 FROM heard LIMIT 1").fetchone() is None
 
     def of(self, payment: tuple[str, str]) -> Iterable[Evidence]:

@@ -314,7 +314,10 @@ def status(database: str | None, as_json: bool) -> None:
 def _masters(settings: Settings) -> MasterKeys:
     masters = masters_of(settings)
     if masters is None:
-        raise click.ClickException("no master key: name it in PTR_PRIVACY_MASTER_KEY_FILE, as for the audit sink")
+        raise click.ClickException(
+            "no master key: name it in PTR_PRIVACY_MASTER_KEY_FILE, as for the audit sink. (Where nothing was ever sealed,"
+            " `ptr privacy erase --only known` removes somebody from the table of known parties)"
+        )
     return masters
 
 

@@ -18,7 +18,7 @@ import yaml
 from click.testing import Result
 
 from connectors.sinks import archive_files, asks, judged
-from connectors.sinks.archives import archives_of
+from connectors.sinks.archives import ArchiveFileError, archives_of
 from connectors.sinks.archiving import Archiving
 from connectors.sinks.asks import Asks
 from connectors.sinks.database import Batch, open_database
@@ -26,6 +26,7 @@ from connectors.sinks.judged import Judged, judged_payments
 from connectors.sinks.months import DAY_MS, first_ms, name_of_month, next_month
 from pipeline.commands.report_making import REPORTS, sheet_of
 from pipeline.reports.events import Asked, Days
+from pipeline.stages.labels import Evidence, Source
 from schemas.records import DeadLetter, PaymentAnswered, PaymentQueued, PaymentUpdated, Record
 from tests.audited import topic_of
 from tests.integration import postgres as pg
@@ -576,3 +577,12 @@ def test_memory_does_not_grow_with_the_files(tmp_path: Path, monkeypatch: pytest
             assert counted(done.stdout) in (payments, *range(1, 20)), done.output
     for name, (peak, peak_of_more) in peaks.items():
         assert peak_of_more < 1.5 * peak, name
+
+
+def test_a_full_temporary_folder_is_said() -> None:
+    """Of the fraud report, which keeps there what files tell."""
+    with closing(judged._Heard()) as heard:
+        heard._database.execute("PRAGMA max_page_count = 8")
+        many = (("acme", f"p{number}", Evidence(Source.CHARGEBACK, number, "fraud")) for number in range(10_000))
+        with pytest.raises(ArchiveFileError, match=r"does not fit into the temporary folder .*SQLITE_TMPDIR"):
+            heard.take(many)
