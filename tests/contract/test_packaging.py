@@ -20,6 +20,14 @@ from schemas.records import RECORDS
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("agents", "connectors", "pipeline", "schemas", "tables")
+#: What is compiled, and who uses it and tells whether it is.
+COMPILED_MODULES = {
+    "schemas.native": "schemas.bodies",
+    "pipeline.stages.native_names": "pipeline.stages.likeness",
+    "pipeline.stages.native_windows": "pipeline.stages.windows",
+    "connectors.sinks.native_copying": "connectors.sinks.copying",
+    "connectors.privacy.native_sealing": "connectors.privacy.sealing",
+}
 TIMEOUT_S = 120
 
 
@@ -90,16 +98,7 @@ def test_what_runs_is_the_wheel(installed: Installed) -> None:
 
 
 @pytest.mark.skipif(not COMPILED, reason="nothing is compiled here")
-@pytest.mark.parametrize(
-    ("module", "user"),
-    [
-        ("schemas.native", "schemas.bodies"),
-        ("pipeline.stages.native_names", "pipeline.stages.likeness"),
-        ("pipeline.stages.native_windows", "pipeline.stages.windows"),
-        ("connectors.sinks.native_copying", "connectors.sinks.copying"),
-        ("connectors.privacy.native_sealing", "connectors.privacy.sealing"),
-    ],
-)
+@pytest.mark.parametrize(("module", "user"), COMPILED_MODULES.items())
 def test_the_wheel_has_what_is_compiled(installed: Installed, module: str, user: str) -> None:
     """Where the checkout has it."""
     shown = installed.run(
@@ -142,10 +141,7 @@ def test_the_wheel_holds_every_file_of_the_packages_and_nothing_else(installed: 
         if path.is_file() and "__pycache__" not in path.parts and path.suffix != ".so"
     }
     packed = {name for name in zipfile.ZipFile(installed.wheel).namelist() if ".dist-info/" not in name}
-    packed -= {
-        f"{module}{sysconfig.get_config_var('EXT_SUFFIX')}"
-        for module in ("schemas/native", "pipeline/stages/native_names", "pipeline/stages/native_windows")
-    }
+    packed -= {f"{module.replace('.', '/')}{sysconfig.get_config_var('EXT_SUFFIX')}" for module in COMPILED_MODULES}
     assert any("migrations/sqlite" in name for name in packed)
     assert any("migrations/postgresql" in name for name in packed)
     assert packed == there

@@ -210,12 +210,12 @@ def test_without_the_folder_the_reports_say_what_is_missing(log: Log) -> None:
     """How many events, in which files, and which option gives them; in every format that has room for it."""
     fill(log, 3, 40)
     log.archive(f"{MARCH}")
-    events = sum(pq.read_table(path).num_rows for path in log.to.rglob("*.parquet"))
+    files = sorted(log.to.rglob("*.parquet"), key=lambda path: (path.stem, path))
+    events = sum(pq.read_table(path).num_rows for path in files)
+    first = files[0].relative_to(log.to)
+    sentence = f"{events:,} events of 2024-01 to 2024-02 are archived and not counted: they are in {first}"
     for name in NAMES:
         made = report(log, name, *ALL_DAYS, shape="table")
-        sentence = (
-            f"{events:,} events of 2024-01 to 2024-02 are archived and not counted: they are in acme/2024-01.parquet"
-        )
         assert sentence in made.output, name
         assert "--archive DIR" in made.output
         assert sentence in report(log, name, *ALL_DAYS, shape="html").output
@@ -480,7 +480,7 @@ def test_sealed_rows_are_read_from_files_as_from_the_database(
     assert all_told("--archive", str(to)) == before
     assert tokens(to) == tokens_before
     assert "Somebody of Somewhere" in tables.ptr("show", tenant, payment, "--json", "--archive", str(to)).stdout
-    tables.json("privacy", "erase", tenant, "payer-1", "--yes", "--by", "dpo", "--archive", str(to))
+    tables.json("privacy", "erase", tenant, "payer-1", "--yes", "--only", "audit", "--by", "dpo", "--archive", str(to))
     shown = tables.ptr("show", tenant, payment, "--json", "--archive", str(to)).stdout
     assert "Somebody of Somewhere" not in shown
     assert json.loads(shown)["events"][0]["erased"] == ["debtor"]
