@@ -13,6 +13,7 @@ from typing import Any, assert_never
 import msgspec
 
 from agents.context import Context
+from agents.outside import bounded
 from pipeline import topics
 from pipeline.engine.stage import Group, RawRecord, Stage, Work
 from pipeline.stages.asking import Ask, Means, Park, Reconsider, Step, Tell, news_mistake
@@ -37,7 +38,6 @@ from pipeline.stages.fraud_library import needs_credits
 from pipeline.stages.life import PAYMENT_WAIT_MS, has_valid_id, waits_for_payment
 from schemas.codec import UndecodableError
 from schemas.identity import ID_PATTERN, TENANT_PATTERN, partition_of, payer_key, payment_key
-from schemas.limits import VALUE_BYTES_MAX
 from schemas.reasons import Error, Outcome
 from schemas.records import (
     OperationRequested,
@@ -192,14 +192,6 @@ def make(context: Context) -> tuple[Stage, ...]:
             raise UndecodableError(Error.EMPTY_VALUE, "an event is expected")
         return record.key, record.value
 
-    def bounded(record: RawRecord) -> bytes:
-        value = record.value
-        if not value:
-            raise UndecodableError(Error.EMPTY_VALUE, "an event is expected")
-        if len(value) > VALUE_BYTES_MAX:
-            raise UndecodableError(Error.VALUE_TOO_LARGE, f"{len(value)} bytes, at most {VALUE_BYTES_MAX}")
-        return value
-
     def from_outside(record: RawRecord, tenant: str, payment_id: str, work: Work) -> bytes | None:
         """The key; None for a record that came under another one, and is posted again."""
         if not TENANT_PATTERN.match(tenant) or not ID_PATTERN.match(payment_id):
@@ -227,7 +219,7 @@ def make(context: Context) -> tuple[Stage, ...]:
         publisher.carry_out(settle(row, decode_answered(value), means=means), row, record, key, work)
 
     def news(record: RawRecord, work: Work) -> None:
-        told = decode_notified(bounded(record))
+        told = decode_notified(bounded(record.value, "an event"))
         if mistake := news_mistake(told):
             raise UndecodableError(Error.INVALID_NEWS, mistake)
         key = from_outside(record, told.tenant, told.payment_id, work)
@@ -236,7 +228,7 @@ def make(context: Context) -> tuple[Stage, ...]:
             publisher.carry_out(notified(row, told, means=means), row, record, key, work)
 
     def operations(record: RawRecord, work: Work) -> None:
-        operation = decode_operation(bounded(record))
+        operation = decode_operation(bounded(record.value, "an event"))
         key = from_outside(record, operation.tenant, operation.payment_id, work)
         if key is None:
             return

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from agents.context import Context
+from agents.outside import bounded
 from connectors.lists.book import versions_of
 from pipeline import topics
 from pipeline.engine.stage import RawRecord, Stage, Work
@@ -23,7 +24,6 @@ from pipeline.stages.parties import ERASED_KEPT_MS, ERASURE_DELAY_MS, Known, fla
 from pipeline.stages.watchlist import Watchlists
 from schemas.codec import UndecodableError
 from schemas.identity import SEPARATOR, erasure_key, partition_of, party_key
-from schemas.limits import VALUE_BYTES_MAX
 from schemas.reasons import Error
 from schemas.records import ErasureRequested, PartyErased, PartyFlagged, PartySeen
 from schemas.tenant_rules import ScreeningRules
@@ -191,11 +191,7 @@ def make_erasing(context: Context) -> Stage:
     decode, encode = context.codec.decoder(ErasureRequested), context.codec.encoder(PartyErased)
 
     def checked(value: bytes | None) -> ErasureRequested:
-        if not value:
-            raise UndecodableError(Error.EMPTY_VALUE, "an ErasureRequested is expected")
-        if len(value) > VALUE_BYTES_MAX:
-            raise UndecodableError(Error.VALUE_TOO_LARGE, f"{len(value)} bytes, at most {VALUE_BYTES_MAX}")
-        requested = decode(value)
+        requested = decode(bounded(value, "an ErasureRequested"))
         if mistake := mistake_in(requested):
             raise UndecodableError(*mistake)
         return requested

@@ -11,6 +11,7 @@ from typing import Any, Final
 import msgspec
 
 from agents.context import Context
+from agents.outside import bounded
 from connectors.models.book import NO_MODELS, InForce
 from pipeline import topics
 from pipeline.engine.fence import repeated
@@ -24,7 +25,7 @@ from pipeline.stages.profiles import add_chargeback, add_payee_payment, payee_fe
 from schemas.card_numbers import holds_card_number
 from schemas.codec import UndecodableError
 from schemas.identity import ID_PATTERN, TENANT_PATTERN, partition_of, payee_key, payment_key
-from schemas.limits import REQUESTED_AHEAD_MS_MAX, VALUE_BYTES_MAX
+from schemas.limits import REQUESTED_AHEAD_MS_MAX
 from schemas.reasons import Error, Outcome
 from schemas.records import ChargebackReceived, PaymentProfiled, PaymentScored
 from schemas.tenant_rules import FraudRules
@@ -220,12 +221,7 @@ def make_chargebacks(context: Context) -> Stage:
     decode = context.codec.decoder(ChargebackReceived)
 
     def handle(record: RawRecord, work: Work) -> None:
-        value = record.value
-        if not value:
-            raise UndecodableError(Error.EMPTY_VALUE, "a ChargebackReceived is expected")
-        if len(value) > VALUE_BYTES_MAX:
-            raise UndecodableError(Error.VALUE_TOO_LARGE, f"{len(value)} bytes, at most {VALUE_BYTES_MAX}")
-        chargeback = decode(value)
+        chargeback = decode(bounded(record.value, "a ChargebackReceived"))
         ids = (chargeback.payment_id, chargeback.creditor_id)
         if not TENANT_PATTERN.match(chargeback.tenant) or not all(ID_PATTERN.match(text) for text in ids):
             raise UndecodableError(Error.NO_PAYMENT_ID, "tenant, payment_id or creditor_id is not a valid id")

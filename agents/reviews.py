@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import assert_never
 
 from agents.context import Context
+from agents.outside import bounded
 from pipeline import topics
 from pipeline.engine.alarms import Alarms, Posting
 from pipeline.engine.stage import Group, RawRecord, Stage, Table, Work
@@ -31,7 +32,6 @@ from pipeline.stages.reviews import (
 )
 from schemas.codec import UndecodableError
 from schemas.identity import SEPARATOR, partition_of, payment_key
-from schemas.limits import VALUE_BYTES_MAX
 from schemas.reasons import Error
 from schemas.records import (
     PaymentEnded,
@@ -127,12 +127,7 @@ def make(context: Context) -> Group:
             work.emit(answered_topic, encode_answered(ignored), key)
 
     def checked(record: RawRecord) -> ReviewDecided:
-        value = record.value
-        if not value:
-            raise UndecodableError(Error.EMPTY_VALUE, "a ReviewDecided is expected")
-        if len(value) > VALUE_BYTES_MAX:
-            raise UndecodableError(Error.VALUE_TOO_LARGE, f"{len(value)} bytes, at most {VALUE_BYTES_MAX}")
-        decided = decode_decided(value)
+        decided = decode_decided(bounded(record.value, "a ReviewDecided"))
         if mistake := mistake_in(decided):
             raise UndecodableError(*mistake)
         return decided

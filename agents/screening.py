@@ -11,6 +11,7 @@ from typing import Any
 from msgspec.structs import asdict
 
 from agents.context import Context
+from agents.outside import bounded
 from pipeline import topics
 from pipeline.engine.stage import RawRecord, Stage, Work
 from pipeline.stages.parties import Sightings
@@ -19,7 +20,6 @@ from pipeline.stages.screening import Blocked, Clear, Referred, screen
 from schemas.card_numbers import DIGITS_MIN, holds_card_number, may_hold_card_number
 from schemas.codec import UndecodableError, encode_request
 from schemas.identity import ID_PATTERN, TENANT_PATTERN, partition_of, party_key, payment_key
-from schemas.limits import VALUE_BYTES_MAX
 from schemas.reasons import Error, Outcome, Reason
 from schemas.records import Party, PartySeen, PaymentEnded, PaymentRequested, PaymentScreened
 from schemas.trace_context import of_headers
@@ -39,11 +39,7 @@ def make(context: Context) -> Stage:
     sightings, encode_seen, seen_topic = Sightings(context.erasures), codec.encoder(PartySeen), topics.PARTIES_SEEN.name
 
     def handle(record: RawRecord, work: Work) -> None:
-        value = record.value
-        if not value:
-            raise UndecodableError(Error.EMPTY_VALUE, "a PTR is expected")
-        if len(value) > VALUE_BYTES_MAX:
-            raise UndecodableError(Error.VALUE_TOO_LARGE, f"{len(value)} bytes, at most {VALUE_BYTES_MAX}")
+        value = bounded(record.value, "a PTR")
         if record.key is None:
             raise UndecodableError(Error.NO_KEY, "the key is tenant|payment_id")
         request = decode(value)

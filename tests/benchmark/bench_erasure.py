@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import random
-import tempfile
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -19,11 +18,10 @@ from connectors.privacy.masters import MasterKeys
 from connectors.privacy.persons import Persons
 from connectors.privacy.sealing import Sealer
 from connectors.privacy.vault import PARTY, Vault
-from connectors.sinks.database import Batch, Database, open_database
+from connectors.sinks.database import Batch, Database
 from connectors.sinks.rows import Mapper, state_of
 from schemas.codec import Codec
-from tests.benchmark.bench_sink import PARTITIONS, records_of
-from tests.integration.postgres import postgres
+from tests.benchmark.bench_sink import PARTITIONS, new_database, records_of, throwaway_url
 
 MASTERS = MasterKeys([bytes(32)])
 #: Payments of one transaction.
@@ -62,13 +60,8 @@ def main() -> None:
     parser.add_argument("--persons", type=int, default=5)
     arguments = parser.parse_args()
     with ExitStack() as stack:
-        if arguments.postgres:
-            url = stack.enter_context(postgres()).url
-        else:
-            url = f"sqlite:///{stack.enter_context(tempfile.TemporaryDirectory())}/audit.db"
-        database = open_database(url, create=True)
+        database = new_database(throwaway_url(stack, on_postgres=arguments.postgres))
         stack.callback(database.close)
-        database.migrate()
         rows = fill(database, arguments.rows // 7)
         print(f"{rows:,} rows")
         for number in range(arguments.persons):

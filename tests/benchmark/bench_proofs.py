@@ -10,7 +10,6 @@ import argparse
 import gc
 import random
 import statistics
-import tempfile
 import time
 from contextlib import ExitStack
 
@@ -24,8 +23,7 @@ from connectors.sinks.rows import Columns, Mapper, state_of
 from connectors.sinks.signing import HeadSigner
 from connectors.sinks.verifying import verify_database
 from schemas.codec import Codec
-from tests.benchmark.bench_sink import PARTITIONS, records_of
-from tests.integration.postgres import postgres
+from tests.benchmark.bench_sink import PARTITIONS, new_database, records_of, throwaway_url
 
 SIGNER = Signer("bench.example.com", bytes(32))
 #: Payments of one transaction.
@@ -68,13 +66,9 @@ def main() -> None:
     gc.freeze()
     gc.set_threshold(100_000, 20, 100)
     with ExitStack() as stack:
-        if arguments.postgres:
-            url = stack.enter_context(postgres()).url
-        else:
-            url = f"sqlite:///{stack.enter_context(tempfile.TemporaryDirectory())}/audit.db"
-        database = open_database(url, create=True)
+        url = throwaway_url(stack, on_postgres=arguments.postgres)
+        database = new_database(url)
         stack.callback(database.close)
-        database.migrate()
         ids = fill(database, arguments.rows // 7)
         reader = open_database(url)
         stack.callback(reader.close)

@@ -17,7 +17,7 @@ import secrets
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -397,6 +397,13 @@ def new_database(url: str) -> Database:
     database = open_database(url, create=True)
     database.migrate()
     return database
+
+
+def throwaway_url(stack: ExitStack, *, on_postgres: bool) -> str:
+    """Of a server, or a file in a folder, that is removed with ``stack``."""
+    if on_postgres:
+        return stack.enter_context(postgres()).url
+    return f"sqlite:///{stack.enter_context(tempfile.TemporaryDirectory())}/audit.db"
 
 
 def whole_sink(name: str, next_url: Callable[[], str], broker: str, all_messages: list[Message], codec: Codec) -> None:
